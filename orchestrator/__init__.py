@@ -1,0 +1,87 @@
+"""A parallel runtime for Python: remote functions, actors and shared objects.
+
+The names and their meaning are those of Ray Core: `import orchestrator as ray`.
+
+    import orchestrator as ray
+
+    @ray.remote
+    def square(x):
+        return x * x
+
+    ray.get([square.remote(i) for i in range(4)])      # [0, 1, 4, 9]
+
+Layers, low to high: `common`, `objects`, `core`, `api`, which holds all that is public here; `node` is the node
+process, `scheduling` its decisions. Public names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "ActorHandle": "orchestrator.api.actor_handle",
+    "ObjectRef": "orchestrator.api.object_ref",
+    "ObjectRefGenerator": "orchestrator.api.object_ref",
+    "as_completed": "orchestrator.api.progress",
+    "available_resources": "orchestrator.api.context",
+    "cancel": "orchestrator.api.getting",
+    "cluster_resources": "orchestrator.api.context",
+    "exit_actor": "orchestrator.api.context",
+    "get": "orchestrator.api.getting",
+    "get_actor": "orchestrator.api.getting",
+    "get_runtime_context": "orchestrator.api.context",
+    "init": "orchestrator.api.session",
+    "is_initialized": "orchestrator.api.session",
+    "kill": "orchestrator.api.getting",
+    "method": "orchestrator.api.actor_class",
+    "progress": "orchestrator.api.progress",
+    "put": "orchestrator.api.getting",
+    "remote": "orchestrator.api.remote",
+    "shutdown": "orchestrator.api.session",
+    "wait": "orchestrator.api.getting",
+}
+
+__all__ = ["__version__", "exceptions", *_PUBLIC]
+
+if TYPE_CHECKING:
+    from orchestrator import exceptions as exceptions
+    from orchestrator.api.actor_class import method as method
+    from orchestrator.api.actor_handle import ActorHandle as ActorHandle
+    from orchestrator.api.context import available_resources as available_resources
+    from orchestrator.api.context import cluster_resources as cluster_resources
+    from orchestrator.api.context import exit_actor as exit_actor
+    from orchestrator.api.context import get_runtime_context as get_runtime_context
+    from orchestrator.api.getting import cancel as cancel
+    from orchestrator.api.getting import get as get
+    from orchestrator.api.getting import get_actor as get_actor
+    from orchestrator.api.getting import kill as kill
+    from orchestrator.api.getting import put as put
+    from orchestrator.api.getting import wait as wait
+    from orchestrator.api.object_ref import ObjectRef as ObjectRef
+    from orchestrator.api.object_ref import ObjectRefGenerator as ObjectRefGenerator
+    from orchestrator.api.progress import as_completed as as_completed
+    from orchestrator.api.progress import progress as progress
+    from orchestrator.api.remote import remote as remote
+    from orchestrator.api.session import init as init
+    from orchestrator.api.session import is_initialized as is_initialized
+    from orchestrator.api.session import shutdown as shutdown
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    module = _PUBLIC.get(name)
+    if module is not None:
+        value = getattr(importlib.import_module(module), name)
+    elif name == "exceptions":
+        value = importlib.import_module("orchestrator.exceptions")
+    else:
+        raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

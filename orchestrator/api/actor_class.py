@@ -1,0 +1,212 @@
+"""Actor classes: what `@remote` makes of a class.
+
+The class stays the class it was: it can be instantiated here, subclassed and tested. It gains two names,
+`remote` and `options`, which subclasses inherit.
+"""
+
+from __future__ import annotations
+
+import pickle
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator import exceptions
+from orchestrator.api.actor_handle import ActorHandle, Description, MethodSpec, rebuild_handle
+from orchestrator.api.remote_function import is_generator
+from orchestrator.api.session import ensure_runtime
+from orchestrator.common import options as option_rules
+from orchestrator.common.call_shape import CallShape
+from orchestrator.common.ids import random_hex
+from orchestrator.common.options import ACTOR, METHOD, STREAMING
+
+_COROUTINE_FLAGS = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR
+_METHOD_OPTIONS = "__orchestrator_method__"
+
+
+def method(*args: Any, **options: Any) -> Any:
+    """Give a method of an actor class options: `@method(num_returns=2)`.
+
+    Raises:
+        ValueError, TypeError: an unknown option, or a value it does not take.
+    """
+    if args and not options and len(args) == 1 and callable(args[0]):
+        return args[0]
+    if args:
+        raise TypeError("method() takes options by name only")
+    checked = option_rules.merge(METHOD, {}, options)
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        setattr(function, _METHOD_OPTIONS, checked)
+        return function
+
+    return decorate
+
+
+class ClassInfo:
+    """What is derived from a class once: its methods and its kind."""
+
+    def __init__(self, cls: type) -> None:
+        self.methods: dict[str, MethodSpec] = {}
+        self.is_async = False
+        for name in dir(cls):
+            if name in ("remote", "options") or (name.startswith("__") and name != "__call__"):
+                continue
+            static = _find(cls, name)
+            function = static.__func__ if isinstance(static, (classmethod, staticmethod)) else static
+            if not callable(function) or isinstance(function, type):
+                continue
+            options = dict(getattr(function, _METHOD_OPTIONS, {}))
+            if options.get("num_returns") is None and is_generator(function):
+                options["num_returns"] = STREAMING
+            shape = CallShape.of(function, skip_first=not isinstance(static, staticmethod))
+            self.methods[name] = MethodSpec(shape, options)
+            code = getattr(function, "__code__", None)
+            if code is not None and code.co_flags & _COROUTINE_FLAGS:
+                self.is_async = True
+        init = cls.__init__  # type: ignore[misc]
+        self.constructor = CallShape.of(init, skip_first=True) if init is not object.__init__ else _NO_ARGUMENTS
+        if init is object.__init__ and cls.__new__ is not object.__new__:
+            self.constructor = None
+
+
+def _find(cls: type, name: str) -> Any:
+    for base in cls.__mro__:
+        if name in base.__dict__:
+            return base.__dict__[name]
+    return None
+
+
+_NO_ARGUMENTS = CallShape("__init__", (), 0, 0, False, {}, False)
+_INFOS: weakref.WeakKeyDictionary[type, ClassInfo] = weakref.WeakKeyDictionary()
+
+
+def info_of(cls: type) -> ClassInfo:
+    """Return what is derived from a class."""
+    info = _INFOS.get(cls)
+    if info is None:
+        info = _INFOS[cls] = ClassInfo(cls)
+    return info
+
+
+class ActorOptions:
+    """An actor class with options: `A.options(num_cpus=1).remote(...)`."""
+
+    __slots__ = ("_cls", "_options")
+
+    def __init__(self, cls: type, options: dict[str, Any]) -> None:
+        self._cls = cls
+        self._options = options
+
+    def options(self, **changes: Any) -> ActorOptions:
+        """Return the class with further options.
+
+        Raises:
+            ValueError, TypeError: an unknown option, or a value it does not take.
+        """
+        return ActorOptions(self._cls, option_rules.merge(ACTOR, self._options, changes))
+
+    def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
+        """Create an actor and return its handle at once; a failing constructor shows at its methods.
+
+        Raises:
+            TypeError: the constructor does not take these arguments.
+            ActorAlreadyExistsError: a live actor has the name.
+            InfeasibleError: named, and no node could ever hold it. Without a name, its calls raise this.
+        """
+        info = info_of(self._cls)
+        if info.constructor is not None:
+            info.constructor.check(args, kwargs)
+        return _create(self._cls, info, self._options, args, kwargs)
+
+
+def _create(
+    cls: type, info: ClassInfo, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> ActorHandle:
+    runtime = ensure_runtime()
+    class_name = cls.__qualname__
+    name = options.get("name")
+    namespace = options.get("namespace") or runtime.info.get("namespace") or ""
+    get_if_exists = bool(options.get("get_if_exists"))
+    placement, held = option_rules.actor_resources(options)
+    description = Description(class_name, name, info.methods)
+    detached = options.get("lifetime") == "detached"
+    created = runtime.actors.create(
+        runtime.functions.export(cls, class_name),
+        class_name,
+        pickle.dumps(description),
+        args,
+        kwargs,
+        request={
+            "op": "create_actor",
+            "actor": random_hex(),
+            "name": name,
+            "namespace": namespace,
+            "class_name": class_name,
+            "resources": placement.to_floats(),
+            "hold": held.to_floats(),
+            "get_if_exists": get_if_exists,
+            "handle": "",
+            "detached": detached,
+        },
+        creation={
+            "class_name": class_name,
+            "name": name,
+            "namespace": namespace,
+            "detached": detached,
+            "asyncio": info.is_async,
+            "max_concurrency": options.get("max_concurrency"),
+            "groups": options.get("concurrency_groups"),
+            "resources": held.to_floats(),
+        },
+        max_pending=option_rules.value_of(options, "max_pending_calls"),
+    )
+    if isinstance(created, tuple):
+        actor_id, hold = created
+        return ActorHandle(runtime, actor_id, hold, description)
+    if get_if_exists and created.get("found") and created.get("actor"):
+        return rebuild_handle(bytes.fromhex(created["actor"]))
+    if created.get("error") == "exists":
+        raise exceptions.ActorAlreadyExistsError(
+            f"an actor named {name!r} exists in namespace {namespace!r}; get_if_exists=True returns it"
+        )
+    text = str(created.get("cause") or created.get("error"))
+    if created.get("error") == "infeasible":
+        raise exceptions.InfeasibleError(f"actor {class_name} needs {placement}: {text}")
+    raise exceptions.ActorDiedError(f"actor {class_name} could not be created: {text}")
+
+
+class _Entrance:
+    """`A.remote` and `A.options`: bound to whichever class they are looked up on, so that subclasses have them too."""
+
+    __slots__ = ("_name", "_options")
+
+    def __init__(self, name: str, options: dict[str, Any]) -> None:
+        self._name = name
+        self._options = options
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return getattr(ActorOptions(owner, self._options), self._name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_Entrance, (self._name, self._options))
+
+
+def make_actor_class(cls: type, options: dict[str, Any]) -> Any:
+    """Give a class `remote` and `options`.
+
+    Raises:
+        ValueError: the class has attributes of these names itself.
+    """
+    for name in ("remote", "options"):
+        present = _find(cls, name)
+        if present is not None and not isinstance(present, _Entrance):
+            raise ValueError(f"{cls.__qualname__} has an attribute {name!r}, which an actor class needs for itself")
+    try:
+        cls.remote = _Entrance("remote", options)  # type: ignore[attr-defined]
+        cls.options = _Entrance("options", options)  # type: ignore[attr-defined]
+    except TypeError:
+        # A built-in class cannot be given attributes; a subclass of it can.
+        namespace = {"remote": _Entrance("remote", options), "options": _Entrance("options", options)}
+        return type(cls.__name__, (cls,), namespace)
+    return cls

@@ -1,0 +1,133 @@
+"""Where the running code is: `get_runtime_context()` and what the session has."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.api.session import ensure_runtime
+from orchestrator.common.ids import object_id, process_prefix
+from orchestrator.core.actor_runtime import ActorExit
+from orchestrator.core.executor import name_of
+from orchestrator.core.runtime import Runtime, current
+
+if TYPE_CHECKING:
+    from orchestrator.api.actor_handle import ActorHandle
+
+
+class RuntimeContext:
+    """Facts about the code that asks: its process, its task, its actor."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    @property
+    def _actor(self) -> Any:
+        executor = self._runtime.executor
+        return executor.actor if executor is not None else None
+
+    def get_job_id(self) -> str:
+        """Return the session's name."""
+        return self._runtime.session
+
+    def get_session_name(self) -> str:
+        """Return the session's name."""
+        return self._runtime.session
+
+    def get_node_id(self) -> str:
+        """Return the node's id: its address in the store, in hexadecimal."""
+        return f"{self._runtime.node.address:016x}"
+
+    def get_worker_id(self) -> str:
+        """Return this process's id: its address in the store, in hexadecimal."""
+        return f"{self._runtime.store.address:016x}"
+
+    def get_pid(self) -> int:
+        """Return this process's pid."""
+        return os.getpid()
+
+    def get_task_id(self) -> str | None:
+        """Return the id of the running task, which is the id of its first result; None in a driver."""
+        run = self._runtime.current_task
+        if run is None:
+            return None
+        submitter, seq = run
+        return object_id(process_prefix(self._runtime.session, submitter), seq).hex()
+
+    def get_task_name(self) -> str | None:
+        """Return the name of the running function or method; None in a driver."""
+        executor = self._runtime.executor
+        if executor is None or executor.current_function is None:
+            return None
+        return name_of(executor.current_function)
+
+    def get_actor_id(self) -> str | None:
+        """Return the id of the actor this code runs in, if any."""
+        actor = self._actor
+        return actor.actor_id.hex() if actor is not None else None
+
+    def get_actor_name(self) -> str | None:
+        """Return the name of the actor this code runs in, if it has one."""
+        actor = self._actor
+        return actor.name if actor is not None else None
+
+    def get_assigned_resources(self) -> dict[str, float]:
+        """Return what the running actor holds; empty for one that holds nothing, and for tasks."""
+        actor = self._actor
+        return dict(actor.resources) if actor is not None else {}
+
+    @property
+    def namespace(self) -> str:
+        """Where named actors are looked up."""
+        return str(self._runtime.info.get("namespace") or "")
+
+    @property
+    def current_actor(self) -> ActorHandle:
+        """A handle of the actor this code runs in.
+
+        Raises:
+            RuntimeError: it runs in no actor.
+        """
+        from orchestrator.api.actor_handle import rebuild_handle
+
+        actor = self._actor
+        if actor is None:
+            raise RuntimeError("this code does not run in an actor")
+        return rebuild_handle(actor.actor_id)
+
+    def is_canceled(self) -> bool:
+        """Tell whether somebody has cancelled the running call: a method may look and stop."""
+        executor = self._runtime.executor
+        if executor is None:
+            return False
+        if executor.actor is not None:
+            return bool(executor.actor.is_cancelled())
+        return executor.running in executor.cancelled
+
+
+def get_runtime_context() -> RuntimeContext:
+    """Return facts about the code that asks."""
+    return RuntimeContext(ensure_runtime())
+
+
+def exit_actor() -> None:
+    """End the actor this is called in, after the calls that are under way.
+
+    Raises:
+        TypeError: called outside an actor.
+    """
+    runtime = current()
+    if runtime is None or runtime.executor is None or runtime.executor.actor is None:
+        raise TypeError("exit_actor() is called inside an actor's method")
+    raise ActorExit
+
+
+def cluster_resources() -> dict[str, float]:
+    """Return what the session has in total."""
+    return dict(ensure_runtime().node.ask({"op": "resources"})["total"])
+
+
+def available_resources() -> dict[str, float]:
+    """Return what nobody holds at this moment."""
+    answer = ensure_runtime().node.ask({"op": "resources"})
+    return {name: amount for name, amount in answer["available"].items() if amount}

@@ -1,0 +1,175 @@
+"""`get`, `put`, `wait`, `cancel`, `kill`, `get_actor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from orchestrator import exceptions
+from orchestrator.api.session import ensure_runtime
+from orchestrator.core.entry import PLAIN
+from orchestrator.core.generators import ObjectRefGenerator
+from orchestrator.core.object_ref import ObjectRef
+
+if TYPE_CHECKING:
+    from orchestrator.api.actor_handle import ActorHandle
+
+T = TypeVar("T")
+
+
+@overload
+def get(refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
+@overload
+def get(refs: list[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
+def get(refs: Any, *, timeout: float | None = None) -> Any:
+    """Return the value of a reference, or the values of a list of them in order.
+
+    Waits for what is not there yet. Of a list, the first error to become known is raised at once.
+    Arrays in the result are read-only views of shared memory.
+
+    Args:
+        refs: a reference or a list of references.
+        timeout: seconds to wait; None, or a negative number, waits for ever, 0 only looks.
+
+    Raises:
+        GetTimeoutError: time ran out; the text says what each reference waits for.
+        TaskError: the task raised; also an instance of the class it raised.
+        ActorDiedError, WorkerCrashedError, TaskCancelledError, ObjectLostError: as they say.
+        TypeError: not a reference or a list of references.
+    """
+    if type(refs) is ObjectRef:
+        entry = refs._entry
+        runtime = refs._runtime
+        if entry.state == PLAIN and runtime.open:
+            return entry.value
+        return runtime.get_one(refs, timeout)
+    if isinstance(refs, list):
+        if not refs:
+            return []
+        for ref in refs:
+            if type(ref) is not ObjectRef:
+                raise exceptions.ReferenceTypeError(f"get() takes references; the list has a {type(ref).__name__}")
+        return refs[0]._runtime.get_many(refs, timeout)
+    if isinstance(refs, ObjectRefGenerator):
+        return refs
+    raise exceptions.ReferenceTypeError(f"get() takes a reference or a list of them, not {type(refs).__name__}")
+
+
+def put(value: T) -> ObjectRef[T]:
+    """Store a value and return a reference to it.
+
+    Raises:
+        TypeError: the value is a reference itself.
+        SerializationError: it cannot be pickled; the text has the path to the culprit.
+        ObjectStoreFullError: no room for it.
+    """
+    runtime = ensure_runtime()
+    if type(value) is ObjectRef:
+        raise TypeError("put() of a reference: the value is in the store already; put it into a list to wrap it")
+    return ObjectRef(runtime.put(value), runtime)
+
+
+def wait(
+    refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+) -> tuple[list[Any], list[Any]]:
+    """Wait until `num_returns` of the references are ready; return (ready, rest), both in the given order.
+
+    At most `num_returns` are returned as ready. One that failed counts as ready, and so does a
+    generator that has an item or has ended.
+
+    Args:
+        refs: a list of different references or generators.
+        num_returns: how many, from 1 to the length of the list.
+        timeout: seconds to wait; 0 only looks.
+        fetch_local: whether a value must be on this node; on a single node it always is.
+
+    Raises:
+        TypeError: not a list of references.
+        ValueError: one occurs twice, or a number is out of range.
+    """
+    if not isinstance(refs, list):
+        raise exceptions.ReferenceTypeError(f"wait() takes a list of references, not {type(refs).__name__}")
+    if timeout is not None and timeout < 0:
+        raise ValueError(f"timeout must be >= 0, not {timeout}")
+    runtime = ensure_runtime()
+    if not refs:
+        return [], []
+    entries = []
+    for ref in refs:
+        if type(ref) is not ObjectRef and not isinstance(ref, ObjectRefGenerator):
+            raise exceptions.ReferenceTypeError(f"wait() takes references; the list has a {type(ref).__name__}")
+        entries.append(ref._entry)
+    if len({*map(id, entries)}) != len(entries):
+        raise ValueError("wait() takes each reference once")
+    if not 1 <= num_returns <= len(refs):
+        raise ValueError(f"num_returns must be between 1 and {len(refs)}, not {num_returns}")
+    runtime.pump.poll()
+    runtime.wait_many(entries, num_returns, timeout)
+    ready: list[Any] = []
+    rest: list[Any] = []
+    for ref, entry in zip(refs, entries, strict=True):
+        if entry.state and len(ready) < num_returns:
+            ready.append(ref)
+        else:
+            rest.append(ref)
+    return ready, rest
+
+
+def cancel(ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True) -> None:
+    """Cancel a task: if it has not begun it never will, if it runs it is interrupted.
+
+    Waiting for its result raises TaskCancelledError from now on. Nothing happens if it has finished.
+
+    Args:
+        ref: what the task's call returned.
+        force: kill the worker instead of raising KeyboardInterrupt in it.
+        recursive: cancel the tasks it has submitted as well.
+
+    Raises:
+        ValueError: `force` for an actor's call.
+        TypeError: not a reference.
+    """
+    if isinstance(ref, ObjectRefGenerator):
+        runtime, task = ref._runtime, ref._task
+        if ref._stream.completed.state:
+            return
+    elif type(ref) is ObjectRef:
+        runtime, task = ref._runtime, ref._entry.task
+    else:
+        raise exceptions.ReferenceTypeError(f"cancel() takes a reference, not {type(ref).__name__}")
+    runtime.check_alive()
+    if task is not None:
+        runtime.cancel_task(task, force, recursive)
+
+
+def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
+    """Kill an actor at once; its calls, those under way and all to come, raise ActorDiedError.
+
+    Raises:
+        TypeError: not an actor's handle.
+    """
+    from orchestrator.api.actor_handle import ActorHandle
+
+    if not isinstance(actor, ActorHandle):
+        raise TypeError(f"kill() takes an actor's handle, not {type(actor).__name__}; for tasks there is cancel()")
+    runtime = actor._orchestrator_runtime
+    runtime.check_alive()
+    runtime.actors.kill(actor._orchestrator_id, no_restart)
+
+
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+    """Return a handle of the live actor with this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    from orchestrator.api.actor_handle import rebuild_handle
+
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"an actor's name is a non-empty str, not {name!r}")
+    runtime = ensure_runtime()
+    space = namespace or runtime.info.get("namespace") or ""
+    answer = runtime.node.ask({"op": "get_actor", "name": name, "namespace": space})
+    if not answer.get("found"):
+        raise ValueError(f"no actor named {name!r} in namespace {space!r}")
+    return rebuild_handle(bytes.fromhex(answer["actor"]))

@@ -1,0 +1,8 @@
+"""The references users hold; the class itself is the core's."""
+
+from __future__ import annotations
+
+from orchestrator.core.generators import ObjectRefGenerator
+from orchestrator.core.object_ref import ObjectRef
+
+__all__ = ["ObjectRef", "ObjectRefGenerator"]

@@ -1,0 +1,121 @@
+"""Remote functions: what `@remote` makes of a function."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from orchestrator.api.session import ensure_runtime
+from orchestrator.common import options as option_rules
+from orchestrator.common.call_shape import CallShape
+from orchestrator.common.options import STREAMING, TASK
+from orchestrator.core.object_ref import ObjectRef
+from orchestrator.core.runtime import Runtime, current
+from orchestrator.core.task import Template
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec
+
+    P = ParamSpec("P")
+else:
+    try:
+        from typing import ParamSpec
+
+        P = ParamSpec("P")
+    except ImportError:  # pragma: no cover
+        P = TypeVar("P")
+
+R = TypeVar("R")
+
+_GENERATOR_FLAGS = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR
+
+
+def is_generator(function: Any) -> bool:
+    """Tell whether calling the function gives a generator."""
+    code = getattr(function, "__code__", None)
+    return bool(code is not None and code.co_flags & _GENERATOR_FLAGS)
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function that can also run in another process.
+
+    `f(...)` calls it here, as ever; `f.remote(...)` submits it and returns an `ObjectRef` of its
+    result; `f.options(num_cpus=2).remote(...)` does so with other options.
+    """
+
+    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._options = options
+        self._shape = CallShape.of(function)
+        self._runtime: Runtime | None = None
+        self._template: Template | None = None
+        self._submit: Callable[..., Any] | None = None
+        num_returns = options.get("num_returns")
+        if num_returns is None and is_generator(function):
+            num_returns = STREAMING
+        if num_returns == STREAMING and isinstance(function, types.FunctionType) and not is_generator(function):
+            if not hasattr(function, "__wrapped__"):
+                raise ValueError(f'num_returns="streaming" needs a generator function, and {self._name} is none')
+        self._num_returns: int = 1 if num_returns is None else num_returns
+
+    @property
+    def _name(self) -> str:
+        return self._options.get("name") or getattr(self._function, "__qualname__", repr(self._function))
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function itself, in this process."""
+        return self._function(*args, **kwargs)
+
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
+        """Submit a call and return a reference to its result.
+
+        References given as arguments are replaced by their values before the call runs.
+
+        Raises:
+            TypeError: the function does not take these arguments.
+            SerializationError: an argument cannot be pickled.
+        """
+        runtime = current()
+        if runtime is None or runtime is not self._runtime:
+            self._prepare(ensure_runtime())
+        shape = self._shape
+        if shape is not None and (kwargs or not shape.low <= len(args) <= shape.high):
+            shape.check(args, kwargs)
+        return self._submit(self._template, args, kwargs)  # type: ignore[misc, no-any-return]
+
+    def _prepare(self, runtime: Runtime) -> None:
+        """Export the function to this session."""
+        options = self._options
+        key = runtime.functions.export(self._function, self._name)
+        self._template = Template(
+            key,
+            self._name,
+            queue=runtime.tasks.queue_for(option_rules.task_resources(options)),
+            num_returns=self._num_returns,
+            max_retries=option_rules.value_of(options, "max_retries"),
+            retry_exceptions=option_rules.value_of(options, "retry_exceptions"),
+            backpressure=options.get("generator_backpressure"),
+        )
+        self._submit = runtime.tasks.submit
+        self._runtime = runtime
+
+    def options(self, **changes: Any) -> RemoteFunction[P, R]:
+        """Return this function with other options; this one stays as it is.
+
+        Raises:
+            ValueError, TypeError: an unknown option, or a value it does not take.
+        """
+        return RemoteFunction(self._function, option_rules.merge(TASK, self._options, changes))
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        # A decorated function in a class body is a static helper there, not a method.
+        return self
+
+    def __repr__(self) -> str:
+        return f"RemoteFunction({self._name})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (RemoteFunction, (self._function, self._options))

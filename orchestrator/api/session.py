@@ -1,0 +1,240 @@
+"""Sessions: `init`, `shutdown`, and who takes part."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from orchestrator import exceptions
+from orchestrator.common.ids import random_hex
+from orchestrator.common.resources import CPU, ResourceSet
+from orchestrator.core import runtime as runtimes
+from orchestrator.core.runtime import Runtime, current
+
+#: Time for a node process to end its workers in good order.
+STOP_TIMEOUT_S = 3.0
+
+
+class Session:
+    """What `init` returns: facts about the session, and a context manager that ends it."""
+
+    def __init__(self, runtime: Runtime, node: Any, store: Any) -> None:
+        self._runtime = runtime
+        self._node = node
+        self._store = store
+        self._pid = os.getpid()
+        self.namespace: str = runtime.info["namespace"]
+        self.session_dir: str = runtime.info["session_dir"]
+        self.node_pid: int = node.pid
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutdown()
+
+    def __repr__(self) -> str:
+        state = "open" if self._runtime.open else "over"
+        return f"<orchestrator session, node pid {self.node_pid}, {state}>"
+
+    def _end(self) -> None:
+        runtime = self._runtime
+        if os.getpid() != self._pid:
+            return
+        try:
+            # The messages that are here may hold results, and lines a worker has printed.
+            runtime.pump.poll()
+        except Exception as error:
+            warnings.warn(f"while ending the session: {error}", stacklevel=2)
+        runtime.close()
+        self._node.stop(STOP_TIMEOUT_S)
+        self._print_last_lines()
+        self._store.close()
+
+    def _print_last_lines(self) -> None:
+        """Show what workers printed until the end."""
+        try:
+            while (message := self._runtime.endpoint.receive(0)) is not None:
+                if message[1][:12] == b'{"op":"log",' or b'"op": "log"' in message[1][:20]:
+                    self._runtime.handle(*message)
+        except Exception:
+            pass
+
+
+class _Sessions:
+    """The process's session and the lock that makes starting and ending one thing at a time."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.session: Session | None = None
+
+
+_sessions = _Sessions()
+
+
+def init(
+    *,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    resources: Mapping[str, float] | None = None,
+    object_store_memory: int | None = None,
+    namespace: str | None = None,
+    ignore_reinit_error: bool = False,
+    log_to_driver: bool = True,
+) -> Session:
+    """Start a private session on this machine. Nothing of it is left when this process ends, however it ends.
+
+    Args:
+        num_cpus: CPUs to give to tasks; the number this process may run on, unless given.
+        num_gpus: GPUs to give to tasks.
+        resources: further resources by name.
+        object_store_memory: size of the object store in bytes; memory is taken only as it is used.
+        namespace: where named actors are looked up.
+        ignore_reinit_error: return the running session instead of raising.
+        log_to_driver: show what workers print.
+
+    Raises:
+        RuntimeError: a session is running in this process.
+        ValueError: a quantity is negative, or the store too small.
+        NodeDiedError: the node process did not start.
+    """
+    with _sessions.lock:
+        session = _sessions.session
+        if session is not None and current() is not None:
+            if ignore_reinit_error:
+                return session
+            raise exceptions.SessionError(
+                "init() was called before in this process: shutdown() first, or pass ignore_reinit_error=True"
+            )
+        if current() is not None:
+            raise exceptions.SessionError("this process is a worker of a session already")
+        quantities = dict(resources or {})
+        quantities[CPU] = float(num_cpus if num_cpus is not None else len(os.sched_getaffinity(0)))
+        if num_gpus:
+            quantities["GPU"] = num_gpus
+        ResourceSet.from_floats(quantities)
+        session = _start(quantities, object_store_memory, namespace, log_to_driver)
+        _sessions.session = session
+        return session
+
+
+def _start(
+    quantities: dict[str, float], store_bytes: int | None, namespace: str | None, log_to_driver: bool
+) -> Session:
+    from orchestrator.node import launch, session_dir
+    from orchestrator.objects.plasma_adapter import Store
+
+    store = Store.create(store_bytes, name="driver")
+    try:
+        name = random_hex()
+        path = session_dir.new_session_path()
+        info = {
+            "session": name,
+            "session_dir": path,
+            "driver_address": store.address,
+            "driver_sys_path": _import_path(),
+            "driver_cwd": os.getcwd(),
+            "num_cpus": quantities[CPU],
+            "main_path": getattr(sys.modules.get("__main__"), "__file__", None),
+            "namespace": namespace or name,
+        }
+        node = launch.start_node(store, resources=quantities, session_dir=path, info=info)
+        try:
+            node.wait_hello()
+            runtime = Runtime(store, name, node.address, info)
+        except BaseException:
+            node.kill()
+            raise
+    except BaseException:
+        store.close()
+        raise
+    if log_to_driver:
+        runtime.handlers["log"] = _print_log
+    runtime.on_tick = _node_watch(runtime, node)
+    runtimes.install(runtime)
+    runtime.pump.start()
+    return Session(runtime, node, store)
+
+
+def _import_path() -> list[str]:
+    """Return where the driver imports from; its script's directory, and the current one in an interactive session."""
+    return [os.path.abspath(entry) if entry else os.getcwd() for entry in sys.path]
+
+
+def _node_watch(runtime: Runtime, node: Any) -> Any:
+    """Return what the pump calls now and then to see that the node process lives."""
+    next_look_s = 0.0
+
+    def look(now: float) -> None:
+        nonlocal next_look_s
+        if now < next_look_s or not runtime.open:
+            return
+        next_look_s = now + 0.25
+        if not node.alive():
+            runtime.pump.end_all_waits(
+                exceptions.NodeDiedError(f"the node process (pid {node.pid}) died; shutdown() and init() again")
+            )
+
+    return look
+
+
+def _print_log(message: dict[str, Any]) -> None:
+    stream = sys.stderr if message.get("stream") == "stderr" else sys.stdout
+    prefix = f"({message.get('label') or 'worker'} pid={message['pid']}) "
+    lines = "".join(
+        # A line that is JSON stays one: it is for a machine to read.
+        (line if line.startswith("{") else prefix + line) + "\n"
+        for line in message["lines"]
+    )
+    try:
+        stream.write(lines)
+        stream.flush()
+    except (OSError, ValueError):
+        pass
+
+
+def ensure_runtime() -> Runtime:
+    """Return the runtime; start a session with defaults when there is none."""
+    runtime = current()
+    if runtime is None:
+        with _sessions.lock:
+            if current() is None:
+                init()
+            runtime = runtimes.require()
+    return runtime
+
+
+def is_initialized() -> bool:
+    """Tell whether this process takes part in a session."""
+    return current() is not None
+
+
+def shutdown() -> None:
+    """End the session: its tasks, actors and objects, and every process of it. Harmless when there is none."""
+    with _sessions.lock:
+        session, _sessions.session = _sessions.session, None
+        if session is not None:
+            session._end()
+
+
+def _forget_session() -> None:
+    """In a forked child: the session is the parent's."""
+    runtime = current()
+    if runtime is not None:
+        runtime.open = False
+        runtime.pump.lock = threading.Lock()
+        runtimes.install(None)
+    _sessions.lock = threading.RLock()
+    _sessions.session = None
+
+
+atexit.register(shutdown)
+os.register_at_fork(after_in_child=_forget_session)

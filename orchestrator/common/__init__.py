@@ -1,0 +1,1 @@
+"""What every layer may use: values and rules, without I/O."""

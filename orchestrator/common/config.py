@@ -1,0 +1,60 @@
+"""Constants of the runtime, each with the reason for its value."""
+
+from __future__ import annotations
+
+#: A value up to this size travels inside a message. A message may hold 128 KiB; the rest is
+#: room for the envelope. Above it one copy into shared memory is cheaper than two through a ring.
+INLINE_BYTES_MAX = 100 * 1024
+
+#: str and bytes below this are kept as they are by `put`: they are immutable, and comparing
+#: nothing is faster than unpickling. Above it the copy is worth having out of the heap's way.
+PLAIN_TEXT_MAX = 1024
+
+#: Work to keep in flight to one worker. A worker's round trip is about 20 µs, so a millisecond hides
+#: it fifty times over, and a task never waits longer than this behind others that could be elsewhere.
+PIPELINE_US = 1000
+
+#: What a function is assumed to take before its first run: the whole pipeline, so one at a time.
+UNKNOWN_COST_US = 1000
+
+#: The least a task is assumed to take. Bounds the tasks in flight to one worker to PIPELINE_US / 4.
+COST_MIN_US = 4
+
+#: An estimate follows its function within a handful of runs, and one slow run does not own it.
+EWMA_WEIGHT = 0.25
+
+#: A lease without work is kept this long: the next task then needs no word with the node.
+LEASE_IDLE_S = 0.2
+
+#: How often leases with more than one task in flight are compared with idle ones.
+REBALANCE_S = 0.005
+
+#: A worker gives its CPU back when a `get` has not returned after this. Shorter waits are
+#: cheaper to sit out than to announce.
+BLOCKED_AFTER_S = 0.001
+
+#: The tick of the background thread: the longest a dead node process stays unnoticed.
+TICK_S = 1.0
+
+#: While messages arrive, the background thread collects them this often rather than waking for
+#: each: a thread that wants the interpreter lock slows the one that submits.
+COLLECT_S = 0.001
+
+#: A task that could not be placed for this long is explained in one warning.
+UNPLACED_WARNING_S = 10.0
+
+#: A pickled function above the first is warned about (it is usually captured data), above the second refused.
+FUNCTION_BYTES_WARN = 10 * 1024 * 1024
+FUNCTION_BYTES_MAX = 100 * 1024 * 1024
+
+#: Calls in flight of an actor with an `async def` method, as in Ray.
+ASYNC_CONCURRENCY = 1000
+
+#: Re-executions after a worker's death, as in Ray.
+MAX_RETRIES = 3
+
+#: Waiting for room in the store when it is full of objects that may still be released.
+STORE_FULL_TIMEOUT_S = 5.0
+
+#: How long a named actor's look-up, a resource query or an actor's creation may take to answer.
+NODE_ANSWER_TIMEOUT_S = 60.0

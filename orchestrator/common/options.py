@@ -1,0 +1,201 @@
+"""The options of tasks, actors and methods: declared once, checked once.
+
+The table below is the whole truth: a name, where it may appear, its default and a check. Every
+message about an unknown option lists the valid ones from the same table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestrator.common import config
+from orchestrator.common.resources import CPU, ResourceSet
+
+TASK = "task"
+ACTOR = "actor"
+METHOD = "method"
+
+#: num_returns of a generator whose items become references one by one.
+STREAMING = -1
+
+
+class Option:
+    """One option: who may use it, what it defaults to, what it accepts."""
+
+    __slots__ = ("check", "default", "name", "targets")
+
+    def __init__(self, name: str, targets: str, default: Any, check: Callable[[str, Any], Any]) -> None:
+        self.name = name
+        self.targets = targets.split()
+        self.default = default
+        self.check = check
+
+
+def _number(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number >= 0, not {value!r}")
+    return value
+
+
+def _integer(low: int) -> Callable[[str, Any], Any]:
+    def check(name: str, value: Any) -> Any:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+        if value < low:
+            raise ValueError(f"{name} must be >= {low}, not {value}")
+        return value
+
+    return check
+
+
+def _text(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, not {type(value).__name__}")
+    if value == "":
+        raise ValueError(f"{name} must not be empty")
+    return value
+
+
+def _flag(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, not {type(value).__name__}")
+    return value
+
+
+def _num_returns(name: str, value: Any) -> Any:
+    if value == "streaming" or value == "dynamic":
+        return STREAMING
+    return _integer(0)(name, value)
+
+
+def _resources(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict of name to number, not {type(value).__name__}")
+    for key, quantity in value.items():
+        if not isinstance(key, str):
+            raise TypeError(f"{name}: names must be str, not {type(key).__name__}")
+        if key in ("CPU", "GPU", "memory"):
+            raise ValueError(f"{name}: use num_cpus=, num_gpus= or memory= instead of {key!r}")
+        _number(f"{name}[{key!r}]", quantity)
+    return dict(value)
+
+
+def _retry_exceptions(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name} must be a bool or a list of exception classes, not {type(value).__name__}")
+    for item in value:
+        if not (isinstance(item, type) and issubclass(item, Exception)):
+            raise TypeError(f"{name} must hold exception classes, not {item!r}")
+    return tuple(value)
+
+
+def _lifetime(name: str, value: Any) -> Any:
+    if value not in (None, "detached", "non_detached"):
+        raise ValueError(f"{name} must be None, 'detached' or 'non_detached', not {value!r}")
+    return value
+
+
+def _groups(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict of group name to concurrency, not {type(value).__name__}")
+    for group, size in value.items():
+        _text(f"{name} key", group)
+        _integer(1)(f"{name}[{group!r}]", size)
+    return dict(value)
+
+
+_OPTIONS = {
+    option.name: option
+    for option in (
+        Option("num_cpus", "task actor", None, _number),
+        Option("num_gpus", "task actor", None, _number),
+        Option("memory", "task actor", None, _number),
+        Option("resources", "task actor", None, _resources),
+        Option("num_returns", "task method", None, _num_returns),
+        Option("name", "task actor method", None, _text),
+        Option("max_retries", "task", config.MAX_RETRIES, _integer(-1)),
+        Option("retry_exceptions", "task method", False, _retry_exceptions),
+        Option("generator_backpressure", "task method", None, _integer(1)),
+        Option("max_concurrency", "actor", None, _integer(1)),
+        Option("concurrency_groups", "actor", None, _groups),
+        Option("concurrency_group", "method", None, _text),
+        Option("max_pending_calls", "actor", -1, _integer(-1)),
+        Option("max_task_retries", "actor method", 0, _integer(-1)),
+        Option("namespace", "actor", None, _text),
+        Option("lifetime", "actor", None, _lifetime),
+        Option("get_if_exists", "actor", False, _flag),
+    )
+}
+
+
+def valid_names(target: str) -> list[str]:
+    """Return the names of the options a task, an actor or a method takes."""
+    return sorted(name for name, option in _OPTIONS.items() if target in option.targets)
+
+
+def merge(target: str, base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with checked `changes` applied.
+
+    Raises:
+        ValueError: an unknown option (the text lists the valid ones), or a value out of range.
+        TypeError: a value of the wrong type.
+    """
+    merged = dict(base)
+    for name, value in changes.items():
+        option = _OPTIONS.get(name)
+        if option is None or target not in option.targets:
+            article = "an" if target == ACTOR else "a"
+            raise ValueError(
+                f"{name!r} is not an option of {article} {target}. Valid options: {', '.join(valid_names(target))}"
+            )
+        merged[name] = option.check(name, value)
+    if merged.get("get_if_exists") and not merged.get("name"):
+        raise ValueError("get_if_exists=True needs a name")
+    return merged
+
+
+def value_of(options: Mapping[str, Any], name: str) -> Any:
+    """Return the option's value, or its default when it was not given."""
+    value = options.get(name)
+    return _OPTIONS[name].default if value is None else value
+
+
+def _explicit(options: Mapping[str, Any], cpu_default: float) -> dict[str, float]:
+    quantities: dict[str, float] = dict(options.get("resources") or {})
+    cpus = options.get("num_cpus")
+    quantities[CPU] = cpu_default if cpus is None else cpus
+    for option, name in (("num_gpus", "GPU"), ("memory", "memory")):
+        if options.get(option):
+            quantities[name] = options[option]
+    return quantities
+
+
+def task_resources(options: Mapping[str, Any]) -> ResourceSet:
+    """Return what one run of a task holds: one CPU unless it says otherwise."""
+    return ResourceSet.from_floats(_explicit(options, 1.0))
+
+
+def actor_resources(options: Mapping[str, Any]) -> tuple[ResourceSet, ResourceSet]:
+    """Return (what an actor needs to be placed, what it holds while alive).
+
+    Without explicit resources an actor needs one CPU to be placed and holds none. As soon as any
+    is given, CPU defaults to one and all of it is held for life; `memory` alone does not count.
+    """
+    explicit = any(options.get(name) is not None for name in ("num_cpus", "num_gpus", "resources"))
+    placement = ResourceSet.from_floats(_explicit(options, 1.0))
+    if explicit:
+        return placement, placement
+    return placement, ResourceSet.from_floats({"memory": options["memory"]} if options.get("memory") else {})

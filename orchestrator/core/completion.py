@@ -1,0 +1,75 @@
+"""What a reply means for the entries of its task; the same for tasks and for actor calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import exceptions
+from orchestrator.core.entry import ERROR, STORED, Entry
+from orchestrator.core.messages import CANCELLED, END, MANY
+from orchestrator.core.task import DONE
+
+if TYPE_CHECKING:
+    from orchestrator.core.references import References
+    from orchestrator.core.task import Task
+
+
+class Completion:
+    """Fills the entries of tasks from replies and errors."""
+
+    def __init__(self, references: References) -> None:
+        self._references = references
+
+    def fill(self, entry: Entry, state: int, value: Any) -> None:
+        """Complete one entry; its value goes to the store too if others wait for it there."""
+        if state == STORED:
+            if entry.state:
+                # Cancelled meanwhile: nobody will ask for it. Give the reference back.
+                return self._release(entry)
+            self._references.adopt(entry, self._references.id_of(entry))
+        entry.complete(state, value)
+        if entry.hold is not None and state != STORED:
+            self._references.publish(entry)
+
+    def _release(self, entry: Entry) -> None:
+        self._references.release(self._references.id_of(entry))
+
+    def settle(self, task: Task, kind: int, value: Any) -> None:
+        """Complete what this reply (not an ITEM) completes; harmless when repeated."""
+        task.place = DONE
+        stream = task.stream
+        if kind == MANY:
+            for entry, (state, item) in zip(task.returns, value, strict=True):
+                self.fill(entry, state, item)
+        elif kind == CANCELLED:
+            self.fail(task, exceptions.TaskCancelledError(f"{task.template.name} was cancelled"))
+        elif stream is not None:
+            stream.finish(value if kind == ERROR else None, value if kind == END else None)
+        else:
+            for entry in task.returns:
+                self.fill(entry, kind, value)
+        task.held = None
+
+    def item(self, task: Task, value: tuple[int, int, Any]) -> None:
+        """Add an item to the stream of a generator's task."""
+        index, state, payload = value
+        stream = task.stream
+        if stream is None:
+            return
+        if not stream.wants(index):
+            # A repetition after a worker's death: this index has its entry already.
+            return
+        entry = Entry((task.seq << 24) | (index + 1))
+        self.fill(entry, state, payload)
+        stream.accept(entry)
+
+    def fail(self, task: Task, error: BaseException | bytes) -> None:
+        """Complete everything the task was to produce with this error."""
+        task.place = DONE
+        task.message = None
+        task.packed = None
+        task.held = None
+        for entry in task.returns:
+            self.fill(entry, ERROR, error)
+        if task.stream is not None:
+            task.stream.finish(error, None)

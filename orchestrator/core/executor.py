@@ -1,0 +1,365 @@
+"""The worker's main loop: take a task, run it, reply.
+
+Tasks run on the main thread, one at a time. Meanwhile the background thread reads CONTROL messages:
+replies to what the task itself submitted, and requests to cancel it. A cancellation is a SIGINT this
+process sends to its own main thread, so that a sleep or a wait ends as well; it raises only if the
+very task it was meant for is running when it arrives.
+
+A task that waits in `get` or `wait` for longer than a moment is *blocked*: its CPU goes back to the
+node, and the tasks queued behind it go back to their submitter, or they might be what it waits for.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter_ns
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import exceptions
+from orchestrator.common import config
+from orchestrator.common.options import STREAMING
+from orchestrator.core.arguments import unpack
+from orchestrator.core.entry import Waiter
+from orchestrator.core.messages import CANCEL, CANCELLED, CHECK_HANDLES, CONSUMED, RETURNED, UNBLOCKED
+from orchestrator.core.replies import Replies
+from orchestrator.core.values import StoredError
+from orchestrator.objects.plasma_adapter import (
+    CONTROL_MASK,
+    SEALED,
+    WORK,
+    WORK_MASK,
+    MessageTooLargeError,
+    deserialize,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.core.actor_runtime import ActorRuntime
+    from orchestrator.core.runtime import Runtime
+
+loads = pickle.loads
+
+#: Cancellations that arrived before their task did; the oldest are forgotten.
+EARLY_CANCELLATIONS_MAX = 256
+
+Run = tuple[int, int]
+
+
+class TaskInterrupt(KeyboardInterrupt):
+    """What a cancelled task sees: a KeyboardInterrupt."""
+
+
+class Executor:
+    """Runs the tasks that arrive for this process."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.endpoint = runtime.endpoint
+        self.replies = Replies(runtime)
+        self.actor: ActorRuntime | None = None
+        #: functions by key; the methods of the actor by name
+        self.callables: dict[bytes | str, Callable[..., Any]] = {}
+        #: the task on the main thread, as (submitter, seq)
+        self.running: Run | None = None
+        #: the function or method on the main thread, or the last one that was
+        self.current_function: Any = None
+        #: tasks that were cancelled while or before they run
+        self.cancelled: deque[Run] = deque(maxlen=EARLY_CANCELLATIONS_MAX)
+        self.stopping = False
+        self._interrupt: Run | None = None
+        self._blocked = False
+        self._main_ident = threading.get_ident()
+        #: items taken of the generators that run here with back-pressure, and who waits for more
+        self.consumed: dict[Run, int] = {}
+        self._consumption: dict[Run, Waiter] = {}
+        runtime.handlers[CANCEL] = self.on_cancel
+        runtime.handlers[CONSUMED] = self.on_consumed
+        runtime.handlers[CHECK_HANDLES] = lambda sender: self.check_handles()
+        runtime.handlers["died"] = self.replies.forget
+        runtime.on_tick = lambda now: self.check_handles()
+        runtime.pump.on_blocked = self.enter_blocked
+        runtime.pump.on_unblocked = self.leave_blocked
+        runtime.pump.on_work = self.send_back
+
+    # -- the loop
+
+    def run(self) -> None:
+        """Take and run tasks until this process is to end, or has become an actor with a loop of its own."""
+        endpoint = self.endpoint
+        receive = partial(endpoint.receive, WORK)
+        poll = self.runtime.pump.poll
+        mask = CONTROL_MASK | WORK_MASK
+        signal.signal(signal.SIGINT, self._on_sigint)
+        while True:
+            bell = endpoint.bell()
+            item = receive()
+            if item is not None:
+                self.execute(*item)
+                if self.actor is not None and self.actor.owns_loop:
+                    return
+                continue
+            if self.stopping:
+                return
+            if not poll():
+                endpoint.wait(mask, config.TICK_S, bell)
+
+    def execute(self, sender: int, payload: bytes) -> None:
+        """Run one task on this thread and reply."""
+        message = loads(payload)
+        seq = message[0]
+        function = self.callables.get(message[1])
+        if len(message) != 3 or function is None:
+            self._execute_any(sender, message)
+            return
+        # The common case: plain arguments, one result, a function that is here.
+        run = (sender, seq)
+        if self.cancelled and run in self.cancelled:
+            self.replies.send(sender, (seq, CANCELLED, None, 0))
+            return
+        self.runtime.current_task = run
+        started = perf_counter_ns()
+        try:
+            try:
+                self.running = run
+                self.current_function = function
+                value = function(*message[2])
+                if type(value) is CoroutineType:
+                    value = self._run_coroutine(value)
+            finally:
+                self.running = None
+        except BaseException as error:
+            self._failed(run, error, function, started)
+            return
+        try:
+            self.replies.send_value(sender, seq, value, (perf_counter_ns() - started) // 1000)
+        except Exception as error:
+            self._failed(run, error, function, started)
+
+    def _execute_any(self, sender: int, message: tuple[Any, ...]) -> None:
+        seq, key = message[0], message[1]
+        run = (sender, seq)
+        options = (message[7] if len(message) > 3 else None) or {}
+        if "actor" in options:
+            self._become_actor(run, message, options["actor"])
+            return
+        started = perf_counter_ns()
+        function: Any = None
+        if self.cancelled and run in self.cancelled:
+            self.replies.send(sender, (seq, CANCELLED, None, 0))
+            return
+        self.runtime.current_task = run
+        try:
+            try:
+                self.running = run
+                self.current_function = function = self.callable_of(key)
+                args, kwargs = (message[2], {}) if len(message) == 3 else self.unpack(message)
+                del message
+                started = perf_counter_ns()
+                value = function(*args, **kwargs)
+                del args, kwargs
+                if type(value) is CoroutineType:
+                    value = self._run_coroutine(value)
+                num_returns = options.get("num_returns", 1)
+                if num_returns != 1:
+                    self._send_several(run, value, num_returns, options, started)
+                    return
+            finally:
+                self.running = None
+            self.replies.send_value(sender, seq, value, (perf_counter_ns() - started) // 1000)
+        except BaseException as error:
+            self._failed(run, error, function, started)
+
+    def _send_several(self, run: Run, value: Any, num_returns: int, options: dict[str, Any], started: int) -> None:
+        sender, seq = run
+        spent_us = (perf_counter_ns() - started) // 1000
+        if num_returns != STREAMING:
+            self.replies.send_many(sender, seq, value, num_returns, spent_us)
+            return
+        if not hasattr(value, "__next__"):
+            raise ValueError(f'num_returns="streaming" needs a generator, not {type(value).__name__}')
+        pause = self._pause_for(run, options.get("backpressure"))
+        try:
+            self.replies.send_items(sender, seq, value, pause, spent_us)
+        finally:
+            self.consumed.pop(run, None)
+            close = getattr(value, "close", None)
+            if close is not None:
+                close()
+
+    def unpack(self, message: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a message that has more than plain ones."""
+        return unpack(message, self.runtime.store, _load)
+
+    def callable_of(self, key: bytes | str) -> Any:
+        """Return the function, or the actor's method, a message names."""
+        function = self.callables.get(key)
+        if function is None:
+            if type(key) is str:
+                assert self.actor is not None
+                function = self.actor.method(key)
+            else:
+                function = self.runtime.functions.load(key)  # type: ignore[arg-type]
+            self.callables[key] = function
+        return function
+
+    def _run_coroutine(self, coroutine: Any) -> Any:
+        import asyncio
+
+        return asyncio.run(coroutine)
+
+    def _failed(self, run: Run, error: BaseException, function: Any, started: int) -> None:
+        """Reply with what a task raised."""
+        sender, seq = run
+        spent_us = (perf_counter_ns() - started) // 1000
+        self.running = None
+        try:
+            if isinstance(error, TaskInterrupt) or run in self.cancelled:
+                self.replies.send(sender, (seq, CANCELLED, None, spent_us))
+            elif isinstance(error, DependencyError):
+                self.replies.send_failure(sender, seq, error.stored.rebuild(), spent_us)
+            elif isinstance(error, exceptions.OrchestratorError) and function is None:
+                # A function that is gone: not the user's code.
+                self.replies.send_failure(sender, seq, error, spent_us)
+            elif self.actor is not None and self.actor.is_exit(error):
+                self.actor.leave(run)
+            else:
+                self.replies.send_error(sender, seq, error, name_of(function), spent_us)
+        finally:
+            # The traceback holds the frames, and they hold the arguments.
+            error.__traceback__ = None
+
+    # -- becoming an actor
+
+    def _become_actor(self, run: Run, message: tuple[Any, ...], creation: dict[str, Any]) -> None:
+        from orchestrator.core.actor_runtime import ActorRuntime
+
+        self.actor = ActorRuntime(self, creation)
+        self.callables.clear()
+        self.runtime.current_task = run
+        self.actor.construct(run, message)
+
+    def check_handles(self) -> None:
+        """End this process when it is an actor nobody has a handle of any more."""
+        actor = self.actor
+        if actor is not None and not self.stopping and not actor.detached:
+            if self.runtime.store.state(actor.actor_id) != SEALED:
+                self.stop()
+
+    def stop(self) -> None:
+        """End the process once everything that was sent to it is done."""
+        self.stopping = True
+        self.endpoint.ring()
+        if self.actor is not None:
+            self.actor.wake()
+
+    # -- cancelling
+
+    def on_cancel(self, sender: int, seq: int, recursive: bool) -> None:
+        """A submitter cancels a task of its that may be running, or about to."""
+        run = (sender, seq)
+        if run in self.cancelled:
+            return
+        self.cancelled.append(run)
+        if recursive:
+            self.runtime.cancel_children(run)
+        if self.actor is not None:
+            self.actor.cancel(run)
+        elif self.running == run:
+            self._interrupt = run
+            signal.pthread_kill(self._main_ident, signal.SIGINT)
+
+    def _on_sigint(self, signum: int, frame: Any) -> None:
+        target, self._interrupt = self._interrupt, None
+        if target is not None and target == self.running:
+            raise TaskInterrupt("the task was cancelled")
+
+    # -- being blocked
+
+    def enter_blocked(self) -> bool:
+        """The running task waits: give back its CPU, and its queue. False if it is not the task that waits."""
+        run = self.running
+        if run is None or self._blocked or threading.get_ident() != self._main_ident:
+            return False
+        self._blocked = True
+        self.runtime.node.send({"op": "blocked"})
+        if self.actor is None:
+            self.runtime.pump.lane_mask = CONTROL_MASK | WORK_MASK
+            self.runtime.send_control(run[0], (RETURNED, []))
+            self.send_back()
+        return True
+
+    def leave_blocked(self) -> None:
+        """The running task goes on."""
+        self._blocked = False
+        self.runtime.pump.lane_mask = CONTROL_MASK
+        self.runtime.node.send({"op": "unblocked"})
+        run = self.running
+        if self.actor is None and run is not None:
+            self.runtime.send_control(run[0], (UNBLOCKED,))
+
+    def send_back(self) -> None:
+        """Send the tasks that are queued here back to their submitters."""
+        if not self._blocked or self.actor is not None:
+            return
+        returned: dict[int, list[int]] = {}
+        while (item := self.endpoint.receive(WORK)) is not None:
+            sender, payload = item
+            returned.setdefault(sender, []).append(loads(payload)[0])
+        for sender, seqs in returned.items():
+            self.runtime.send_control(sender, (RETURNED, seqs))
+
+    # -- back-pressure
+
+    def on_consumed(self, sender: int, seq: int, count: int) -> None:
+        """The receiver of a generator has taken `count` items so far."""
+        run = (sender, seq)
+        self.consumed[run] = max(count, self.consumed.get(run, 0))
+        waiter = self._consumption.pop(run, None)
+        if waiter is not None:
+            waiter.satisfy()
+            self.endpoint.ring()
+
+    def _pause_for(self, run: Run, ahead_max: int | None) -> Callable[[int], None]:
+        """Return what a generator does between items: nothing, or wait until it is not too far ahead."""
+        if not ahead_max:
+            return lambda count: None
+        self.consumed[run] = 0
+
+        def pause(count: int) -> None:
+            while count - self.consumed[run] >= ahead_max and self.running == run:
+                waiter = Waiter(1, stop_at_error=False)
+                self._consumption[run] = waiter
+                if count - self.consumed[run] < ahead_max:
+                    break
+                self.runtime.pump.wait(waiter)
+
+        return pause
+
+
+def name_of(function: Any) -> str:
+    """Return the name of a function for a message."""
+    if function is None:
+        return "?"
+    owner = getattr(function, "__self__", None)
+    name = getattr(function, "__qualname__", None) or type(function).__name__
+    return f"{type(owner).__name__}.{function.__name__}" if owner is not None else str(name)
+
+
+def _load(data: Any) -> Any:
+    value = deserialize(data)
+    if type(value) is StoredError:
+        raise DependencyError(value)
+    return value
+
+
+class DependencyError(exceptions.OrchestratorError):
+    """An argument of the task is the error of the task that should have produced it."""
+
+    def __init__(self, stored: StoredError) -> None:
+        super().__init__(stored)
+        self.stored = stored

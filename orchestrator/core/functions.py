@@ -1,0 +1,92 @@
+"""Functions and classes on their way to the workers: exported once, imported once.
+
+A function is pickled by value, with what it captures, the first time it is submitted in a
+session; later changes of what it captured are not seen. The pickle is an object of the store under a
+hash of its bytes, so that equal functions are stored once whoever exports them.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import exceptions
+from orchestrator.common import config
+from orchestrator.common.ids import content_id
+from orchestrator.core.entry import Hold
+from orchestrator.objects import plasma_adapter as objects
+
+if TYPE_CHECKING:
+    from orchestrator.core.references import References
+    from orchestrator.objects.plasma_adapter import Store
+
+
+class Functions:
+    """The functions and classes this process has exported or imported in this session."""
+
+    def __init__(self, store: Store, references: References) -> None:
+        self._store = store
+        self._references = references
+        self._keys: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
+        self._holds: dict[bytes, Hold] = {}
+        self._imported: dict[bytes, Any] = {}
+
+    def export(self, function: Any, name: str) -> bytes:
+        """Store a function or class and return its key.
+
+        Raises:
+            SerializationError: it captures something that cannot be pickled; the text has the path.
+            ValueError: it is larger than 100 MB pickled.
+        """
+        key = self._keys.get(function)
+        if key is not None:
+            return key
+        gathering = self._references.gathering
+        outer, gathering.met = gathering.met, []
+        try:
+            serialized = objects.encode(function, name)
+            captured = [entry.hold.object_id for entry in gathering.met]
+        finally:
+            gathering.met = outer
+        blob = serialized.to_bytes()
+        if len(blob) > config.FUNCTION_BYTES_MAX:
+            raise ValueError(
+                f"{name} is {len(blob) >> 20} MiB pickled, more than {config.FUNCTION_BYTES_MAX >> 20}: "
+                "pass large data as arguments or put() it, rather than capturing it"
+            )
+        if len(blob) > config.FUNCTION_BYTES_WARN:
+            warnings.warn(
+                f"{name} is {len(blob) >> 20} MiB pickled: put() large data instead of capturing it", stacklevel=3
+            )
+        key = content_id(blob)
+        self._store_once(key, blob, captured)
+        self._keys[function] = key
+        return key
+
+    def _store_once(self, key: bytes, blob: bytes, captured: list[bytes]) -> None:
+        if key in self._holds:
+            return
+        if not self._store.add_ref(key):
+            try:
+                objects.put_parts(self._store, key, [blob], captured)
+            except objects.ObjectExistsError:
+                self._store.add_ref(key)
+        self._holds[key] = Hold(self._store.drop_ref, key)
+
+    def load(self, key: bytes) -> Any:
+        """Return the function of a key.
+
+        Raises:
+            ObjectLostError: the process that exported it is gone.
+        """
+        function = self._imported.get(key)
+        if function is None:
+            try:
+                buffer = self._store.get(key, timeout_s=1.0)
+            except objects.PlasmaError:
+                raise exceptions.ObjectLostError(f"function {key.hex()} is gone with the process that had it") from None
+            # From a copy: what a pickle refers to would pin the object for the function's life.
+            function = objects.deserialize(bytes(memoryview(buffer)))
+            self._imported[key] = function
+        return function

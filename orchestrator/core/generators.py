@@ -1,0 +1,180 @@
+"""Generators: a task that yields, and the references to its items as they come."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from orchestrator.core.entry import ERROR, PENDING, PLAIN, Entry
+from orchestrator.core.messages import CONSUMED
+from orchestrator.core.object_ref import ObjectRef
+
+if TYPE_CHECKING:
+    from orchestrator.core.runtime import Runtime
+    from orchestrator.core.task import Task
+
+T = TypeVar("T")
+
+
+class Stream:
+    """The submitter's end of a generator's task: items that have arrived and were not taken yet."""
+
+    __slots__ = ("_closed", "arrived", "completed", "count", "items", "next_ready", "taken")
+
+    def __init__(self, completed: Entry) -> None:
+        self.items: deque[Entry] = deque()
+        #: items accepted so far; the next one must have this index
+        self.arrived = 0
+        self.taken = 0
+        #: the whole number of items, once known
+        self.count: int | None = None
+        #: completed when the generator has ended; holds its error if a system failure ended it
+        self.completed = completed
+        #: completed when an item can be taken, or none will come any more
+        self.next_ready = Entry(0)
+        self._closed = False
+
+    def wants(self, index: int) -> bool:
+        """Tell whether this is the next item, and anybody wants it."""
+        return index == self.arrived and not self._closed and not self.completed.state
+
+    def accept(self, entry: Entry) -> None:
+        """Take the next item, and wake whoever waits for it."""
+        self.items.append(entry)
+        self.arrived += 1
+        self.announce()
+
+    def announce(self) -> None:
+        """Tell whoever waits that there is something to take, or nothing any more."""
+        self.next_ready.complete(PLAIN, None)
+
+    def finish(self, error: Any, count: int | None) -> None:
+        """End the stream. A failure becomes one more item, which raises."""
+        if self.completed.state:
+            return
+        if error is not None:
+            failed = Entry(self.completed.ident, ERROR, error)
+            self.items.append(failed)
+            self.completed.complete(ERROR, error)
+        else:
+            self.completed.complete(PLAIN, count)
+        self.count = count
+        self.announce()
+
+    def take(self) -> Entry | None:
+        """Return the next item, or None if none is here; then `next_ready` tells when to look again."""
+        if not self.items:
+            return None
+        entry = self.items.popleft()
+        self.taken += 1
+        if not self.items and not self.completed.state:
+            self.next_ready = Entry(0)
+            # One may have arrived between the two lines.
+            if self.items or self.completed.state:
+                self.announce()
+        return entry
+
+    def close(self) -> None:
+        """Drop what has arrived and what will."""
+        self._closed = True
+        self.items.clear()
+
+
+class ObjectRefGenerator(Generic[T]):
+    """The items of a remote generator, as references, in order; ends where the generator ended.
+
+    Iterate with `for` or `async for`. An exception raised by the generator is the last reference.
+    Not for several threads at once, and not picklable.
+    """
+
+    __slots__ = ("__weakref__", "_runtime", "_stream", "_task")
+
+    def __init__(self, runtime: Runtime, task: Task, stream: Stream) -> None:
+        self._runtime = runtime
+        self._task = task
+        self._stream = stream
+
+    @property
+    def _entry(self) -> Entry:
+        """What `wait` waits for: the next item."""
+        return self._stream.next_ready
+
+    def __iter__(self) -> Iterator[ObjectRef[T]]:
+        return self
+
+    def __next__(self) -> ObjectRef[T]:
+        return self._next(None)
+
+    def next(self, timeout: float | None = None) -> ObjectRef[T]:
+        """Return the next reference; wait at most `timeout` seconds for it.
+
+        Raises:
+            StopIteration: the generator has ended.
+            GetTimeoutError: no item came in time.
+        """
+        return self._next(timeout)
+
+    def _next(self, timeout: float | None) -> ObjectRef[T]:
+        ref = self._take()
+        while ref is None:
+            if self.is_finished():
+                raise StopIteration
+            self._runtime.wait_entry(self._stream.next_ready, timeout, "the next item of a generator")
+            ref = self._take()
+        return ref
+
+    def _take(self) -> ObjectRef[T] | None:
+        entry = self._stream.take()
+        if entry is None:
+            return None
+        task = self._task
+        if task.template.backpressure and self._stream.completed.state == PENDING:
+            address = self._runtime.address_of(task)
+            if address:
+                self._runtime.send_control(address, (CONSUMED, task.seq, self._stream.taken))
+        return ObjectRef(entry, self._runtime)
+
+    def __aiter__(self) -> AsyncIterator[ObjectRef[T]]:
+        return self
+
+    async def __anext__(self) -> ObjectRef[T]:
+        ref = self._take()
+        while ref is None:
+            if self.is_finished():
+                raise StopAsyncIteration
+            await ObjectRef(self._stream.next_ready, self._runtime)
+            ref = self._take()
+        return ref
+
+    def completed(self) -> ObjectRef[Any]:
+        """Return a reference that is ready when the generator has ended."""
+        return ObjectRef(self._stream.completed, self._runtime)
+
+    def is_finished(self) -> bool:
+        """Tell whether all items have been taken and none will come."""
+        stream = self._stream
+        return bool(stream.completed.state) and not stream.items
+
+    def close(self) -> None:
+        """Cancel the generator's task and drop the items nobody has taken."""
+        self._stream.close()
+        if self._stream.completed.state == PENDING:
+            self._runtime.cancel_task(self._task, force=False, recursive=True)
+        self._stream.close()
+
+    def __del__(self) -> None:
+        try:
+            stream = self._stream
+            if stream.completed.state == PENDING and not stream._closed:
+                stream._closed = True
+                self._runtime.abandoned.append(self._task)
+        except Exception:
+            pass
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an ObjectRefGenerator cannot be pickled; pass the references it yields instead")
+
+    def __repr__(self) -> str:
+        state = "finished" if self.is_finished() else f"{self._stream.taken} items taken"
+        return f"ObjectRefGenerator({state})"

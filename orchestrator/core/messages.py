@@ -1,0 +1,36 @@
+"""The messages between a submitter and a worker.
+
+To N, and from it, go JSON objects; everything else is a pickled tuple, so the first byte tells.
+
+Tasks (lane WORK), from the submitter; `key` is a function's key or a method's name:
+
+    (seq, key, args)                                               plain arguments, one return value
+    (seq, key, args, kwargs, blob, stored, resolved, options)      anything else
+
+`blob` holds the pickled (args, kwargs), `stored` the id of an object that does; `resolved` lists
+(position or keyword, kind, value) of the references that were replaced.
+
+Replies (lane CONTROL), from the worker, with the time the run took in µs:
+
+    (seq, kind, value, us)               kind is a state of the entry, or one of those below
+
+Other messages (lane CONTROL) begin with one of the names below.
+"""
+
+from __future__ import annotations
+
+#: Kinds of replies beyond the states of an entry (PLAIN, BLOB, STORED, ERROR).
+MANY = 5  # value: a list of (kind, value), one per return value
+ITEM = 6  # value: (index, kind, value) of a generator's item; more replies follow
+END = 7  # value: the number of items of a generator
+CANCELLED = 8
+
+# From a worker.
+RETURNED = "returned"  # [seqs]: its task waits, so these queued ones come back
+UNBLOCKED = "unblocked"
+# To a worker.
+CANCEL = "cancel"  # seq, recursive
+CONSUMED = "consumed"  # seq, count: items of a generator that were taken
+CHECK_HANDLES = "check_handles"  # some process dropped its last handle of the actor that lives there
+
+PROTOCOL = 5

@@ -1,0 +1,141 @@
+"""`ObjectRef`: the name of a value that may not exist yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from orchestrator.core import runtime as runtimes
+from orchestrator.core.entry import ERROR, PENDING, Entry
+
+if TYPE_CHECKING:
+    import concurrent.futures
+
+    from orchestrator.core.runtime import Runtime
+
+T = TypeVar("T")
+
+
+class ObjectRef(Generic[T]):
+    """A reference to an object: the result of a task, or a value that was `put`.
+
+    While any process holds a reference the object lives; when the last one goes, its memory is
+    free at once. References may be passed to tasks, put into other objects and awaited.
+    """
+
+    __slots__ = ("__weakref__", "_entry", "_runtime")
+
+    _entry: Entry
+    _runtime: Runtime
+
+    def __init__(self, entry: Entry, runtime: Runtime) -> None:
+        self._entry = entry
+        self._runtime = runtime
+
+    def binary(self) -> bytes:
+        """Return the object's id, 16 bytes."""
+        return self._runtime.references.id_of(self._entry)
+
+    def hex(self) -> str:
+        """Return the object's id as 32 hexadecimal digits."""
+        return self.binary().hex()
+
+    def done(self) -> bool:
+        """Tell whether `get` would return, or raise, at once."""
+        entry = self._entry
+        if entry.state == PENDING:
+            self._runtime.check_alive()
+            self._runtime.references.watch(entry)
+            self._runtime.pump.poll()
+        return bool(entry.state)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait, then return the exception `get` would raise, or None.
+
+        Raises:
+            GetTimeoutError: `timeout` seconds passed.
+        """
+        try:
+            self._runtime.get_one(self, timeout)
+        except BaseException as error:
+            entry = self._entry
+            if entry.state == PENDING or not isinstance(error, Exception):
+                raise
+            return error
+        return None
+
+    def add_done_callback(self, callback: Callable[[ObjectRef[T]], Any]) -> None:
+        """Call `callback(ref)` once the object is there or has failed; at once if it is.
+
+        It is called in whichever thread learns of it; keep it short.
+        """
+        runtime = self._runtime
+        runtime.check_alive()
+        entry = self._entry
+
+        def call(_: Entry) -> None:
+            runtime.call_user(callback, ObjectRef(entry, runtime))
+
+        entry.when_done(call)
+        runtime.references.watch(entry)
+
+    def future(self) -> concurrent.futures.Future[T]:
+        """Return a `concurrent.futures.Future` of the value. Cancelling it does not cancel the task."""
+        import concurrent.futures
+
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+
+        def fill(ref: ObjectRef[T]) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(ref._runtime.get_one(ref, None))
+            except BaseException as error:
+                future.set_exception(error)
+
+        self.add_done_callback(fill)
+        return future
+
+    def __await__(self) -> Generator[Any, None, T]:
+        entry = self._entry
+        runtime = self._runtime
+        if entry.state == PENDING:
+            runtime.check_alive()
+            yield from runtime.asyncio_wait(entry)
+        return runtime.value_of(entry)  # type: ignore[no-any-return]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ObjectRef):
+            return NotImplemented
+        return self._entry is other._entry or self.binary() == other.binary()
+
+    def __hash__(self) -> int:
+        return hash(self.binary())
+
+    def __repr__(self) -> str:
+        entry = self._entry
+        state = "pending" if entry.state == PENDING else "failed" if entry.state == ERROR else "ready"
+        return f"ObjectRef({self.hex()}, {state})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        runtime = self._runtime
+        runtime.check_alive()
+        references = runtime.references
+        met = references.gathering.met
+        if met is None:
+            return (rebuild_ref, (references.pin(self._entry),))
+        identity = references.promote(self._entry)
+        met.append(self._entry)
+        return (rebuild_ref, (identity,))
+
+    def __copy__(self) -> ObjectRef[T]:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ObjectRef[T]:
+        return self
+
+
+def rebuild_ref(identity: bytes) -> ObjectRef[Any]:
+    """Make the reference a process gets when it unpickles one."""
+    runtime = runtimes.require()
+    return ObjectRef(runtime.references.borrow(identity), runtime)

@@ -1,0 +1,221 @@
+"""Who holds what: how an object of this process becomes one that other processes can hold.
+
+Most objects never leave their owner's heap. One that is serialized into something else is
+*promoted*: it enters the shared table, where references are counted per process. From then on
+
+* the owner's entry has a `Hold`: one counted reference;
+* the thing it was serialized into holds it: a stored object by its list of contained ids, a task's
+  arguments because the submitter keeps them until the reply;
+* whoever deserializes it becomes a borrower, with an entry and a `Hold` of its own.
+
+A reference pickled by anything but this package cannot be followed; it is pinned until the
+process that pickled it ends.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import exceptions
+from orchestrator.common.clock import monotonic
+from orchestrator.common.ids import object_id
+from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry, Hold
+from orchestrator.core.values import StoredError, dump_error
+from orchestrator.objects import plasma_adapter as objects
+
+if TYPE_CHECKING:
+    from orchestrator.objects.plasma_adapter import Store
+
+
+class Gathering(threading.local):
+    """The references met while this thread serializes something; None when nobody asked.
+
+    Whatever was met is also kept alive by being listed here.
+    """
+
+    #: what was met: anything with a `hold`
+    met: list[Any] | None = None
+
+
+class References:
+    """Promotion, borrowing and waiting for borrowed objects, of one process."""
+
+    def __init__(self, store: Store, prefix: bytes) -> None:
+        self._store = store
+        self._prefix = prefix
+        self.gathering = Gathering()
+        self._lock = threading.RLock()
+        #: entries of this process's own objects that others know of, for when one comes back
+        self._promoted: weakref.WeakValueDictionary[bytes, Entry] = weakref.WeakValueDictionary()
+        #: borrowed entries somebody here waits for, by id
+        self._watched: dict[bytes, Entry] = {}
+        self._next_scan_s = 0.0
+        #: references pickled by others, held until the process ends
+        self._pinned: list[Hold] = []
+
+    # -- ids
+
+    def id_of(self, entry: Entry) -> bytes:
+        """Return the object's id; computed from its number when nobody has asked before."""
+        ident = entry.ident
+        if type(ident) is bytes:
+            return ident
+        return object_id(self._prefix, ident >> 24, ident & 0xFFFFFF)  # type: ignore[operator]
+
+    # -- giving away
+
+    def promote(self, entry: Entry) -> bytes:
+        """Make the object known to the node and return its id.
+
+        Raises:
+            ObjectStoreFullError: its value is here and there is no room for it.
+        """
+        identity = self.id_of(entry)
+        if entry.hold is not None:
+            return identity
+        with self._lock:
+            if entry.hold is not None:
+                return identity
+            if entry.state == PENDING:
+                self._store.declare(identity)
+                entry.hold = Hold(self._store.drop_ref, identity)
+                # The result may have come meanwhile, and its completion seen no hold.
+                if entry.state not in (PENDING, STORED):
+                    self.publish(entry)
+            else:
+                parts = self._parts_of(entry)
+                objects.put_parts(self._store, identity, parts)
+                entry.hold = Hold(self._store.drop_ref, identity)
+            self._promoted[identity] = entry
+        return identity
+
+    def publish(self, entry: Entry) -> None:
+        """Store the value of an entry that was promoted before it was produced."""
+        hold = entry.hold
+        if hold is None:
+            return
+        with self._lock:
+            if self._store.state(hold.object_id) >= objects.CREATED:
+                return
+            try:
+                # Declared before, so the reference is counted already.
+                self._store.put_parts(hold.object_id, self._parts_of(entry))
+            except objects.ObjectExistsError:
+                pass
+            except objects.PlasmaError:
+                self._store.abandon(hold.object_id)
+
+    def _parts_of(self, entry: Entry) -> list[Any]:
+        if entry.state == BLOB:
+            return [entry.value]
+        if entry.state == ERROR:
+            error = entry.value
+            blob = error if type(error) is bytes else dump_error(error)
+            return objects.encode(StoredError(blob)).parts
+        return objects.encode(entry.value).parts
+
+    def adopt(self, entry: Entry, identity: bytes) -> None:
+        """Take over the reference a worker recorded for this process when it stored a result."""
+        if entry.hold is None:
+            entry.hold = Hold(self._store.drop_ref, identity)
+        # Declared and put: the table keeps one reference per client and object for either.
+
+    def release(self, identity: bytes) -> None:
+        """Give back a reference that was recorded for this process and that nothing here will use."""
+        try:
+            self._store.drop_ref(identity)
+        except objects.PlasmaError:
+            pass
+
+    def pin(self, entry: Entry) -> bytes:
+        """Promote for a serialization nobody follows: the object lives as long as this process."""
+        identity = self.promote(entry)
+        if self._store.add_ref(identity):
+            self._pinned.append(Hold(self._store.drop_ref, identity))
+        return identity
+
+    def pin_hold(self, hold: Hold) -> None:
+        """Like `pin`, for what is in the store already."""
+        if self._store.add_ref(hold.object_id):
+            self._pinned.append(Hold(self._store.drop_ref, hold.object_id))
+
+    # -- receiving
+
+    def borrow(self, identity: bytes) -> Entry:
+        """Return the entry of a reference that came from elsewhere."""
+        known = self._promoted.get(identity)
+        if known is not None:
+            return known
+        entry = Entry(identity)
+        if self._store.add_ref(identity):
+            entry.hold = Hold(self._store.drop_ref, identity)
+            self._settle(entry, self._store.state(identity))
+        else:
+            entry.complete(ERROR, exceptions.ObjectLostError(f"object {identity.hex()} no longer exists"))
+        return entry
+
+    def _settle(self, entry: Entry, state: int) -> bool:
+        """Complete a borrowed entry from its state in the table; False while that is undecided."""
+        if state in (objects.SEALED, objects.SPILLED):
+            entry.complete(STORED, None)
+        elif state == objects.LOST:
+            text = f"object {self.id_of(entry).hex()} was never produced: the process that owned it died"
+            entry.complete(ERROR, exceptions.OwnerDiedError(text))
+        elif state == objects.ABSENT:
+            text = f"object {self.id_of(entry).hex()} no longer exists"
+            entry.complete(ERROR, exceptions.ObjectLostError(text))
+        else:
+            return False
+        return True
+
+    def watch(self, entry: Entry) -> None:
+        """See to it that a borrowed entry is completed when its owner produces it."""
+        identity = entry.ident
+        if entry.state or type(identity) is not bytes or identity in self._watched:
+            return
+        self._watched[identity] = entry
+        if self._settle(entry, self._store.watch(identity)):
+            self._watched.pop(identity, None)
+
+    def scan(self) -> float:
+        """Complete the watched entries that were decided; seconds until this should be called again.
+
+        A scan costs time in proportion to what is watched, and each seal rings the bell. So a scan
+        is followed by a pause four times its own length, which bounds its share at a fifth.
+        """
+        watched = self._watched
+        if not watched:
+            return 60.0
+        began = monotonic()
+        if began < self._next_scan_s:
+            return self._next_scan_s - began
+        state = self._store.state
+        for identity, entry in list(watched.items()):
+            if self._settle(entry, state(identity)):
+                watched.pop(identity, None)
+        ended = monotonic()
+        self._next_scan_s = ended + 4 * (ended - began)
+        return 60.0
+
+    # -- values
+
+    def load(self, entry: Entry) -> Any:
+        """Return the value of a STORED entry: arrays in it are views of the store.
+
+        Raises:
+            ObjectLostError: it is gone.
+            Exception: what the task that should have produced it raised.
+        """
+        identity = self.id_of(entry)
+        try:
+            buffer = self._store.try_get(identity)
+        except objects.ObjectLostError as error:
+            raise exceptions.ObjectLostError(str(error)) from None
+        if buffer is None:
+            raise exceptions.ObjectLostError(f"object {identity.hex()} no longer exists")
+        value = objects.deserialize(buffer)
+        if type(value) is StoredError:
+            raise value.rebuild()
+        return value

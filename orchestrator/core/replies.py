@@ -1,0 +1,139 @@
+"""A worker's answers: results on their way back to whoever submitted the task."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.common import config
+from orchestrator.common.ids import object_id, process_prefix
+from orchestrator.core.entry import BLOB, ERROR, PLAIN, STORED
+from orchestrator.core.messages import END, ITEM, MANY, PROTOCOL
+from orchestrator.core.values import dump_error, task_error
+from orchestrator.objects import plasma_adapter as objects
+from orchestrator.objects.plasma_adapter import CONTROL, MessageTooLargeError, PeerDiedError, Sender
+
+if TYPE_CHECKING:
+    from orchestrator.core.runtime import Runtime
+
+dumps = pickle.dumps
+
+_ATOMS = frozenset({type(None), bool, int, float, complex})
+
+
+class Replies:
+    """Packs and sends replies, for one worker."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._endpoint = runtime.endpoint
+        self._senders: dict[int, Sender] = {}
+        self._prefixes: dict[int, bytes] = {}
+
+    def forget(self, address: int) -> None:
+        """A process has died: its channel is of no more use."""
+        self._senders.pop(address, None)
+        self._prefixes.pop(address, None)
+
+    def send(self, address: int, reply: tuple[Any, ...]) -> None:
+        """Send a reply; one whose submitter has died is dropped.
+
+        Waits while the channel is full: a submitter that does not read slows its workers down.
+        """
+        try:
+            sender = self._senders.get(address)
+            if sender is None:
+                sender = self._senders[address] = self._endpoint.sender(address, CONTROL)
+            payload = dumps(reply, PROTOCOL)
+            while not sender.send(payload):
+                self._endpoint.wait(0, 0.001, self._endpoint.bell())
+        except PeerDiedError:
+            self.forget(address)
+
+    def send_value(self, address: int, seq: int, value: Any, spent_us: int) -> None:
+        """Send the result of a task with one return value."""
+        kind = type(value)
+        if kind in _ATOMS or ((kind is str or kind is bytes) and len(value) < config.PLAIN_TEXT_MAX):
+            try:
+                return self.send(address, (seq, PLAIN, value, spent_us))
+            except MessageTooLargeError:
+                pass  # an int of a million digits
+        state, payload = self.pack(address, seq, 0, value)
+        self.send(address, (seq, state, payload, spent_us))
+
+    def pack(self, address: int, seq: int, index: int, value: Any) -> tuple[int, Any]:
+        """Return (state, payload) of return value `index`; a large one is in the store afterwards.
+
+        Raises:
+            SerializationError: the text has the path to what cannot be pickled.
+            ObjectStoreFullError: no room for it.
+        """
+        kind = type(value)
+        if kind in _ATOMS and kind is not int:
+            return PLAIN, value
+        state, payload, contained = self._runtime.pack_value(value, "return value")
+        if state == BLOB:
+            if len(payload) <= config.INLINE_BYTES_MAX:
+                return BLOB, payload
+            payload = objects.Serialized([payload], len(payload))
+        prefix = self._prefixes.get(address)
+        if prefix is None:
+            prefix = self._prefixes[address] = process_prefix(self._runtime.session, address)
+        try:
+            objects.put_value(
+                self._runtime.store, object_id(prefix, seq, index), payload, contained, owner=address
+            )
+        except objects.ObjectExistsError:
+            pass  # stored by an earlier run of this task, whose reply was lost with its worker
+        return STORED, None
+
+    def send_many(self, address: int, seq: int, values: Any, count: int, spent_us: int) -> None:
+        """Send the results of a task with `count` return values; each is packed as it is produced.
+
+        Raises:
+            ValueError: there are more, or fewer.
+        """
+        if count == 0:
+            return self.send(address, (seq, MANY, [], spent_us))
+        packed = []
+        try:
+            values = iter(values)
+        except TypeError:
+            raise ValueError(
+                f"num_returns={count} needs an iterable of {count} values, not {type(values).__name__}"
+            ) from None
+        for value in values:
+            if len(packed) == count:
+                raise ValueError(f"num_returns={count}, but the function returned more values")
+            packed.append(self.pack(address, seq, len(packed), value))
+        if len(packed) != count:
+            raise ValueError(f"num_returns={count}, but the function returned {len(packed)} values")
+        self.send(address, (seq, MANY, packed, spent_us))
+
+    def send_item(self, address: int, seq: int, index: int, value: Any) -> None:
+        """Send one item of a generator."""
+        state, payload = self.pack(address, seq, index + 1, value)
+        self.send(address, (seq, ITEM, (index, state, payload), 0))
+
+    def send_items(self, address: int, seq: int, values: Iterator[Any], pause: Any, spent_us: int) -> None:
+        """Send all items of a generator, calling `pause(count)` before each further one, and the end."""
+        count = 0
+        for value in values:
+            self.send_item(address, seq, count, value)
+            # The item is the receiver's now; keeping it here would double a generator's memory.
+            del value
+            count += 1
+            pause(count)
+        self.send(address, (seq, END, count, spent_us))
+
+    def send_error(self, address: int, seq: int, error: BaseException, function: str, spent_us: int) -> None:
+        """Send what user code raised."""
+        self.send_failure(address, seq, task_error(error, function), spent_us)
+
+    def send_failure(self, address: int, seq: int, error: BaseException, spent_us: int = 0) -> None:
+        """Send an error of the runtime itself, or one that is wrapped already."""
+        blob = dump_error(error)
+        if len(blob) > config.INLINE_BYTES_MAX:
+            blob = dump_error(RuntimeError(f"{str(error)[:20_000]} ... (cut: {len(blob)} bytes)"))
+        self.send(address, (seq, ERROR, blob, spent_us))

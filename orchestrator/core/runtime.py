@@ -1,0 +1,419 @@
+"""What a driver and a worker have in common: everything a process needs to take part in a session.
+
+One `Runtime` exists per process and session; its parts know each other only through it.
+
+    store, endpoint   the node's memory and channels           (plasma)
+    pump              reads what arrives                        pump.py
+    node              the way to the node process               node_link.py
+    references        who holds what                            references.py
+    functions         code on its way to workers                functions.py
+    tasks, actors     calls that were submitted                 task_submitter.py, actor_submitter.py
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import exceptions
+from orchestrator.common import config
+from orchestrator.common.clock import monotonic
+from orchestrator.common.ids import process_prefix
+from orchestrator.common.options import STREAMING
+from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STATE_NAMES, STORED, Entry, Waiter
+from orchestrator.core.messages import PROTOCOL, RETURNED, UNBLOCKED
+from orchestrator.core.values import raisable
+from orchestrator.objects import plasma_adapter as objects
+from orchestrator.objects.plasma_adapter import CONTROL, PeerDiedError, loads
+
+if TYPE_CHECKING:
+    from orchestrator.core.actor_submitter import ActorRecord
+    from orchestrator.core.executor import Executor
+    from orchestrator.core.object_ref import ObjectRef
+    from orchestrator.core.task import Task
+    from orchestrator.core.task_submitter import Lease
+    from orchestrator.objects.plasma_adapter import Store
+
+
+class _Current:
+    """The process's runtime. One attribute, so that whoever needs the runtime asks `current()`."""
+
+    runtime: Runtime | None = None
+
+
+def current() -> Runtime | None:
+    """Return the runtime of the session this process takes part in, or None."""
+    return _Current.runtime
+
+
+def require() -> Runtime:
+    """Return the runtime.
+
+    Raises:
+        SessionError: there is no session.
+    """
+    runtime = _Current.runtime
+    if runtime is None:
+        raise exceptions.SessionError("there is no session in this process: call init() first")
+    return runtime
+
+
+def install(runtime: Runtime | None) -> None:
+    """Make this the process's runtime; None when the session is over."""
+    _Current.runtime = runtime
+
+
+class Runtime:
+    """See the module's text."""
+
+    dumps = staticmethod(pickle.dumps)
+
+    def __init__(self, store: Store, session: str, node_address: int, info: dict[str, Any]) -> None:
+        from orchestrator.core.actor_submitter import ActorSubmitter
+        from orchestrator.core.arguments import Arguments
+        from orchestrator.core.completion import Completion
+        from orchestrator.core.functions import Functions
+        from orchestrator.core.node_link import NodeLink
+        from orchestrator.core.pump import Pump
+        from orchestrator.core.references import References
+        from orchestrator.core.task_submitter import TaskSubmitter
+
+        self.store = store
+        self.endpoint = store.endpoint
+        self.session = session
+        self.info = info
+        #: False once the session is over; references of it then raise
+        self.open = True
+        self.prefix = process_prefix(session, store.address)
+        self.next_seq: Callable[[], int] = itertools.count(1).__next__
+        #: leases and actors by address: who may send replies
+        self.peers: dict[int, Lease | ActorRecord] = {}
+        #: (submitter, seq) of the task whose code runs in this thread of control; None in a driver
+        self.current_task: Any = None
+        #: generators' tasks that nobody reads any more; a destructor can do no more than append
+        self.abandoned: deque[Task] = deque()
+        self._control_senders: dict[int, objects.Sender] = {}
+        #: handlers of messages that only a worker or only a driver gets
+        self.handlers: dict[str, Callable[..., None]] = {}
+        self.on_tick: Callable[[float], None] | None = None
+        #: what runs tasks, in a worker; None in a driver
+        self.executor: Executor | None = None
+
+        self.pump = Pump(self.endpoint, self.handle)
+        self.pump.tick = self.tick
+        self.node = NodeLink(self.endpoint, node_address, self.pump)
+        self.references = References(store, self.prefix)
+        self.functions = Functions(store, self.references)
+        self.completion = Completion(self.references)
+        self.arguments = Arguments(store, self.references, self.prefix, self.next_seq)
+        self.tasks = TaskSubmitter(self)
+        self.actors = ActorSubmitter(self)
+
+    def check_alive(self) -> None:
+        """Raise SessionError when this runtime's session is over."""
+        if not self.open or _Current.runtime is not self:
+            raise exceptions.SessionError("this reference belongs to a session that is over")
+
+    def close(self) -> None:
+        """End this process's part in the session."""
+        self.open = False
+        self.pump.close()
+        if _Current.runtime is self:
+            install(None)
+
+    # -- messages
+
+    def handle(self, sender: int, payload: bytes) -> None:
+        """Handle one message. Never raises for a bad one; handling one twice is harmless."""
+        try:
+            if payload[0] == 0x7B:  # {
+                message = json.loads(payload)
+                self.handlers_of_node[message["op"]](self, message)
+                return
+            message = pickle.loads(payload)
+            head = message[0]
+            if type(head) is int:
+                peer = self.peers.get(sender)
+                if peer is not None:
+                    if peer.state is None:  # type: ignore[union-attr]
+                        self.tasks.on_reply(peer, message)  # type: ignore[arg-type]
+                    else:
+                        self.actors.on_reply(peer, message)  # type: ignore[arg-type]
+            elif head == RETURNED:
+                peer = self.peers.get(sender)
+                if peer is not None:
+                    self.tasks.on_returned(peer, message[1])  # type: ignore[arg-type]
+            elif head == UNBLOCKED:
+                peer = self.peers.get(sender)
+                if peer is not None:
+                    self.tasks.on_unblocked(peer)  # type: ignore[arg-type]
+            else:
+                self.handlers[head](sender, *message[1:])
+        except Exception:
+            self.warn("a message could not be handled:\n" + traceback.format_exc())
+
+    def _on_died(self, message: dict[str, Any]) -> None:
+        address = message["worker"]
+        self._control_senders.pop(address, None)
+        peer = self.peers.get(address)
+        report = message.get("report") or {}
+        if message.get("actor"):
+            self.actors.on_died(bytes.fromhex(message["actor"]), report)
+        elif peer is not None and peer.state is None:  # type: ignore[union-attr]
+            self.tasks.on_died(peer, report)  # type: ignore[arg-type]
+        handler = self.handlers.get("died")
+        if handler is not None:
+            handler(address)
+
+    #: what the node says, by `op`
+    handlers_of_node: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
+        "granted": lambda self, m: self.tasks.on_granted(m["class"], m["worker"], m["pid"]),
+        "reclaim": lambda self, m: self.tasks.on_reclaim(m["class"]),
+        "infeasible": lambda self, m: self.tasks.on_infeasible(m["class"], m["total"]),
+        "died": _on_died,
+        "actor_worker": lambda self, m: self.node.on_answer(m),
+        "reply": lambda self, m: self.node.on_answer(m),
+        "actor_address": lambda self, m: self.actors.on_actor_address(m),
+        "log": lambda self, m: self.handlers.get("log", lambda _: None)(m),
+        "hello": lambda self, m: None,
+    }
+
+    def send_control(self, address: int, message: tuple[Any, ...]) -> None:
+        """Send a CONTROL message to another process; one that is dead does not mind."""
+        try:
+            sender = self._control_senders.get(address)
+            if sender is None:
+                sender = self._control_senders[address] = self.endpoint.sender(address, CONTROL)
+            payload = pickle.dumps(message, PROTOCOL)
+            while not sender.send(payload):
+                self.endpoint.wait(0, 0.001, self.endpoint.bell())
+        except PeerDiedError:
+            self._control_senders.pop(address, None)
+
+    def tick(self) -> float:
+        """Do what is due; return the seconds until the next call is. Called by whoever reads messages."""
+        now = monotonic()
+        due = min(self.tasks.tick(now), self.references.scan())
+        self.actors.tick()
+        while self.abandoned:
+            self.cancel_task(self.abandoned.popleft(), force=False, recursive=True)
+        if self.on_tick is not None:
+            self.on_tick(now)
+        return due
+
+    def warn(self, text: str) -> None:
+        """Tell the user something that is not an error."""
+        print(f"orchestrator: {text}", file=sys.stderr, flush=True)
+
+    def call_user(self, function: Callable[..., Any], *args: Any) -> None:
+        """Call a callback of the user; what it raises is shown, and stops nothing."""
+        try:
+            function(*args)
+        except Exception:
+            self.warn("a callback raised:\n" + traceback.format_exc())
+
+    # -- submitting
+
+    def make_returns(self, task: Task) -> Any:
+        """Make what a call with `num_returns` other than 1 returns."""
+        from orchestrator.core.generators import ObjectRefGenerator, Stream
+        from orchestrator.core.object_ref import ObjectRef
+
+        num_returns = task.template.num_returns
+        number = task.seq << 24
+        if num_returns == STREAMING:
+            task.stream = Stream(Entry(number, 0, None, task))
+            return ObjectRefGenerator(self, task, task.stream)
+        task.returns = [Entry(number | index, 0, None, task) for index in range(num_returns)]
+        return [ObjectRef(entry, self) for entry in task.returns] or None
+
+    def address_of(self, task: Task) -> int:
+        """Return the address of the process that runs a task, or 0."""
+        if task.actor is not None:
+            return task.actor.address
+        return task.lease.address if task.lease is not None else 0
+
+    # -- values
+
+    def put(self, value: Any) -> Entry:
+        """Keep a value and return its entry.
+
+        Immutable small builtins are kept as they are, other small values as bytes, large ones, and those
+        with references inside, in the store.
+        """
+        kind = type(value)
+        number = self.next_seq() << 24
+        if kind in _PLAIN_KINDS or ((kind is str or kind is bytes) and len(value) < config.PLAIN_TEXT_MAX):
+            return Entry(number, PLAIN, value)
+        state, payload, met = self.pack_value(value, "value")
+        if state == BLOB:
+            return Entry(number, BLOB, payload)
+        entry = Entry(number, STORED)
+        identity = self.references.id_of(entry)
+        objects.put_value(self.store, identity, payload, met)
+        self.references.adopt(entry, identity)
+        return entry
+
+    def pack_value(self, value: Any, name: str) -> tuple[int, Any, list[bytes]]:
+        """Serialize a value: (BLOB, bytes, []) or (STORED, Serialized, ids of references inside)."""
+        if objects.is_plain(value):
+            return BLOB, pickle.dumps(value, PROTOCOL), _NOTHING
+        gathering = self.references.gathering
+        outer, gathering.met = gathering.met, []
+        try:
+            serialized = objects.encode(value, name)
+            met = gathering.met
+        finally:
+            gathering.met = outer
+        if serialized.size_bytes <= config.INLINE_BYTES_MAX and not met:
+            return BLOB, serialized.to_bytes(), _NOTHING
+        return STORED, serialized, [held.hold.object_id for held in met]
+
+    def value_of(self, entry: Entry) -> Any:
+        """Return the value of an entry that is no longer PENDING, or raise its error."""
+        state = entry.state
+        if state == PLAIN:
+            return entry.value
+        if state == BLOB:
+            return loads(entry.value)
+        if state == STORED:
+            return self.references.load(entry)
+        raise raisable(entry.value)
+
+    # -- waiting
+
+    def get_one(self, ref: ObjectRef[Any], timeout: float | None) -> Any:
+        """Return the value of a reference, waiting for it.
+
+        Raises:
+            GetTimeoutError: `timeout` seconds passed first.
+            Exception: what its task raised.
+        """
+        entry = ref._entry
+        if not self.open:
+            self.check_alive()
+        if not entry.state:
+            self.wait_entry(entry, timeout, "")
+        return self.value_of(entry)
+
+    def wait_entry(self, entry: Entry, timeout: float | None, what: str) -> None:
+        """Wait for one entry; see `get_one`."""
+        if type(entry.ident) is bytes:
+            self.references.watch(entry)
+        deadline = None if timeout is None or timeout < 0 else monotonic() + timeout
+        if not self.pump.wait(entry, deadline):
+            raise exceptions.GetTimeoutError(f"not ready after {timeout:g} s: {what or self.explain(entry)}")
+
+    def get_many(self, refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any]:
+        """Return the values of references, in order; raise the first error as soon as one is known."""
+        if not self.open:
+            self.check_alive()
+        entries = [ref._entry for ref in refs]
+        pending = [entry for entry in entries if not entry.state]
+        if pending and not any(entry.state == ERROR for entry in entries):
+            waiter = Waiter(len(pending), stop_at_error=True)
+            self._register(waiter, pending)
+            deadline = None if timeout is None or timeout < 0 else monotonic() + timeout
+            try:
+                if not self.pump.wait(waiter, deadline):
+                    missing = [entry for entry in pending if not entry.state]
+                    shown = "; ".join(self.explain(entry) for entry in missing[:5])
+                    more = f"; and {len(missing) - 5} more" if len(missing) > 5 else ""
+                    raise exceptions.GetTimeoutError(
+                        f"{len(missing)} of {len(refs)} not ready after {timeout:g} s: {shown}{more}"
+                    )
+            finally:
+                if not waiter.state:
+                    self._unregister(waiter, pending)
+        value_of = self.value_of
+        for entry in entries:
+            if entry.state == ERROR:
+                value_of(entry)
+        return [entry.value if entry.state == PLAIN else value_of(entry) for entry in entries]
+
+    def wait_many(self, entries: list[Entry], count: int, timeout: float | None) -> None:
+        """Wait until `count` of the entries are done, or the time is over."""
+        pending = [entry for entry in entries if not entry.state]
+        need = count - (len(entries) - len(pending))
+        if need <= 0:
+            return
+        waiter = Waiter(need, stop_at_error=False)
+        self._register(waiter, pending)
+        try:
+            self.pump.wait(waiter, None if timeout is None else monotonic() + timeout)
+        finally:
+            self._unregister(waiter, pending)
+
+    def _register(self, waiter: Waiter, pending: list[Entry]) -> None:
+        for entry in pending:
+            entry.when_done(waiter)
+            if type(entry.ident) is bytes:
+                self.references.watch(entry)
+
+    def _unregister(self, waiter: Waiter, pending: list[Entry]) -> None:
+        for entry in pending:
+            if not entry.state:
+                entry.forget(waiter)
+
+    def asyncio_wait(self, entry: Entry) -> Generator[Any, None, None]:
+        """Wait for an entry inside a coroutine, without blocking its loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def finish() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def arrived(_: Entry) -> None:
+            # The loop's own thread may be the one that reads: then nothing has to be woken.
+            if asyncio._get_running_loop() is loop:
+                finish()
+            else:
+                try:
+                    loop.call_soon_threadsafe(finish)
+                except RuntimeError:
+                    pass  # the loop is closed, and with it whoever waited
+
+        entry.when_done(arrived)
+        self.references.watch(entry)
+        try:
+            yield from future
+        finally:
+            entry.forget(arrived)
+
+    def explain(self, entry: Entry) -> str:
+        """Say what state an object is in and what it waits for."""
+        identity = self.references.id_of(entry).hex()
+        task = entry.task
+        if entry.state != PENDING:
+            return f"{identity} is {STATE_NAMES[entry.state]}"
+        if task is None:
+            return f"{identity} is being produced for another process"
+        where = self.actors.describe(task) if task.actor is not None else self.tasks.describe(task)
+        return f"{task.template.name} ({identity}) is {where}"
+
+    # -- cancelling
+
+    def cancel_task(self, task: Task, force: bool, recursive: bool) -> None:
+        """Cancel a task or an actor's call."""
+        if task.actor is not None:
+            self.actors.cancel(task, force, recursive)
+        else:
+            self.tasks.cancel(task, force, recursive)
+
+    def cancel_children(self, parent: Any) -> None:
+        """Cancel what a run of a task has submitted and not finished."""
+        for task in [*self.tasks.children_of(parent), *self.actors.children_of(parent)]:
+            self.cancel_task(task, force=False, recursive=True)
+
+
+_NOTHING: list[bytes] = []
+_PLAIN_KINDS = frozenset({type(None), bool, int, float, complex})

@@ -1,0 +1,118 @@
+"""A task as its submitter knows it, and what all calls of one remote function share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.common.config import UNKNOWN_COST_US
+
+if TYPE_CHECKING:
+    from orchestrator.core.actor_submitter import ActorRecord
+    from orchestrator.core.entry import Entry
+    from orchestrator.core.generators import Stream
+    from orchestrator.core.task_submitter import Lease, SchedulingQueue
+
+# Where a task is. WAITING: for its arguments. QUEUED: for a worker. SENT: in a worker's channel or
+# running. DONE: its results are known.
+WAITING, QUEUED, SENT, DONE = range(4)
+
+
+class Template:
+    """What all calls of one function with one set of options share. Made once per session."""
+
+    __slots__ = (
+        "backpressure",
+        "concurrency_group",
+        "cost_us",
+        "key",
+        "max_retries",
+        "name",
+        "num_returns",
+        "options",
+        "queue",
+        "retry_exceptions",
+    )
+
+    def __init__(
+        self,
+        key: bytes | str,
+        name: str,
+        *,
+        queue: SchedulingQueue | None = None,
+        num_returns: int = 1,
+        max_retries: int = 0,
+        retry_exceptions: bool | tuple[type[BaseException], ...] = False,
+        backpressure: int | None = None,
+        concurrency_group: str | None = None,
+        creation: dict[str, Any] | None = None,
+    ) -> None:
+        #: the function's key in the store, or the name of an actor's method
+        self.key = key
+        self.name = name
+        self.queue = queue
+        self.num_returns = num_returns
+        self.max_retries = max_retries
+        self.retry_exceptions = retry_exceptions
+        self.backpressure = backpressure
+        self.concurrency_group = concurrency_group
+        #: what a run is believed to take: an average that follows the replies
+        self.cost_us = UNKNOWN_COST_US
+        #: what the worker must know beyond the function and its arguments; None for the plain case
+        options: dict[str, Any] = {}
+        if num_returns != 1:
+            options["num_returns"] = num_returns
+        if backpressure:
+            options["backpressure"] = backpressure
+        if concurrency_group:
+            options["group"] = concurrency_group
+        if creation:
+            options["actor"] = creation
+        self.options = options or None
+
+
+class Task:
+    """One call. Held by its queue or its worker's record until the reply, and by nobody after it."""
+
+    __slots__ = (
+        "actor",
+        "attempts",
+        "cancelled",
+        "charged_us",
+        "held",
+        "lease",
+        "message",
+        "packed",
+        "parent",
+        "place",
+        "returns",
+        "sent_at",
+        "seq",
+        "stream",
+        "template",
+        "ticket",
+        "unready",
+    )
+
+    def __init__(self, seq: int, template: Template, parent: Any) -> None:
+        self.seq = seq
+        self.template = template
+        #: the task this process was running when it submitted this one
+        self.parent = parent
+        self.place = QUEUED
+        #: the encoded message, once its arguments are known
+        self.message: bytes | None = None
+        #: arguments that still have references to be replaced by values
+        self.packed: Any = None
+        #: how many of those are not there yet
+        self.unready = 0
+        #: what the arguments refer to, kept until the reply
+        self.held: Any = None
+        self.returns: list[Entry] = []
+        self.stream: Stream | None = None
+        self.lease: Lease | None = None
+        self.actor: ActorRecord | None = None
+        self.ticket = 0
+        self.charged_us = 0
+        self.attempts = 0
+        self.sent_at = 0.0
+        self.cancelled = False

@@ -1,0 +1,83 @@
+"""A worker's life: from the fork to its last message."""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import signal
+import sys
+import traceback
+from typing import Any, NoReturn
+
+from orchestrator.core import runtime as runtimes
+from orchestrator.core.executor import Executor
+from orchestrator.core.runtime import Runtime
+from orchestrator.objects.plasma_adapter import Store
+
+
+def run_worker(store_fd: int, node_address: int, token: int, info: dict[str, Any]) -> NoReturn:
+    """Be a worker of a session, in a process forked for it; its stdout and stderr are set already.
+
+    Args:
+        store_fd: descriptor of the session's store.
+        node_address: where the node process is.
+        token: what the node knows this process by until it is ready.
+        info: the session's facts: `session`, `driver_sys_path`, `driver_cwd`, `namespace`, ...
+    """
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _enter_environment(info)
+        store = Store.attach(store_fd, name=f"worker {os.getpid()}")
+        runtime = Runtime(store, info["session"], node_address, info)
+        runtimes.install(runtime)
+        executor = Executor(runtime)
+        runtime.executor = executor
+        # The node asks an idle worker it needs no more to end; one that is busy is killed after a while.
+        signal.signal(signal.SIGTERM, lambda signum, frame: executor.stop())
+        runtime.node.send({"op": "ready", "token": token, "pid": os.getpid()})
+        code = _work(runtime, executor)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _flush()
+        # Whatever threads user code has left behind must not keep a dead worker alive.
+        os._exit(code)
+
+
+def _work(runtime: Runtime, executor: Executor) -> int:
+    runtime.pump.start()
+    executor.run()
+    actor = executor.actor
+    if actor is not None:
+        if actor.owns_loop:
+            # A loop that waits for messages itself needs nobody to read them in the background.
+            if actor.is_async:
+                runtime.pump.close()
+            actor.run()
+        actor.finish()
+    atexit._run_exitfuncs()
+    return 0
+
+
+def _enter_environment(info: dict[str, Any]) -> None:
+    """Make what the driver can import importable here, and stand where it stands."""
+    known = set(sys.path)
+    for entry in info.get("driver_sys_path") or ():
+        if entry not in known:
+            sys.path.append(entry)
+            known.add(entry)
+    try:
+        os.chdir(info["driver_cwd"])
+    except (KeyError, OSError):
+        pass
+    importlib.invalidate_caches()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass

@@ -1,0 +1,230 @@
+"""What can go wrong, as classes.
+
+Three kinds: the user's code raised (`TaskError`), the world broke (a worker died, an object was
+lost, time ran out), or the caller asked for something that cannot be (`InfeasibleError`,
+`SessionError`). Each class says when you get it and what to do. Ray's names are kept as aliases.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class OrchestratorError(Exception):
+    """The root of all errors of this package."""
+
+
+class SessionError(OrchestratorError, RuntimeError):
+    """The session is not there: not started, shut down, or another one than the reference's own."""
+
+
+class TaskError(OrchestratorError):
+    """A remote function or method raised an exception.
+
+    It is raised as an instance of this class *and* of the class the user's code raised, so that
+    `except ValueError` works as it would locally.
+
+    Attributes:
+        cause: the exception that was raised remotely.
+        function: the name of the remote function.
+        pid: the process it ran in.
+        remote_traceback: text of the remote traceback, the user's frames only.
+    """
+
+    def __init__(self, cause: BaseException, function: str = "", pid: int = 0, remote_traceback: str = "") -> None:
+        self._describe(cause, function, pid, remote_traceback)
+
+    def _describe(self, cause: BaseException, function: str, pid: int, remote_traceback: str) -> None:
+        self.cause = cause
+        self.function = function
+        self.pid = pid
+        self.remote_traceback = remote_traceback
+        self.__cause__ = cause
+
+    def __str__(self) -> str:
+        where = f"[remote: {self.function}, pid {self.pid}]"
+        text = self.remote_traceback.rstrip() or f"{type(self.cause).__name__}: {self.cause}"
+        return f"{where}\n{text}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (rebuild_task_error, (self.cause, self.function, self.pid, self.remote_traceback))
+
+    def as_raised(self) -> TaskError:
+        """Return this error as an instance of the user's class too, where that can be."""
+        return rebuild_task_error(self.cause, self.function, self.pid, self.remote_traceback)
+
+
+class UnserializableException(OrchestratorError):
+    """Stands in for an exception that cannot travel between processes; its text tells what it was."""
+
+    def __init__(self, type_name: str, message: str, reason: str = "") -> None:
+        super().__init__(type_name, message, reason)
+        self.type_name = type_name
+        self.message = message
+        self.reason = reason
+
+    def __str__(self) -> str:
+        tail = f" (not transferable: {self.reason})" if self.reason else ""
+        return f"{self.type_name}: {self.message}{tail}"
+
+
+class TaskCancelledError(OrchestratorError):
+    """The task was cancelled before it had finished."""
+
+
+class WorkerCrashedError(OrchestratorError):
+    """The process that ran the task died, and its retries are used up.
+
+    The text has the exit code or the signal, and the last lines the process wrote to stderr.
+    """
+
+
+class ActorError(OrchestratorError):
+    """An actor could not serve a call."""
+
+    def __init__(self, message: str = "", actor_id: str = "", actor_init_failed: bool = False) -> None:
+        super().__init__(message, actor_id, actor_init_failed)
+        self.message = message
+        self.actor_id = actor_id
+        self.actor_init_failed = actor_init_failed
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ActorDiedError(ActorError):
+    """The actor is dead: its constructor failed, its process died, or it was killed."""
+
+
+class ActorUnavailableError(ActorError):
+    """The actor cannot be reached now; the call may or may not have been executed."""
+
+
+class ActorAlreadyExistsError(OrchestratorError, ValueError):
+    """A live actor has this name already. `get_if_exists=True` returns it instead."""
+
+
+class GetTimeoutError(OrchestratorError, TimeoutError):
+    """`get` ran out of time; the text says what state each reference is in."""
+
+
+class ObjectLostError(OrchestratorError):
+    """The object no longer exists anywhere."""
+
+
+class OwnerDiedError(ObjectLostError):
+    """The process that was to produce the object died before it did."""
+
+
+class ObjectStoreFullError(OrchestratorError, MemoryError):
+    """The store has no room: drop references or views, or start with a larger `object_store_memory`."""
+
+
+class InfeasibleError(OrchestratorError):
+    """No node has, or ever will have, the resources that were asked for."""
+
+
+class SerializationError(OrchestratorError, TypeError):
+    """A value cannot be pickled; the text names the path to the culprit."""
+
+
+class NodeDiedError(OrchestratorError):
+    """The node process died; the session is over. `shutdown()`, then `init()` again."""
+
+
+class ReferenceTypeError(TypeError, ValueError):
+    """Something that is not a reference was given where one is needed."""
+
+
+class PendingCallsLimitExceeded(OrchestratorError):
+    """More calls wait for this actor than `max_pending_calls` allows."""
+
+
+_COMBINED: dict[type[BaseException], type[TaskError]] = {}
+
+
+def _combined_class(cause_class: type[BaseException]) -> type[TaskError]:
+    """Return a class that is both TaskError and `cause_class`; TaskError alone if there is none."""
+    known = _COMBINED.get(cause_class)
+    if known is not None:
+        return known
+    combined: type[TaskError] = TaskError
+    if issubclass(cause_class, Exception) and not issubclass(cause_class, OrchestratorError):
+        name = f"TaskError({cause_class.__name__})"
+        namespace = {
+            "__init__": TaskError.__init__,
+            "__str__": TaskError.__str__,
+            "__repr__": lambda self: f"{type(self).__name__}({self.cause!r})",
+            "__reduce__": TaskError.__reduce__,
+            "__module__": TaskError.__module__,
+            "__doc__": f"A remote {cause_class.__name__}.",
+        }
+        try:
+            combined = type(name, (TaskError, cause_class), namespace)
+            # A class may accept subclassing and still refuse instances: find out here, once.
+            combined.__new__(combined)
+        except Exception:
+            combined = _combined_with_layout(name, cause_class, namespace)
+    _COMBINED[cause_class] = combined
+    return combined
+
+
+def _combined_with_layout(name: str, cause_class: type[BaseException], namespace: dict[str, Any]) -> type[TaskError]:
+    """Second attempt: a class whose `__new__` asks for arguments is created without them."""
+
+    def create(cls: type[BaseException], *args: Any, **kwargs: Any) -> BaseException:
+        return Exception.__new__(cls)
+
+    try:
+        combined = type(name, (TaskError, cause_class), {**namespace, "__new__": create})
+        combined.__new__(combined)
+    except Exception:
+        return TaskError
+    return combined
+
+
+def rebuild_task_error(cause: BaseException, function: str, pid: int, remote_traceback: str) -> TaskError:
+    """Make the error a caller gets to see from what the worker reported."""
+    chosen = _combined_class(type(cause))
+    try:
+        error = chosen(cause, function, pid, remote_traceback)
+        for name, value in getattr(cause, "__dict__", {}).items():
+            if not name.startswith("__") and name not in error.__dict__:
+                error.__dict__[name] = value
+        error.args = cause.args
+        return error
+    except Exception:
+        return TaskError(cause, function, pid, remote_traceback)
+
+
+#: The names a program written for Ray expects.
+RayError = OrchestratorError
+RayTaskError = TaskError
+RayActorError = ActorError
+"""Ray's names for the three roots."""
+
+
+__all__ = [
+    "ActorAlreadyExistsError",
+    "ActorDiedError",
+    "ActorError",
+    "ActorUnavailableError",
+    "GetTimeoutError",
+    "InfeasibleError",
+    "NodeDiedError",
+    "ObjectLostError",
+    "ObjectStoreFullError",
+    "OrchestratorError",
+    "OwnerDiedError",
+    "PendingCallsLimitExceeded",
+    "RayActorError",
+    "RayError",
+    "RayTaskError",
+    "ReferenceTypeError",
+    "SerializationError",
+    "SessionError",
+    "TaskCancelledError",
+    "TaskError",
+    "UnserializableException",
+    "WorkerCrashedError",
+]

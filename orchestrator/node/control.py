@@ -1,0 +1,140 @@
+"""Control messages as they come in: JSON from processes that run user code, so nothing about them is
+believed.
+
+A message is an object with the field "op". `FIELDS` says which other fields an op has and of which kind;
+anything else raises `BadMessage`, which the node writes down, counts, and survives. Unknown fields are
+ignored, so that newer clients may say more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from orchestrator.common.resources import ResourceSet
+
+
+class BadMessage(ValueError):
+    """A control message that the node does not understand; the text says why."""
+
+    #: The number of the request that it would have been, so that whoever waits for an answer gets one.
+    request: int | None = None
+
+
+#: Workers wanted at one time; beyond it a number is meant as "very many".
+WANT_MAX = 1_000_000
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadMessage("is not a text")
+    return value
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _integer(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise BadMessage("is not an integer >= 0")
+    return value
+
+
+def _want(value: Any) -> int:
+    return min(_integer(value), WANT_MAX)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise BadMessage("is neither true nor false")
+    return value
+
+
+def _class_key(value: Any) -> int | str:
+    if type(value) is not int and not isinstance(value, str):
+        raise BadMessage("is neither a text nor an integer")
+    return value
+
+
+def _resources(value: Any) -> ResourceSet:
+    if not isinstance(value, dict):
+        raise BadMessage("is not an object")
+    for quantity in value.values():
+        if type(quantity) not in (int, float) or not math.isfinite(quantity):
+            raise BadMessage(f"has the quantity {quantity!r}")
+    try:
+        return ResourceSet.from_floats(value)
+    except (ValueError, OverflowError) as exc:
+        raise BadMessage(str(exc)) from None
+
+
+#: Fields of each op. A pair (kind, default) is one that may be left out.
+FIELDS: dict[str, dict[str, Any]] = {
+    "ready": {"token": _integer, "pid": _integer},
+    "lease": {"class": _class_key, "resources": _resources, "want": _want},
+    "return": {"worker": _integer},
+    "blocked": {},
+    "unblocked": {},
+    "create_actor": {
+        "actor": _text,
+        "name": (_text_or_none, None),
+        "namespace": (_text, ""),
+        "class_name": (_text, ""),
+        "resources": _resources,
+        "hold": _resources,
+        "get_if_exists": (_flag, False),
+        "handle": (_text, ""),
+        "detached": (_flag, False),
+        "req": _integer,
+    },
+    "actor_state": {"actor": _text, "state": _text, "cause": (_text_or_none, None)},
+    "resolve_actor": {"actor": _text},
+    "get_actor": {"name": _text, "namespace": (_text, ""), "req": _integer},
+    "kill_actor": {"actor": _text, "no_restart": (_flag, True), "reason": (_text, "killed")},
+    "kill_worker": {"worker": _integer, "reason": (_text, "killed")},
+    "list_actors": {"req": _integer},
+    "resources": {"req": _integer},
+    "shutdown": {},
+}
+
+
+def decode(payload: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the op and its fields, all present and of their kind.
+
+    Raises:
+        BadMessage: it is not that.
+    """
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError) as exc:
+        raise BadMessage(f"not JSON: {exc}") from None
+    if not isinstance(message, dict):
+        raise BadMessage("not an object")
+    op = message.get("op")
+    try:
+        if not isinstance(op, str) or op not in FIELDS:
+            raise BadMessage(f"unknown op {repr(op)[:100]}")
+        return op, _fields(op, message)
+    except BadMessage as exc:
+        request = message.get("req")
+        exc.request = request if type(request) is int else None
+        raise
+
+
+def _fields(op: str, message: dict[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, kind in FIELDS[op].items():
+        if isinstance(kind, tuple):
+            kind, default = kind
+            if name not in message:
+                values[name] = default
+                continue
+        elif name not in message:
+            raise BadMessage(f"{op}: {name!r} is missing")
+        try:
+            values[name] = kind(message[name])
+        except BadMessage as exc:
+            raise BadMessage(f"{op}: {name!r} {exc}") from None
+    return values

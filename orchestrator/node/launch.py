@@ -1,0 +1,221 @@
+"""Starts the node process of a session, from the driver."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from typing import Any, Protocol
+
+from orchestrator.exceptions import NodeDiedError
+from orchestrator.node import session_dir as directories
+from orchestrator.node import system
+
+
+class HasDescriptor(Protocol):
+    """What is needed of a store here."""
+
+    @property
+    def fd(self) -> int:
+        """The segment's file descriptor."""
+        ...
+
+
+#: Lines of the node's log in the error that says why it did not start.
+_LOG_LINES = 20
+
+
+class NodeProcess:
+    """The node process as its driver sees it. In a forked child of the driver it does nothing."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], control: socket.socket, lock_fd: int, path: str
+    ) -> None:
+        self._process = process
+        #: Shut down to end the session; its end, when the driver dies, says the same.
+        self._control = control
+        self._lock_fd = lock_fd
+        self._session_dir = path
+        self._owner_pid = os.getpid()
+        self._received = b""
+        self._hello: dict[str, Any] | None = None
+        self._cleaned = False
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def address(self) -> int:
+        """Its address in the store, known once `wait_hello` has returned."""
+        if self._hello is None:
+            raise RuntimeError("the node has not said hello yet")
+        address: int = self._hello["address"]
+        return address
+
+    def alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process.poll() is None
+
+    def wait_hello(self, timeout_s: float = 30.0) -> None:
+        """Wait until the node serves.
+
+        Raises:
+            NodeDiedError: it ended instead, or took longer than `timeout_s`. Nothing of it is left.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while self._hello is None:
+            poll = select.poll()
+            poll.register(self._control, select.POLLIN)
+            if not poll.poll(max(deadline_s - time.monotonic(), 0) * 1000):
+                log = self._log_tail()
+                self.kill()
+                raise NodeDiedError(f"the node process did not answer within {timeout_s:g} s{log}")
+            piece = self._control.recv(65536)
+            if not piece:
+                self._process.wait()
+                code = self._process.returncode
+                log = self._log_tail()
+                self.kill()
+                raise NodeDiedError(f"the node process ended at its start with code {code}{log}")
+            self._received += piece
+            if self._received.endswith(b"\n"):
+                self._hello = json.loads(self._received)
+
+    def stop(self, timeout_s: float = 3.0) -> None:
+        """End the session: the node ends its workers, and removes the session's directory. Repeatable."""
+        if os.getpid() != self._owner_pid or self._cleaned:
+            return
+        try:
+            self._control.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it is gone
+        if not self._wait_end(timeout_s):
+            self._process.kill()
+        self._clean_up()
+
+    def kill(self) -> None:
+        """End the node at once, and with it everything below it."""
+        if os.getpid() != self._owner_pid or self._cleaned:
+            return
+        if self._process.returncode is None:
+            self._process.kill()
+        self._clean_up()
+
+    def _wait_end(self, timeout_s: float) -> bool:
+        if self._process.returncode is not None:
+            return True
+        pidfd = system.open_pidfd(self._process.pid)
+        if pidfd < 0:
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                return False
+            return True
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            return bool(poll.poll(timeout_s * 1000))
+        finally:
+            os.close(pidfd)
+
+    def _clean_up(self) -> None:
+        """Do what the node did not get to do, if it was killed: end what it left, remove the directory."""
+        self._cleaned = True
+        self._process.wait()
+        system.kill_session(self._process.pid)
+        directories.remove_session_dir(self._session_dir)
+        self._control.close()
+        os.close(self._lock_fd)
+
+    def _log_tail(self) -> str:
+        try:
+            with open(_log_path(self._session_dir), errors="replace") as file:
+                lines = file.read()[-10_000:].splitlines()[-_LOG_LINES:]
+        except OSError:
+            return ""
+        return "; the last lines of its log:\n    " + "\n    ".join(lines) if lines else ""
+
+
+def start_node(
+    store: HasDescriptor, *, resources: dict[str, float], session_dir: str, info: dict[str, Any]
+) -> NodeProcess:
+    """Start a node process that serves `store`, and return without waiting for it.
+
+    Args:
+        resources: what the node has to give, "CPU" among them.
+        session_dir: a path as `session_dir.new_session_path` gives it; made here, removed at the session's
+        end.
+        info: handed to every worker; the node itself needs "driver_address", the zygote "driver_sys_path".
+
+    Raises:
+        PermissionError: the session's directory, or its parent, belongs to somebody else.
+        OSError: no more processes or descriptors.
+    """
+    lock_fd = directories.open_session_dir(session_dir)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        fds = (theirs.fileno(), store.fd, lock_fd)
+        config = {
+            "resources": resources,
+            "session_dir": session_dir,
+            "info": info,
+            "driver_pid": os.getpid(),
+            "store_fd": store.fd,
+            "lock_fd": lock_fd,
+        }
+        try:
+            with open(_log_path(session_dir), "ab") as log:
+                process = subprocess.Popen(
+                    [sys.executable, *_interpreter_flags(), "-S", "-c", _bootstrap(theirs.fileno())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=fds,
+                    # Ctrl-C in a terminal is for the driver alone.
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            directories.remove_session_dir(session_dir)
+            os.close(lock_fd)
+            raise
+    node = NodeProcess(process, ours, lock_fd, session_dir)
+    try:
+        ours.sendall(json.dumps(config).encode() + b"\n")
+    except BrokenPipeError:
+        pass  # it has died; `wait_hello` says so
+    return node
+
+
+def _bootstrap(control_fd: int) -> str:
+    """Return the program of the node process. Without `site`, it must be told where packages are."""
+    import plasma
+
+    roots = dict.fromkeys(os.path.dirname(os.path.dirname(os.path.abspath(path))) for path in _files(plasma))
+    return (
+        # An empty entry is the current directory: modules of the user's must not shadow the standard library
+        # here.
+        f"import sys; sys.path[:] = [entry for entry in sys.path if entry] + {list(roots)!r}\n"
+        f"from orchestrator.node.main import main; main({control_fd})"
+    )
+
+
+def _files(plasma: Any) -> list[str]:
+    import orchestrator
+
+    return [path for path in (orchestrator.__file__, plasma.__file__) if path is not None]
+
+
+def _interpreter_flags() -> list[str]:
+    """Return the options (-O, -W, -X, ...) with which this interpreter runs, as `multiprocessing` does."""
+    return [flag for flag in subprocess._args_from_interpreter_flags() if flag != "-S"]  # type: ignore[attr-defined]
+
+
+def _log_path(session_dir: str) -> str:
+    return os.path.join(session_dir, directories.LOGS, "node.log")

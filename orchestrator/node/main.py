@@ -1,0 +1,58 @@
+"""The node process from its first instruction to its last."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+import traceback
+from typing import Any, NoReturn
+
+from orchestrator.node import system
+from orchestrator.node.daemon import Daemon
+from orchestrator.node.session_dir import remove_session_dir, sweep_dead_sessions
+from orchestrator.node.zygote_link import ZygoteLink
+
+
+def main(launcher_fd: int) -> NoReturn:
+    """Entry point of the process that `launch.start_node` starts."""
+    launcher = socket.socket(fileno=launcher_fd)
+    config = _read_config(launcher)
+    status = 1
+    try:
+        for fd in (config["store_fd"], config["lock_fd"], launcher_fd):
+            os.set_inheritable(fd, False)
+        system.unblock_signals()
+        zygote = ZygoteLink(config["store_fd"], config["info"])
+        # Before anything else: its imports take the longest, and go on beside all that follows.
+        zygote.start_by_fork(close_fds=[launcher_fd, config["lock_fd"]])
+        system.adopt_orphans()
+        system.raise_descriptor_limit()
+        daemon = Daemon(config, launcher, zygote)
+        try:
+            reason = daemon.run()
+            print(f"{time.strftime('%H:%M:%S')} ended: {reason}", file=sys.stderr, flush=True)
+            sweep_dead_sessions(os.path.dirname(config["session_dir"]))
+            status = 0
+        finally:
+            daemon.close()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        system.kill_children_until_none(timeout_s=0.5)
+        if status == 0 or os.getppid() != config["driver_pid"]:
+            remove_session_dir(config["session_dir"])  # else the driver reads the log first
+        os._exit(status)
+
+
+def _read_config(launcher: socket.socket) -> dict[str, Any]:
+    data = b""
+    while not data.endswith(b"\n"):
+        piece = launcher.recv(65536)
+        if not piece:
+            os._exit(1)
+        data += piece
+    config: dict[str, Any] = json.loads(data)
+    return config

@@ -1,0 +1,116 @@
+"""The few system calls that the standard library does not wrap, and the end of whole process trees."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import time
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def _prctl(option: int, argument: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when the thread that forked it ends, now if it has."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The parent may have died before the call; nobody would tell.
+    if os.getppid() != parent_pid:
+        os._exit(0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def unblock_signals() -> None:
+    """Receive every signal: the thread that started this process may have blocked some."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many open files as the hard limit says: each worker takes three here."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Beyond this the kernel's tables cost memory, and no node has that many workers.
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def send_signal(pid: int, pidfd: int, number: int) -> None:
+    """Send a signal to one process, by its pidfd (which cannot hit another one) where there is one."""
+    try:
+        if pidfd >= 0:
+            signal.pidfd_send_signal(pidfd, number)
+        else:
+            os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def open_pidfd(pid: int) -> int:
+    """Return a descriptor that becomes readable when the process ends; -1 before Linux 5.3."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return -1
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the direct children of a process, the zombies among them too."""
+    try:
+        found: list[int] = []
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as file:
+                found += map(int, file.read().split())
+        return found
+    except FileNotFoundError:
+        return [child for child, parent, _ in _process_table() if parent == pid]
+
+
+def _process_table() -> list[tuple[int, int, int]]:
+    """Return (pid, parent's pid, session id) of every process."""
+    table = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                # The name in parentheses may hold anything, spaces and parentheses included.
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        table.append((int(name), int(fields[1]), int(fields[3])))
+    return table
+
+
+def kill_children_until_none(timeout_s: float) -> bool:
+    """Kill all descendants of this process, which adopts orphans, and reap them. False if some were left."""
+    deadline_s = time.monotonic() + timeout_s
+    while True:
+        for child in children_of(os.getpid()):
+            send_signal(child, -1, signal.SIGKILL)  # not reaped yet: the pid is his
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return True
+        if time.monotonic() > deadline_s:
+            return False
+        time.sleep(0.001)
+
+
+def kill_session(session_id: int) -> None:
+    """Kill what is left of a session of processes whose leader is dead and has not been reaped."""
+    for pid, _, session in _process_table():
+        if session == session_id and pid != session_id:
+            send_signal(pid, -1, signal.SIGKILL)

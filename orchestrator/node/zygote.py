@@ -1,0 +1,201 @@
+"""The zygote: a process that has imported everything, and forks workers from it.
+
+It has one thread, and is no client of the store: a fork then copies nothing but page tables, and the workers
+share its memory. It speaks with the node over a `SOCK_SEQPACKET` pair, one JSON object per packet:
+
+- from the node `{"token", "node"}`: fork a worker. `node` is the node's address in the store.
+  With it come the writing ends of the worker's stdout and stderr.
+- to the node `{"op": "forked", "token", "pid"}`, with a pidfd where the kernel has such;
+- `{"op": "not_forked", "token", "error"}`;
+- `{"op": "exited", "pid", "status", "rss_max_bytes"}`, once the process has been reaped.
+
+Every worker leads a process group of its own. When it ends, the rest of its group is killed before its pid
+is free to be used again, so that what a task has started goes with it. (A process that made a session of its
+own stays; the node ends it with the session.)
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from orchestrator.node import system
+
+#: Read by BLAS and OpenMP libraries when they are loaded. Workers run side by side, one task each on a CPU:
+#: with as many threads as the machine has cores in each of them, they would fight. And a zygote must have
+#: one thread.
+_THREADS_VARIABLE = "OMP_NUM_THREADS"
+
+#: What a worker runs, as "module:function"; `info["worker_entry"]` may name another. It is called with the
+#: store's descriptor, the node's address, the worker's token, and `info`.
+_ENTRY = "orchestrator.core.worker:run_worker"
+
+
+def serve(link_fd: int, store_fd: int, node_pid: int, info: dict[str, Any]) -> NoReturn:
+    """Import, then fork on request until the node is gone."""
+    system.die_with_parent(node_pid)
+    link = socket.socket(fileno=link_fd)
+    try:
+        _Zygote(link, store_fd, info).run()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(1)
+
+
+class _Zygote:
+    def __init__(self, link: socket.socket, store_fd: int, info: dict[str, Any]) -> None:
+        self._link = link
+        self._store_fd = store_fd
+        self._info = info
+        self._pid = os.getpid()
+        self._entry: Callable[[int, int, int, dict[str, Any]], None]
+        #: Becomes readable when a child has ended.
+        self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def run(self) -> None:
+        gc.disable()
+        self._entry = _import_all(self._info)
+        # What exists now will never be garbage: a collection in a worker must not touch, and so copy, these
+        # pages.
+        gc.collect()
+        gc.freeze()
+        signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, _ignore)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        poll = select.poll()
+        poll.register(self._link, select.POLLIN)
+        poll.register(self._wake_r, select.POLLIN)
+        while True:
+            ready = [fd for fd, _ in poll.poll()]
+            if self._wake_r in ready:
+                self._reap()
+            if self._link.fileno() in ready and not self._serve_request():
+                return
+
+    def _serve_request(self) -> bool:
+        data, fds, _, _ = socket.recv_fds(self._link, 65536, 2)
+        if not data:
+            return False
+        request = json.loads(data)
+        token = request["token"]
+        try:
+            pid = os.fork()
+        except OSError as exc:
+            self._report({"op": "not_forked", "token": token, "error": str(exc)})
+        else:
+            if pid == 0:
+                self._become_worker(token, request["node"], *fds)
+            pidfd = system.open_pidfd(pid)
+            self._report({"op": "forked", "token": token, "pid": pid}, [pidfd] if pidfd >= 0 else [])
+            if pidfd >= 0:
+                os.close(pidfd)
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    def _report(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        socket.send_fds(self._link, [json.dumps(message).encode()], fds or [])
+
+    def _reap(self) -> None:
+        try:
+            os.read(self._wake_r, 4096)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            pid = ended.si_pid
+            try:
+                os.killpg(pid, signal.SIGKILL)  # still a zombie: nobody else can have this number
+            except (ProcessLookupError, PermissionError):
+                pass
+            _, status, usage = os.wait4(pid, 0)
+            self._report(
+                {"op": "exited", "pid": pid, "status": status, "rss_max_bytes": usage.ru_maxrss * 1024}
+            )
+
+    def _become_worker(self, token: int, node_address: int, stdout_fd: int, stderr_fd: int) -> NoReturn:
+        try:
+            os.setpgid(0, 0)
+            system.die_with_parent(self._pid)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # Cancelling a task interrupts it; a driver in the background may have handed down an ignored
+            # SIGINT.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._link.close()
+            for fd in (self._wake_r, self._wake_w):
+                os.close(fd)
+            for source, target in ((stdout_fd, 1), (stderr_fd, 2)):
+                os.dup2(source, target)
+                os.close(source)
+            for stream in (sys.stdout, sys.stderr):
+                # Whole lines, at once: they are for somebody to read, and a killed worker can't flush.
+                stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+            _reseed()
+            gc.enable()
+
+            self._entry(self._store_fd, node_address, token, self._info)
+        except SystemExit as exc:
+            _exit(exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1)
+        except BaseException:
+            traceback.print_exc()
+            _exit(1)
+        _exit(0)
+
+
+def _exit(code: int) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass
+    os._exit(code)
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Make the signal interrupt `poll` through the wake-up descriptor; a signal that is ignored would not."""
+
+
+def _import_all(info: dict[str, Any]) -> Callable[[int, int, int, dict[str, Any]], None]:
+    """Import what every worker needs, from where the driver would import it; return what a worker runs."""
+    os.environ.setdefault(_THREADS_VARIABLE, "1")
+    path = [entry for entry in info.get("driver_sys_path", ()) if entry]
+    sys.path[:] = path + [entry for entry in sys.path if entry not in path]
+    if sys.flags.no_site:
+        # The node runs without `site`, which costs time; programs count on it, and editable installs hang on
+        # it.
+        import site
+
+        site.main()
+        sys.path[:] = path + [entry for entry in sys.path if entry not in path]
+
+    for name in ("numpy", "cloudpickle", "plasma"):
+        importlib.import_module(name)
+    module, _, function = info.get("worker_entry", _ENTRY).partition(":")
+    entry: Callable[[int, int, int, dict[str, Any]], None] = getattr(
+        importlib.import_module(module), function
+    )
+    return entry
+
+
+def _reseed() -> None:
+    """Give the worker random numbers of its own. `random` does so by itself at a fork; numpy doesn't."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()

@@ -1,0 +1,1 @@
+"""Where objects live: the runtime's view of the shared store."""

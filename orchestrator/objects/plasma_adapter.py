@@ -1,0 +1,100 @@
+"""The only door to plasma: the store, the channels and the serialization the runtime uses.
+
+Names pass through where plasma's own class is what the hot path needs; what differs is wrapped
+here, above all plasma's errors, which become the runtime's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrator import exceptions
+from orchestrator.common.config import STORE_FULL_TIMEOUT_S
+from plasma.channel import Endpoint, Sender
+from plasma.errors import (
+    MessageTooLargeError,
+    ObjectExistsError,
+    ObjectLostError,
+    PeerDiedError,
+    PlasmaError,
+)
+from plasma.errors import ObjectStoreFullError as PlasmaFullError
+from plasma.errors import SerializationError as PlasmaSerializationError
+from plasma.plain import is_plain
+from plasma.serialization import Serialized, deserialize, loads, serialize
+from plasma.store import Store
+
+CONTROL = 0
+WORK = 1
+CONTROL_MASK = 1 << CONTROL
+WORK_MASK = 1 << WORK
+
+#: States of an object; anything at or above SEALED is decided.
+ABSENT, PENDING, CREATED, SEALED, SPILLED, LOST = range(6)
+
+
+def put_value(
+    store: Store, object_id: bytes, serialized: Serialized, contained: Sequence[bytes] = (), owner: int = 0
+) -> None:
+    """Store a serialized value, with one reference for `owner` (an address; 0: this process).
+
+    Waits a little for room when everything in the store is in use.
+
+    Raises:
+        ObjectStoreFullError: no room, or larger than the whole store.
+    """
+    put_parts(store, object_id, serialized.parts, contained, owner)
+
+
+def put_parts(
+    store: Store, object_id: bytes, parts: Sequence[Any], contained: Sequence[bytes] = (), owner: int = 0
+) -> None:
+    """Like `put_value`, of bytes that are laid out already."""
+    try:
+        store.put_parts(
+            object_id, parts, owner=owner, contained=contained, referenced=True, timeout_s=STORE_FULL_TIMEOUT_S
+        )
+    except PlasmaFullError as error:
+        raise exceptions.ObjectStoreFullError(str(error)) from None
+
+
+def encode(value: Any, name: str = "value") -> Serialized:
+    """Serialize a value.
+
+    Raises:
+        SerializationError: naming the path from `name` to what cannot be pickled.
+    """
+    try:
+        return serialize(value, name=name)
+    except PlasmaSerializationError as error:
+        raise exceptions.SerializationError(str(error)) from error.__cause__
+
+
+__all__ = [
+    "ABSENT",
+    "CONTROL",
+    "CONTROL_MASK",
+    "CREATED",
+    "LOST",
+    "PENDING",
+    "SEALED",
+    "SPILLED",
+    "WORK",
+    "WORK_MASK",
+    "Endpoint",
+    "MessageTooLargeError",
+    "ObjectExistsError",
+    "ObjectLostError",
+    "PeerDiedError",
+    "PlasmaError",
+    "Sender",
+    "Serialized",
+    "Store",
+    "deserialize",
+    "encode",
+    "is_plain",
+    "loads",
+    "put_parts",
+    "put_value",
+]

@@ -1,0 +1,303 @@
+"""The actors of the session: their names, where they are, and who waits to hear it.
+
+========  =====================  =========  ===============================================================
+state     event                  next       what happens
+========  =====================  =========  ===============================================================
+(none)    create                 PENDING    a process is asked for
+PENDING   placed                 STARTING   the creator learns the worker, and sends the constructor there
+PENDING   infeasible             DEAD       the creator learns why
+PENDING   kill, owner died       DEAD       the request for a process is withdrawn
+STARTING  alive                  ALIVE      everybody who asked is told the address
+STARTING  dead, kill, owner died DEAD       the worker is ended
+ALIVE     dead, kill, owner died DEAD       the worker is ended
+STARTING  worker died            DEAD       with the report of the death
+ALIVE     worker died            DEAD       with the report of the death
+========  =====================  =========  ===============================================================
+
+A dead actor's name is free at once. The dead are remembered, the last `DEAD_MAX` of them, so that whoever
+comes late with a handle hears the cause. An actor whose owner dies goes with it, unless it is detached.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, NamedTuple
+
+from orchestrator.common.resources import ResourceSet
+
+#: Dead actors of which the cause of death is still known. One costs about 1 KiB.
+DEAD_MAX = 10_000
+
+
+class ActorState(enum.Enum):
+    """Where an actor is in its life."""
+
+    #: Waits for resources and a process.
+    PENDING = "pending"
+    #: Has a process; the constructor has not returned yet.
+    STARTING = "starting"
+    #: Takes calls.
+    ALIVE = "alive"
+    #: Gone for good.
+    DEAD = "dead"
+
+
+class ActorSpec(NamedTuple):
+    """What the creator asks for."""
+
+    actor: str
+    name: str | None
+    namespace: str
+    class_name: str
+    placement: ResourceSet
+    hold: ResourceSet
+    #: Opaque to the node: never decoded here, only handed to whoever asks by name.
+    handle: str
+    detached: bool
+
+
+# ---------------------------------------------------------------- instructions
+
+
+class RequestPlacement(NamedTuple):
+    """Ask the scheduler for a process. `client` is 0 for a detached actor."""
+
+    client: int
+    spec: ActorSpec
+
+
+class WithdrawPlacement(NamedTuple):
+    """The process is no longer wanted."""
+
+    actor: str
+
+
+class KillActorWorker(NamedTuple):
+    """End the worker of an actor that is dead by decision."""
+
+    worker: int
+    reason: str
+
+
+class Tell(NamedTuple):
+    """Send a message to a client."""
+
+    client: int
+    message: dict[str, Any]
+
+
+Instruction = RequestPlacement | WithdrawPlacement | KillActorWorker | Tell
+
+
+class ActorRecord:
+    """What is known of one actor."""
+
+    __slots__ = ("cause", "creator", "owner", "report", "request", "spec", "state", "waiters", "worker")
+
+    def __init__(self, spec: ActorSpec, creator: int, request: int) -> None:
+        self.spec = spec
+        self.state = ActorState.PENDING
+        #: Who hears where it is placed, and the number of his request.
+        self.creator = creator
+        self.request = request
+        #: With whom it dies; 0 for nobody.
+        self.owner = 0 if spec.detached else creator
+        #: Address of its worker; 0 while pending and when dead.
+        self.worker = 0
+        #: Clients that want to hear when it is alive or dead. Empty in those states.
+        self.waiters: dict[int, None] = {}
+        #: Why it is dead, and how its process ended if that was the reason.
+        self.cause = ""
+        self.report: dict[str, Any] | None = None
+
+
+class ActorTable:
+    """Pure: every method returns what to do."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, ActorRecord] = {}
+        #: Names of actors that are not dead.
+        self._names: dict[tuple[str, str], str] = {}
+        #: Actors that have a worker, by its address.
+        self._workers: dict[int, str] = {}
+        #: Dead ones, the first to be forgotten first.
+        self._dead: dict[str, None] = {}
+
+    # ------------------------------------------------------------ creation
+
+    def create(self, client: int, spec: ActorSpec, request: int, *, get_if_exists: bool) -> list[Instruction]:
+        """Enter a new actor, or answer with the one that has its name."""
+        taken = self._records.get(spec.actor)
+        if spec.name is not None and (holder := self._names.get((spec.namespace, spec.name))) is not None:
+            taken = self._records[holder]
+        if taken is not None:
+            answer = {"op": "reply", "req": request, "found": True, "actor": taken.spec.actor}
+            answer |= {"handle": taken.spec.handle}
+            if not get_if_exists:
+                answer["error"] = "exists"
+            return [Tell(client, answer)]
+        self._records[spec.actor] = ActorRecord(spec, client, request)
+        if spec.name is not None:
+            self._names[spec.namespace, spec.name] = spec.actor
+        return [RequestPlacement(0 if spec.detached else client, spec)]
+
+    def placed(self, actor: str, worker: int) -> list[Instruction]:
+        """An actor has got a worker."""
+        record = self._records.get(actor)
+        if record is None or record.state is not ActorState.PENDING:
+            return [KillActorWorker(worker, "its actor is no longer wanted")]
+        record.state, record.worker = ActorState.STARTING, worker
+        self._workers[worker] = actor
+        message = {"op": "actor_worker", "actor": actor, "worker": worker, "req": record.request}
+        return [Tell(record.creator, message)]
+
+    def infeasible(self, actor: str, resources: ResourceSet, total: ResourceSet) -> list[Instruction]:
+        """No process will ever be found for an actor."""
+        record = self._records.get(actor)
+        if record is None or record.state is not ActorState.PENDING:
+            return []
+        cause = f"it needs {resources}, and the node has {total}"
+        answer = {"op": "reply", "req": record.request, "error": "infeasible", "actor": actor, "cause": cause}
+        answer |= {"resources": resources.to_floats(), "total": total.to_floats()}
+        return [Tell(record.creator, answer), *self._die(record, cause, None)]
+
+    # ------------------------------------------------------------ life and death
+
+    def alive(self, actor: str, client: int) -> list[Instruction]:
+        """The constructor has returned; only its own worker may say so."""
+        record = self._records.get(actor)
+        if record is None or record.state is not ActorState.STARTING or record.worker != client:
+            return []
+        record.state = ActorState.ALIVE
+        return self._answer_waiters(record)
+
+    def end(self, actor: str, cause: str) -> list[Instruction]:
+        """An actor is to be dead: killed, out of scope, or its constructor failed."""
+        record = self._records.get(actor)
+        if record is None or record.state is ActorState.DEAD:
+            return []
+        out: list[Instruction] = []
+        if record.state is ActorState.PENDING:
+            out.append(WithdrawPlacement(actor))
+        else:
+            out.append(KillActorWorker(record.worker, cause))
+        return out + self._die(record, cause, None)
+
+    def client_died(self, client: int, report: dict[str, Any] | None) -> list[Instruction]:
+        """A process is gone: the actor it hosted, and the actors it owned."""
+        out: list[Instruction] = []
+        hosted = self._workers.get(client)
+        if hosted is not None:
+            out += self._die(self._records[hosted], (report or {}).get("reason", "its process ended"), report)
+        for actor, record in list(self._records.items()):
+            record.waiters.pop(client, None)
+            if record.owner == client and record.state is not ActorState.DEAD:
+                out += self.end(actor, "the process that created it is gone")
+        return out
+
+    # ------------------------------------------------------------ questions
+
+    def resolve(self, client: int, actor: str) -> list[Instruction]:
+        """A client wants to know where an actor is: now if it is settled, else as soon as it is."""
+        record = self._records.get(actor)
+        if record is None:
+            cause = "this session does not know it"
+            return [Tell(client, _address(actor, "dead", None, None, cause))]
+        if record.state in (ActorState.PENDING, ActorState.STARTING):
+            record.waiters[client] = None
+            return []
+        return [Tell(client, _describe(record))]
+
+    def find(self, client: int, name: str, namespace: str, request: int) -> list[Instruction]:
+        """A client asks for an actor by name."""
+        answer: dict[str, Any] = {"op": "reply", "req": request, "found": False}
+        actor = self._names.get((namespace, name))
+        if actor is not None:
+            answer |= {"found": True, "actor": actor, "handle": self._records[actor].spec.handle}
+        return [Tell(client, answer)]
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Return a description of every actor that is known, the living first."""
+        records = sorted(self._records.values(), key=lambda record: record.state is ActorState.DEAD)
+        return [
+            {
+                "actor": record.spec.actor,
+                "name": record.spec.name,
+                "namespace": record.spec.namespace,
+                "class_name": record.spec.class_name,
+                "state": record.state.value,
+                "worker": record.worker or None,
+                "detached": record.spec.detached,
+                "cause": record.cause,
+            }
+            for record in records
+        ]
+
+    def of_worker(self, worker: int) -> str | None:
+        """Return the actor that this worker hosts."""
+        return self._workers.get(worker)
+
+    def class_name(self, actor: str) -> str:
+        """Return the name of an actor's class, for log prefixes."""
+        record = self._records.get(actor)
+        return record.spec.class_name if record else ""
+
+    def worker_of(self, actor: str) -> int:
+        """Return the address of an actor's worker; 0 if it has none."""
+        record = self._records.get(actor)
+        return record.worker if record else 0
+
+    # ------------------------------------------------------------ inside
+
+    def _die(self, record: ActorRecord, cause: str, report: dict[str, Any] | None) -> list[Instruction]:
+        spec = record.spec
+        record.state, record.cause, record.report = ActorState.DEAD, cause, report
+        if record.worker:
+            del self._workers[record.worker]
+            record.worker = 0
+        if spec.name is not None:
+            del self._names[spec.namespace, spec.name]
+        self._dead[spec.actor] = None
+        out = self._answer_waiters(record)
+        if len(self._dead) > DEAD_MAX:
+            oldest = next(iter(self._dead))
+            del self._dead[oldest], self._records[oldest]
+        return out
+
+    def _answer_waiters(self, record: ActorRecord) -> list[Instruction]:
+        waiters, record.waiters = record.waiters, {}
+        return [Tell(client, _describe(record)) for client in waiters]
+
+    def validate(self) -> None:
+        """Check every invariant; `AssertionError` with the culprit."""
+        for actor, record in self._records.items():
+            spec, state = record.spec, record.state
+            assert spec.actor == actor
+            assert (state is ActorState.DEAD) == (actor in self._dead), actor
+            has_worker = state in (ActorState.STARTING, ActorState.ALIVE)
+            assert has_worker == (record.worker != 0), actor
+            assert not has_worker or self._workers[record.worker] == actor, actor
+            assert not record.waiters or state in (ActorState.PENDING, ActorState.STARTING), actor
+            if spec.name is not None and state is not ActorState.DEAD:
+                assert self._names[spec.namespace, spec.name] == actor, actor
+        assert len(self._workers) == sum(record.worker != 0 for record in self._records.values())
+        for actor in self._names.values():
+            assert self._records[actor].state is not ActorState.DEAD, actor
+        assert len(self._dead) <= DEAD_MAX
+
+
+def _address(
+    actor: str, state: str, worker: int | None, report: dict[str, Any] | None, cause: str
+) -> dict[str, Any]:
+    return {
+        "op": "actor_address",
+        "actor": actor,
+        "state": state,
+        "worker": worker,
+        "report": report,
+        "cause": cause,
+    }
+
+
+def _describe(record: ActorRecord) -> dict[str, Any]:
+    return _address(record.spec.actor, record.state.value, record.worker or None, record.report, record.cause)

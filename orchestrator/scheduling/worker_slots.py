@@ -1,0 +1,220 @@
+"""The workers of a node and what each of them is doing.
+
+A worker is one process. Its life, as a table: `TRANSITIONS` is the whole truth, and whatever is not in it
+raises `InvalidTransition`.
+
+*Resources.* A leased worker, or an actor, **holds** a vector of resources. A worker whose task waits in `get`
+**lends** its CPU (only its CPU: what sits on a GPU stays there while its owner waits) and takes it back when
+it goes on, even when that oversubscribes the node for a moment: the alternative is that a parent with its
+result in hand waits for a stranger to finish. `held - lent` of all workers together is what the node has
+given away.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+
+from orchestrator.common.resources import CPU, ResourceSet
+
+NOTHING = ResourceSet()
+
+
+class WorkerState(enum.Enum):
+    """What a worker is doing."""
+
+    #: Asked for; the process may not exist yet. Holds nothing.
+    STARTING = "starting"
+    #: Attached to the store, and free. Holds nothing.
+    IDLE = "idle"
+    #: Lent to one submitter for one scheduling class.
+    LEASED = "leased"
+    #: Leased, and its task waits in `get` or `wait`: its CPU is lent out.
+    BLOCKED = "blocked"
+    #: Hosts an actor, for the rest of its life.
+    ACTOR = "actor"
+    #: Hosts an actor whose method waits in `get` or `wait`: its CPU is lent out.
+    ACTOR_BLOCKED = "actor_blocked"
+    #: Told to end. Gets no more work; holds what it held until it is really gone.
+    ENDING = "ending"
+    #: Gone. No slot is kept in this state; it is what callers see in a slot that was taken out.
+    DEAD = "dead"
+
+
+class WorkerChange(enum.Enum):
+    """What can happen to a worker."""
+
+    READY = "ready"
+    LEASE = "lease"
+    RETURN = "return"
+    BLOCK = "block"
+    UNBLOCK = "unblock"
+    BECOME_ACTOR = "become_actor"
+    END = "end"
+    DIE = "die"
+
+
+_S, _C = WorkerState, WorkerChange
+
+TRANSITIONS: dict[tuple[WorkerState, WorkerChange], WorkerState] = {
+    (_S.STARTING, _C.READY): _S.IDLE,
+    (_S.IDLE, _C.LEASE): _S.LEASED,
+    (_S.IDLE, _C.BECOME_ACTOR): _S.ACTOR,
+    (_S.LEASED, _C.RETURN): _S.IDLE,
+    (_S.LEASED, _C.BLOCK): _S.BLOCKED,
+    (_S.BLOCKED, _C.UNBLOCK): _S.LEASED,
+    # A task may end while another thread of its worker is still waiting.
+    (_S.BLOCKED, _C.RETURN): _S.IDLE,
+    (_S.ACTOR, _C.BLOCK): _S.ACTOR_BLOCKED,
+    (_S.ACTOR_BLOCKED, _C.UNBLOCK): _S.ACTOR,
+    # Everybody can be told to end, once; and everybody dies.
+    **{(state, _C.END): _S.ENDING for state in _S if state not in (_S.ENDING, _S.DEAD)},
+    **{(state, _C.DIE): _S.DEAD for state in _S if state is not _S.DEAD},
+}
+
+#: States in which a worker counts as one of the pool that serves tasks at this moment. Blocked workers
+#: don't: another one runs in their place.
+POOL_STATES = (_S.STARTING, _S.IDLE, _S.LEASED)
+
+
+class InvalidTransition(Exception):
+    """A worker was asked to do what its state does not allow: our bug, or a client that sends nonsense."""
+
+
+class WorkerSlot:
+    """One worker. Changed only through `WorkerSlots.change`."""
+
+    __slots__ = ("actor", "address", "class_key", "held", "holder", "lent", "since_s", "state", "token")
+
+    def __init__(self, token: int, now_s: float) -> None:
+        #: Number given by the node when it asks for the process; never reused.
+        self.token = token
+        self.state = WorkerState.STARTING
+        #: When it came into this state, on the clock that is passed in.
+        self.since_s = now_s
+        #: Its address in the store; 0 until it is ready.
+        self.address = 0
+        #: Address of the client that has it on lease; 0 if nobody.
+        self.holder = 0
+        #: The holder's scheduling class of the lease.
+        self.class_key: int | str = ""
+        #: Id of the actor it hosts.
+        self.actor: str | None = None
+        #: What it takes from the node's resources, before lending.
+        self.held = NOTHING
+        #: Part of `held` that is given back while it waits. Empty unless blocked (or ended while blocked).
+        self.lent = NOTHING
+
+    @property
+    def occupied(self) -> ResourceSet:
+        """What the node has less because of this worker."""
+        return self.held.subtract(self.lent) if self.lent else self.held
+
+    def __repr__(self) -> str:
+        whom = f" actor={self.actor}" if self.actor else f" holder={self.holder}" if self.holder else ""
+        return f"<worker {self.token} {self.state.value}{whom} holds {self.held} lends {self.lent}>"
+
+
+class WorkerSlots:
+    """All workers of the node, by token, by address and by state."""
+
+    def __init__(self) -> None:
+        self._by_token: dict[int, WorkerSlot] = {}
+        #: Only workers that have become ready.
+        self._by_address: dict[int, WorkerSlot] = {}
+        #: Idle ones, the longest idle first. Work goes to the last: its caches are warm, and the others can
+        #: age.
+        self._idle: dict[int, WorkerSlot] = {}
+        self._counts = dict.fromkeys(WorkerState, 0)
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    def __iter__(self) -> Iterator[WorkerSlot]:
+        return iter(list(self._by_token.values()))
+
+    def count(self, *states: WorkerState) -> int:
+        """Return how many workers are in one of `states`."""
+        return sum(self._counts[state] for state in states)
+
+    def get(self, token: int) -> WorkerSlot | None:
+        """Return the worker with this token, unless it is dead or was never asked for."""
+        return self._by_token.get(token)
+
+    def at(self, address: int) -> WorkerSlot | None:
+        """Return the worker with this address in the store."""
+        return self._by_address.get(address)
+
+    def idle(self) -> list[WorkerSlot]:
+        """Return the idle workers, the longest idle first."""
+        return list(self._idle.values())
+
+    def newest_idle(self) -> WorkerSlot | None:
+        """Return the worker that has been idle for the shortest time."""
+        return self._idle[next(reversed(self._idle))] if self._idle else None
+
+    def add(self, token: int, now_s: float) -> WorkerSlot:
+        """Enter a worker that has been asked for."""
+        if token in self._by_token:
+            raise InvalidTransition(f"worker {token} exists: {self._by_token[token]}")
+        slot = self._by_token[token] = WorkerSlot(token, now_s)
+        self._counts[WorkerState.STARTING] += 1
+        return slot
+
+    def change(self, slot: WorkerSlot, change: WorkerChange, now_s: float) -> None:
+        """Take a worker to its next state, and clear what the new state does not have.
+
+        Raises:
+            InvalidTransition: the table has no such transition; nothing is changed.
+        """
+        state = TRANSITIONS.get((slot.state, change))
+        if state is None:
+            raise InvalidTransition(f"{change.value} is not possible for {slot}")
+        if slot.state is WorkerState.IDLE:
+            del self._idle[slot.token]
+        self._counts[slot.state] -= 1
+        slot.state, slot.since_s = state, now_s
+        if state is WorkerState.DEAD:
+            del self._by_token[slot.token]
+            if slot.address:
+                del self._by_address[slot.address]
+            return
+        self._counts[state] += 1
+        if state is WorkerState.IDLE:
+            self._idle[slot.token] = slot
+            slot.holder, slot.class_key, slot.held, slot.lent = 0, "", NOTHING, NOTHING
+        elif change is WorkerChange.BLOCK:
+            slot.lent = slot.held.only(CPU)
+        elif change is WorkerChange.UNBLOCK:
+            slot.lent = NOTHING
+
+    def set_address(self, slot: WorkerSlot, address: int) -> None:
+        """Enter the address under which a worker that has just become ready is reached."""
+        if address in self._by_address:
+            raise InvalidTransition(f"address {address} belongs to {self._by_address[address]}")
+        slot.address = address
+        self._by_address[address] = slot
+
+    def validate(self) -> None:
+        """Check every invariant; `AssertionError` with the culprit."""
+        counts = dict.fromkeys(WorkerState, 0)
+        for token, slot in self._by_token.items():
+            state = slot.state
+            counts[state] += 1
+            assert slot.token == token and state is not WorkerState.DEAD, slot
+            assert (slot.token in self._idle) == (state is WorkerState.IDLE), slot
+            assert (slot.address == 0) <= (state in (WorkerState.STARTING, WorkerState.ENDING)), slot
+            assert slot.address == 0 or self._by_address[slot.address] is slot, slot
+            assert slot.lent == NOTHING or slot.lent == slot.held.only(CPU), slot
+            if state in (WorkerState.STARTING, WorkerState.IDLE):
+                assert not slot.held and not slot.holder and slot.actor is None, slot
+            if state in (WorkerState.LEASED, WorkerState.BLOCKED):
+                assert slot.holder and slot.actor is None, slot
+            if state in (WorkerState.ACTOR, WorkerState.ACTOR_BLOCKED):
+                assert slot.actor is not None and not slot.holder, slot
+            if state in (WorkerState.LEASED, WorkerState.ACTOR):
+                assert not slot.lent, slot
+        assert counts == self._counts, (counts, self._counts)
+        assert len(self._idle) == counts[WorkerState.IDLE]
+        for address, slot in self._by_address.items():
+            assert slot.address == address and self._by_token[slot.token] is slot, slot

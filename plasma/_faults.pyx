@@ -1,0 +1,27 @@
+"""Deaths on purpose: the labelled steps at which the crash tests kill a process. See plasma.testing."""
+from plasma.attachment cimport Client
+from plasma.layout cimport CRASH_POINTS
+
+from plasma import attachment
+
+_NAMES = (
+    "create_allocating", "create_allocated", "create_filled", "create_held", "create_committed", "create_linked",
+    "create_containing", "create_contained", "write", "seal_locked", "seal_committed", "seal_rang", "get_locked",
+    "get_held", "get_pinned", "release_locked", "release_unpinned", "release_unheld", "delete_marked",
+    "delete_cascading", "delete_intent", "delete_freed", "delete_merging", "delete_done", "send_claimed",
+    "send_written", "send_published", "receive_taken", "receive_copied", "receive_advanced", "channel_created",
+    "channel_announced", "reap_marked", "reap_dropping", "reap_dropped",
+)
+assert len(_NAMES) == CRASH_POINTS - 1
+
+
+def names():
+    return _NAMES
+
+
+def arm(name, countdown=1):
+    """Every store that this process has open dies at that step, the countdown-th time it is reached."""
+    cdef Client client
+    for client in list(attachment._clients):
+        client.seg.crash_countdown = countdown
+        client.seg.crash_point = _NAMES.index(name) + 1

@@ -1,0 +1,16 @@
+"""Create, attach and detach one segment, with its two mappings.
+
+Object data is mapped twice: writable, used between create and seal only, and PROT_READ, from which every get is served.
+So a sealed object is immutable because the MMU says so, even against C code.
+"""
+from libc.stdint cimport uint64_t
+from plasma.layout cimport Segment
+
+cdef class Arena:
+    cdef Segment seg
+    cdef readonly int fd
+    cdef readonly uint64_t size_bytes
+    cdef void* sealed_map
+    cdef uint64_t sealed_bytes
+    cdef void protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept
+    cdef int give_back(self, uint64_t offset, uint64_t size) noexcept

@@ -1,0 +1,22 @@
+"""This process as a client of one segment: its slot, and how it leaves.
+
+Fork makes no second owner of a slot: the child notices at its first operation, and closes its copy of the liveness
+lock's descriptor at once.
+"""
+from libc.stdint cimport uint32_t
+from plasma.arena cimport Arena
+from plasma.layout cimport Segment
+
+cdef class Client:
+    """Views of objects keep it alive, and it keeps the mapping."""
+    cdef Arena arena                # owns the mapping that seg points into
+    cdef Segment* seg               # the arena's
+    cdef uint32_t fork_depth
+    cdef bint open                  # registered; false after leave()
+    cdef bint closing               # close() was called: new operations are refused, views still drain
+    cdef long views                 # Buffers and Allocations alive
+    cdef object __weakref__
+    cdef int check(self) except -1
+    cdef bint usable(self) noexcept
+    cdef void view_gone(self) noexcept
+    cdef void leave(self) noexcept

@@ -1,0 +1,92 @@
+import os
+import weakref
+
+from plasma._c.posix cimport pl_fork_depth, pl_fork_watch, pl_reopen
+from plasma.arena cimport Arena
+from plasma.clients cimport give_slot, register
+from plasma.recovery cimport clear_slot, install_repairs
+
+from plasma.errors import ForkedStoreError, StoreClosedError, TooManyClientsError
+
+cdef extern from "unistd.h" nogil:
+    int close(int fd) noexcept
+
+pl_fork_watch()
+
+# Clients of this process, for one purpose: a forked child closes its copies of their liveness descriptors.
+_clients = weakref.WeakSet()
+
+
+def _after_fork_in_child():
+    cdef Client client
+    for client in list(_clients):
+        if client.seg.liveness_fd >= 0:
+            close(client.seg.liveness_fd)
+            client.seg.liveness_fd = -1
+    _clients.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+cdef class Client:
+    def __cinit__(self, Arena arena, bytes name):
+        self.arena = arena
+        self.seg = &arena.seg
+        self.fork_depth = pl_fork_depth()
+        install_repairs(self.seg)
+        self.seg.liveness_fd = pl_reopen(arena.fd)
+        if self.seg.liveness_fd < 0:
+            raise OSError("can't open the segment anew through /proc/self/fd (is /proc mounted?)")
+        self.seg.slot = register(self.seg, name)
+        if self.seg.slot == 0:
+            raise TooManyClientsError(
+                f"all {self.seg.header.slots_max - 1} client slots of this store are in use; "
+                "reap() dead clients, or create the store with a larger max_clients"
+            )
+        self.seg.address = self.seg.slots[self.seg.slot].address
+        self.open = True
+        _clients.add(self)
+
+    def __dealloc__(self):
+        if self.seg is NULL:
+            return
+        self.leave()
+
+    cdef bint usable(self) noexcept:
+        """May touch the segment's shared state: registered, and not a forked copy."""
+        return self.open and self.fork_depth == pl_fork_depth()
+
+    cdef int check(self) except -1:
+        if self.open and not self.closing and self.fork_depth == pl_fork_depth():
+            return 0
+        if self.fork_depth != pl_fork_depth():
+            raise ForkedStoreError(
+                "this Store belongs to the process that forked; in the child open one of its own with "
+                "Store.attach(store.fd) or plasma.connect(path)"
+            )
+        raise StoreClosedError("this Store has been closed")
+
+    cdef void view_gone(self) noexcept:
+        self.views -= 1
+        if self.closing and self.views == 0:
+            self.leave()
+
+    cdef void leave(self) noexcept:
+        """Gives back everything this client holds, and its slot."""
+        if self.usable():
+            self.open = False
+            clear_slot(self.seg, self.seg.slot)
+            give_slot(self.seg, self.seg.slot)
+        self.open = False
+        if self.seg.liveness_fd >= 0:
+            close(self.seg.liveness_fd)
+            self.seg.liveness_fd = -1
+        if self.seg.bell_fd >= 0:
+            close(self.seg.bell_fd)
+            self.seg.bell_fd = -1
+
+    def begin_close(self):
+        self.closing = True
+        if self.views == 0:
+            self.leave()

@@ -1,0 +1,205 @@
+"""Checks a whole segment: every byte is free, or owned by exactly one live object, and every derived thing is derived
+rightly. Also the totals for people. Read-only but for trim()."""
+from libc.stdint cimport uint32_t, uint64_t
+from plasma._c.posix cimport pl_mutex_lock, pl_mutex_repaired, pl_mutex_unlock
+from plasma.allocator cimport check_blocks, free_bytes, largest_free
+from plasma.attachment cimport Client
+from plasma.layout cimport (
+    CHANNEL, CREATED, DELETED, FREE, IN_LRU, LOST, PAGE, PENDING, REFERENCED, SEALED, SHARD_COUNT, SLOT_ACTIVE,
+    SLOT_FREE, Block, Entry, Hold, Segment, Shard, round_up, shard_of_entry,
+)
+from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
+from plasma.object_table cimport find_entry
+
+from typing import NamedTuple
+
+
+class Audit(NamedTuple):
+    """What audit() found. `problems` is empty in a sound store."""
+
+    ok: bool
+    problems: list
+    objects: int
+    channels: int
+    clients: int
+    bytes_used: int
+    bytes_free: int
+    pins: int
+    refs: int
+
+
+cdef void lock_all(Segment* seg) noexcept:
+    cdef uint32_t i
+    while True:
+        for i in range(SHARD_COUNT):
+            lock_shard(seg, i)
+        if pl_mutex_lock(seg.allocator.mutex) == 1:
+            seg.allocator.dirty = 1
+            pl_mutex_repaired(seg.allocator.mutex)
+        if not seg.allocator.dirty:
+            return
+        unlock_all(seg)
+        seg.rebuild_allocator(seg)
+
+
+cdef void unlock_all(Segment* seg) noexcept:
+    cdef uint32_t i
+    pl_mutex_unlock(seg.allocator.mutex)
+    for i in range(SHARD_COUNT):
+        unlock_shard(seg, i)
+
+
+def audit(Client client):
+    cdef Segment* seg = client.seg
+    cdef uint32_t shard, i, e, h, b, pins, refs, objects = 0, channels = 0, clients = 0
+    cdef uint64_t used = 0, owned = 0, total_pins = 0, total_refs = 0
+    cdef Entry* entry
+    cdef const char* wrong
+    cdef list problems = []
+    lock_all(seg)
+    try:
+        wrong = check_blocks(seg, &used)
+        if wrong != NULL:
+            problems.append(f"allocator: {(<bytes>wrong).decode()}")
+        for shard in range(SHARD_COUNT):
+            _audit_holds(seg, shard, problems)
+            for i in range(1, seg.shards[shard].entry_high + 1):
+                e = (shard << seg.entry_shift) + i
+                entry = &seg.entries[e]
+                if entry.state == FREE:
+                    continue
+                if entry.flags & CHANNEL:
+                    channels += 1
+                else:
+                    objects += 1
+                total_pins += entry.pins
+                total_refs += entry.refs
+                _audit_entry(seg, e, problems)
+                if entry.block:
+                    owned += entry.allocated_bytes
+            if seg.shards[shard].unswept:
+                problems.append(f"shard {shard} has not been swept since somebody died in it: call reap()")
+        for i in range(1, seg.header.slot_high + 1):
+            if seg.slots[i].state != SLOT_FREE:
+                clients += 1
+            if seg.slots[i].intent:
+                owned += seg.slots[i].intent_bytes
+                if seg.slots[i].state == SLOT_FREE:
+                    problems.append(f"slot {i} is free and still has a block in its intent")
+        if owned != used:
+            problems.append(f"{used} bytes are allocated, {owned} are owned by objects: {<long long>(used - owned)} leaked")
+        return Audit(not problems, problems, objects, channels, clients, used, free_bytes(seg), total_pins, total_refs)
+    finally:
+        unlock_all(seg)
+
+
+cdef _audit_holds(Segment* seg, uint32_t shard, list problems):
+    cdef uint32_t i, h, n = 0
+    cdef Hold* hold
+    for i in range(1, seg.shards[shard].hold_high + 1):
+        h = (shard << seg.hold_shift) + i
+        hold = &seg.holds[h]
+        if hold.entry == 0:
+            continue
+        n += 1
+        if shard_of_entry(seg, hold.entry) != shard or seg.entries[hold.entry].state == FREE:
+            problems.append(f"hold {h} is on an entry that is free or elsewhere")
+        elif hold.slot and seg.slots[hold.slot].state == SLOT_FREE:
+            problems.append(f"hold {h} belongs to client slot {hold.slot}, which is free")
+        elif hold.pins == 0 and hold.refs == 0 and hold.flags == 0:
+            problems.append(f"hold {h} is empty")
+        elif not hold.slot and (not hold.parent or seg.entries[hold.parent].state == FREE):
+            problems.append(f"hold {h} belongs to object entry {hold.parent}, which is free")
+    if n != seg.shards[shard].holds_used:
+        problems.append(f"shard {shard} counts {seg.shards[shard].holds_used} holds, there are {n}")
+
+
+cdef _audit_entry(Segment* seg, uint32_t e, list problems):
+    cdef Entry* entry = &seg.entries[e]
+    cdef uint32_t h, pins = 0, refs = 0, holders = 0
+    name = f"entry {e} ({entry.id_hi:016x}{entry.id_lo:016x}, state {entry.state})"
+    for head in (entry.holders, entry.parents):
+        h = head
+        while h:
+            if seg.holds[h].entry != e:
+                problems.append(f"{name}: its list of holds leads to another entry's")
+                break
+            pins += seg.holds[h].pins
+            refs += seg.holds[h].refs
+            holders += 1
+            h = seg.holds[h].next_of_entry
+    if pins != entry.pins or refs != entry.refs:
+        problems.append(f"{name}: counts {entry.pins} pins and {entry.refs} references, its holds {pins} and {refs}")
+    if not entry.flags & CHANNEL and find_entry(seg, entry.id_hi, entry.id_lo) != e:
+        problems.append(f"{name}: can't be found by its id")
+    if entry.state == PENDING or entry.state == LOST:
+        if entry.block:
+            problems.append(f"{name}: owns memory")
+        if not holders:
+            problems.append(f"{name}: nobody holds it")
+    if entry.state == CREATED or entry.state == SEALED:
+        if not entry.block or not seg.blocks[entry.block].used:
+            problems.append(f"{name}: owns no memory")
+        elif (seg.blocks[entry.block].offset != entry.offset or seg.blocks[entry.block].size != entry.allocated_bytes
+              or seg.blocks[entry.block].entry != e):
+            problems.append(f"{name}: its block is not the one it thinks")
+    if entry.state == CREATED and not holders:
+        problems.append(f"{name}: is being written by nobody")
+    if entry.state == SEALED and pins == 0 and refs == 0 and (entry.flags & REFERENCED or not entry.flags & IN_LRU):
+        problems.append(f"{name}: nothing keeps it, and it was not freed")
+    if entry.state == DELETED and pins == 0 and not holders:
+        problems.append(f"{name}: is deleted, held by nobody, and was not freed")
+
+
+def stats(Client client):
+    cdef Segment* seg = client.seg
+    cdef uint32_t shard, i, objects = 0, entries = 0, pinned = 0, referenced = 0, evictable = 0, active = 0
+    cdef uint64_t holds = 0, evictions = 0
+    cdef uint64_t largest, used, unused
+    cdef Entry* entry
+    for shard in range(SHARD_COUNT):
+        lock_shard(seg, shard)
+        for i in range(1, seg.shards[shard].entry_high + 1):
+            entry = &seg.entries[(shard << seg.entry_shift) + i]
+            if entry.state == FREE or entry.flags & CHANNEL:
+                continue
+            objects += 1
+            pinned += entry.pins > 0
+            referenced += entry.refs > 0
+            evictable += entry.pins == 0 and entry.refs == 0
+        holds += seg.shards[shard].holds_used
+        evictions += seg.shards[shard].evictions
+        unlock_shard(seg, shard)
+    for i in range(1, seg.header.slot_high + 1):
+        active += seg.slots[i].state == SLOT_ACTIVE
+    lock_allocator(seg)
+    largest = largest_free(seg)
+    unused = free_bytes(seg)
+    used = seg.allocator.used_bytes
+    unlock_allocator(seg)
+    return {
+        "data_bytes": seg.header.data_bytes, "used_bytes": used, "free_bytes": unused, "largest_free_bytes": largest,
+        "touched_bytes": seg.allocator.fresh_at, "objects": objects, "objects_pinned": pinned,
+        "objects_referenced": referenced, "objects_evictable": evictable, "objects_max": seg.header.objects_max,
+        "holds": holds, "clients": active, "clients_ever": seg.header.clients_ever, "reaped": seg.header.reaped_ever,
+        "allocations": seg.allocator.allocations, "frees": seg.allocator.frees, "evictions": evictions,
+        "repairs": seg.header.repairs_ever, "allocator_rebuilds": seg.allocator.rebuilds,
+    }
+
+
+def trim(Client client):
+    """Punches the whole pages out of every free block, under the allocator's lock."""
+    cdef Segment* seg = client.seg
+    cdef uint64_t start, end, punched = 0
+    cdef uint32_t b
+    lock_allocator(seg)
+    b = seg.allocator.last
+    while b:
+        if not seg.blocks[b].used:
+            start = round_up(seg.blocks[b].offset, PAGE)
+            end = (seg.blocks[b].offset + seg.blocks[b].size) & ~<uint64_t>(PAGE - 1)
+            if end > start and client.arena.give_back(start, end - start) == 0:
+                punched += end - start
+        b = seg.blocks[b].before
+    unlock_allocator(seg)
+    return punched

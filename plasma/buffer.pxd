@@ -1,0 +1,25 @@
+from libc.stdint cimport uint32_t, uint64_t
+from plasma.attachment cimport Client
+
+cdef class Buffer:
+    """A pinned, read-only view of a sealed object."""
+    cdef Client client              # keeps the mapping; its ledger has the pin
+    cdef const char* start
+    cdef Py_ssize_t size
+    cdef uint32_t entry
+    cdef uint32_t hold
+    cdef readonly bytes object_id
+
+cdef class Allocation:
+    """An object being written by this process."""
+    cdef Client client
+    cdef char* start
+    cdef Py_ssize_t size
+    cdef uint32_t entry
+    cdef uint32_t hold              # pin: kept after the seal, because the creator's views live on
+    cdef int phase
+    cdef readonly bytes object_id
+    cdef object __weakref__
+
+cdef Buffer make_buffer(Client client, bytes object_id, uint32_t entry, uint32_t hold)
+cdef Allocation make_allocation(Client client, bytes object_id, uint32_t entry, uint32_t hold)

@@ -1,0 +1,31 @@
+from typing import final
+
+@final
+class Buffer:
+    """A read-only view of a sealed object's bytes, straight from shared memory.
+
+    The object stays where it is until this and every view made of it (memoryview, numpy array, ...) is gone, even
+    if it is deleted meanwhile.
+    """
+
+    @property
+    def object_id(self) -> bytes: ...
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class Allocation:
+    """Writable memory of an object that is being created: fill it, then ``seal()`` it. Dropped before: aborted."""
+
+    @property
+    def object_id(self) -> bytes: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def sealed(self) -> bool: ...
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    def seal(self) -> None:
+        """Make the object immutable and visible to all. Raises ObjectSealedError the second time."""
+    def abort(self) -> None:
+        """Give the memory back; views made of it must not be used any more. Raises ObjectSealedError after a seal."""

@@ -1,0 +1,139 @@
+"""What a program holds of an object: Buffer to read a sealed one, Allocation to write a new one."""
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
+from libc.stdint cimport uint32_t, uint64_t
+from plasma.attachment cimport Client
+from plasma.layout cimport Entry
+from plasma cimport lifecycle
+
+from plasma.errors import NotOwnerError, ObjectSealedError
+
+cdef enum:
+    WRITING = 0
+    SEALED_VIEW = 1
+    OVER = 2
+
+
+cdef Buffer make_buffer(Client client, bytes object_id, uint32_t entry, uint32_t hold):
+    """Takes over a pin that was just made."""
+    cdef Buffer buffer = Buffer.__new__(Buffer)
+    buffer.client = client
+    buffer.start = client.seg.data_sealed + client.seg.entries[entry].offset
+    buffer.size = <Py_ssize_t>client.seg.entries[entry].size_bytes
+    buffer.entry = entry
+    buffer.hold = hold
+    buffer.object_id = object_id
+    client.views += 1
+    return buffer
+
+
+cdef class Buffer:
+    """A read-only view of a sealed object's bytes, straight from shared memory.
+
+    The object stays where it is until this and every view made of it (memoryview, numpy array, ...) is gone, even if
+    it is deleted meanwhile.
+    """
+
+    def __init__(self):
+        raise TypeError("a Buffer comes from Store.get() or Store.try_get()")
+
+    def __dealloc__(self):
+        if self.client is None:
+            return
+        if self.client.usable():
+            lifecycle.unpin(self.client.seg, self.entry, self.hold)
+        self.client.view_gone()
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, <void*>self.start, self.size, 1, flags)
+
+    def __len__(self):
+        return self.size
+
+    def __repr__(self):
+        return f"<plasma.Buffer {self.object_id.hex()} of {self.size} bytes>"
+
+
+cdef Allocation make_allocation(Client client, bytes object_id, uint32_t entry, uint32_t hold):
+    cdef Allocation allocation = Allocation.__new__(Allocation)
+    allocation.client = client
+    allocation.start = client.seg.data + client.seg.entries[entry].offset
+    allocation.size = <Py_ssize_t>client.seg.entries[entry].size_bytes
+    allocation.entry = entry
+    allocation.hold = hold
+    allocation.object_id = object_id
+    client.views += 1
+    return allocation
+
+
+cdef class Allocation:
+    """Writable memory of an object that is being created: fill it, then seal() it.
+
+    After the seal the pages are write-protected in this process too: a view made before still reads, and whoever
+    writes through it gets SIGSEGV instead of corrupting what others read. Dropped without seal(), the object is
+    aborted: nothing of it remains.
+    """
+
+    def __init__(self):
+        raise TypeError("an Allocation comes from Store.create_buffer()")
+
+    def __dealloc__(self):
+        if self.client is None:
+            return
+        if self.client.usable():
+            if self.phase == WRITING:
+                lifecycle.abort(self.client.seg, self.entry, self.hold)
+            elif self.phase == SEALED_VIEW:
+                self._protect(False)
+                lifecycle.unpin(self.client.seg, self.entry, self.hold)
+        self.client.view_gone()
+
+    def _protect(self, bint readonly):
+        cdef Entry* entry = &self.client.seg.entries[self.entry]
+        self.client.arena.protect(entry.offset, entry.allocated_bytes, readonly)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        if self.phase == OVER:
+            raise ObjectSealedError(f"object {self.object_id.hex()} was aborted; create it again")
+        if self.phase == SEALED_VIEW and flags & PyBUF_WRITABLE:
+            raise ObjectSealedError(
+                f"object {self.object_id.hex()} is sealed and can't be written any more; put a changed copy instead"
+            )
+        PyBuffer_FillInfo(view, self, self.start, self.size, self.phase != WRITING, flags)
+
+    @property
+    def sealed(self):
+        return self.phase == SEALED_VIEW
+
+    @property
+    def size_bytes(self):
+        return self.size
+
+    def __len__(self):
+        return self.size
+
+    def seal(self):
+        """Makes the object immutable and visible to all clients.
+
+        Raises ObjectSealedError the second time.
+        """
+        cdef int status
+        self.client.check()
+        if self.phase != WRITING:
+            raise ObjectSealedError(f"object {self.object_id.hex()} is " + (
+                "sealed already" if self.phase == SEALED_VIEW else "aborted"))
+        self._protect(True)
+        status = lifecycle.seal(self.client.seg, self.entry, self.hold, True)
+        if status != lifecycle.OK:
+            raise NotOwnerError(f"object {self.object_id.hex()} is no longer this client's to seal (status {status})")
+        self.phase = SEALED_VIEW
+
+    def abort(self):
+        """Gives the memory back; views made of it must not be used any more."""
+        self.client.check()
+        if self.phase != WRITING:
+            raise ObjectSealedError(f"object {self.object_id.hex()} can't be aborted: it is sealed or gone")
+        lifecycle.abort(self.client.seg, self.entry, self.hold)
+        self.phase = OVER
+
+    def __repr__(self):
+        return f"<plasma.Allocation {self.object_id.hex()} of {self.size} bytes, {('writing', 'sealed', 'aborted')[self.phase]}>"

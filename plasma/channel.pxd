@@ -1,0 +1,39 @@
+"""Messages between clients: a ring per ordered pair and lane, one bell per client."""
+from libc.stdint cimport uint32_t, uint64_t
+from plasma.attachment cimport Client
+from plasma.layout cimport RingHeader, Slot
+
+cdef struct Inlet:
+    RingHeader* ring
+    uint32_t entry
+    uint32_t hold
+    void* sender                    # a Python int, owned
+
+cdef class Sender
+
+cdef class Endpoint:
+    cdef Client client
+    cdef Inlet* inlets[2]
+    cdef uint32_t inlet_count[2]
+    cdef uint32_t inlet_room[2]
+    cdef uint32_t cursor[2]
+    cdef uint32_t inbox_seen
+    cdef int foreground             # threads of this process in wait()
+    cdef int loop_fd
+    cdef dict senders
+    cdef object __weakref__
+    cdef void accept(self) noexcept
+    cdef bint anything(self, uint32_t mask) noexcept
+    cdef bytes take(self, uint32_t lane, void** sender)
+    cdef Sender _open(self, uint64_t address, uint32_t lane)
+    cdef void _stop_waiting(self, Slot* slot, uint32_t flags) noexcept
+    cdef void forget(self, uint32_t lane, uint32_t index) noexcept
+
+cdef class Sender:
+    cdef Client client
+    cdef RingHeader* ring
+    cdef uint32_t entry
+    cdef uint32_t hold
+    cdef uint32_t lane
+    cdef uint32_t peer_slot
+    cdef readonly uint64_t address

@@ -1,0 +1,410 @@
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
+from libc.errno cimport EINTR
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+from plasma._c.posix cimport (
+    add32, and32, cpu_relax, exchange32, full_fence, load32, load64, or32, pl_bell_drain, pl_bell_socket,
+    pl_futex_wait, pl_now_ns,
+)
+from plasma cimport lifecycle
+from plasma.attachment cimport Client
+from plasma.doorbell cimport ring_for_event, ring_for_message
+from plasma.layout cimport (
+    CHANNEL, CRASH_CHANNEL_ANNOUNCED, CRASH_CHANNEL_CREATED, CRASH_RECEIVE_ADVANCED, CRASH_RECEIVE_COPIED,
+    LANE_CONTROL, LANE_WORK, SLOT_ACTIVE, WAIT_BACKGROUND, WAIT_CONTROL, WAIT_POLL, WAIT_WORK, RingHeader, Segment,
+    Slot, crash_point,
+)
+from plasma.mutex cimport lock_shard, unlock_shard
+from plasma.room cimport make_room
+from plasma.ring cimport MESSAGE_MAX, RING_BYTES, ring_pass, ring_revoke, ring_send, ring_take, ring_used
+
+from plasma.errors import MessageTooLargeError, ObjectStoreFullError, PeerDiedError
+
+cdef extern from "unistd.h" nogil:
+    int close(int fd) noexcept
+
+cdef enum:
+    # Looks before sleeping, some hundred nanoseconds in all: a reply that is just being written is caught without
+    # two system calls and a context switch; a longer spin would take the core away from the one who writes it.
+    SPINS = 40
+
+MESSAGE_BYTES_MAX = MESSAGE_MAX
+
+
+cdef class Sender:
+    """The sending end of one channel. Get it from Endpoint.sender() and keep it."""
+
+    def __init__(self):
+        raise TypeError("a Sender comes from Endpoint.sender()")
+
+    def __dealloc__(self):
+        if self.ring is not NULL and self.client.usable():
+            lifecycle.close_channel(self.client.seg, self.entry, self.client.seg.address)
+            lifecycle.unpin(self.client.seg, self.entry, self.hold)
+
+    def send(self, bytes payload not None):
+        """Publishes a message and wakes the receiver if it sleeps. Never blocks.
+
+        Returns the message's ticket (>= 1), or 0 when the ring is full now: this process's bell rings when there is
+        room again. Raises PeerDiedError, MessageTooLargeError.
+        """
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+        cdef uint64_t ticket
+        if self.ring.closed or not self.client.open:
+            self._refuse()
+        if size > MESSAGE_MAX:
+            raise MessageTooLargeError(
+                f"a message has at most {MESSAGE_MAX} bytes, this one {size}: put the value and send its id"
+            )
+        ticket = ring_send(self.client.seg, self.ring, PyBytes_AS_STRING(payload), <uint32_t>size)
+        if ticket:
+            ring_for_message(self.client.seg, self.peer_slot, self.lane)
+        return ticket
+
+    def _refuse(self):
+        self.client.check()
+        raise PeerDiedError(f"the client at address {self.address} is gone")
+
+    def revoke(self, uint64_t ticket):
+        """True: the receiver has not seen the message and never will. False: it is taken (or the peer is dead)."""
+        if ticket == 0 or not self.client.open:
+            return False
+        return ring_revoke(self.ring, ticket)
+
+    @property
+    def alive(self):
+        return self.client.open and not self.ring.closed
+
+    @property
+    def used_bytes(self):
+        """Bytes published and not taken yet."""
+        return ring_used(self.ring)
+
+
+cdef class Endpoint:
+    """This process's end of all its channels, and its bell."""
+
+    CONTROL = LANE_CONTROL
+    WORK = LANE_WORK
+
+    def __cinit__(self, Client client):
+        self.client = client
+        self.senders = {}
+        self.loop_fd = -1
+
+    def __dealloc__(self):
+        cdef uint32_t lane
+        for lane in range(2):
+            while self.inlet_count[lane]:
+                self.forget(lane, self.inlet_count[lane] - 1)
+            free(self.inlets[lane])
+        if self.loop_fd >= 0:
+            close(self.loop_fd)
+
+    @property
+    def address(self):
+        return self.client.seg.address
+
+    # ---- sending
+
+    def sender(self, uint64_t address, uint32_t lane=LANE_CONTROL):
+        """The sending end of the channel to a client, opened on first use. Raises PeerDiedError."""
+        cdef Sender sender
+        if lane > LANE_WORK:
+            raise ValueError(f"lane must be 0 (CONTROL) or 1 (WORK), got {lane}")
+        key = (address, lane)
+        found = self.senders.get(key)
+        if found is not None:
+            if (<Sender>found).ring.closed:
+                del self.senders[key]
+                raise PeerDiedError(f"the client at address {address} is gone")
+            return found
+        self.client.check()
+        sender = self._open(address, lane)
+        self.senders[key] = sender
+        return sender
+
+    def close_sender(self, uint64_t address):
+        """Forgets the channels to a client that is no longer needed; their rings go when the receiver has read them."""
+        self.senders.pop((address, LANE_CONTROL), None)
+        self.senders.pop((address, LANE_WORK), None)
+
+    cdef Sender _open(self, uint64_t address, uint32_t lane):
+        cdef Segment* seg = self.client.seg
+        cdef uint32_t slot = <uint32_t>(address & 0xFFFF)
+        cdef uint32_t entry = 0, hold = 0
+        cdef bint fresh
+        cdef int status
+        cdef uint64_t size = sizeof(RingHeader) + RING_BYTES
+        if not 0 < slot < seg.header.slots_max or seg.slots[slot].address != address or seg.slots[slot].state != SLOT_ACTIVE:
+            raise PeerDiedError(f"no client lives at address {address}")
+        status = lifecycle.create(seg, seg.address, address << 1 | lane, size, CHANNEL, 0, 0, &entry, &hold, &fresh)
+        if status == lifecycle.NO_SPACE and make_room(seg, size):
+            status = lifecycle.create(seg, seg.address, address << 1 | lane, size, CHANNEL, 0, 0, &entry, &hold, &fresh)
+        if status != lifecycle.OK:
+            raise ObjectStoreFullError(f"no room for a channel of {size} bytes to the client at address {address}")
+        cdef RingHeader* ring = <RingHeader*>(seg.data + seg.entries[entry].offset)
+        memset(ring, 0, sizeof(RingHeader))
+        ring.capacity = RING_BYTES
+        ring.sender = seg.address
+        ring.receiver = address
+        ring.lane = lane
+        lifecycle.seal(seg, entry, hold, True)
+        crash_point(seg, CRASH_CHANNEL_CREATED)
+        if lifecycle.pin_for_peer(seg, entry, address) != lifecycle.OK:
+            lifecycle.unpin(seg, entry, hold)
+            raise PeerDiedError(f"the client at address {address} is gone")
+        add32(&seg.slots[slot].inbox, 1)
+        crash_point(seg, CRASH_CHANNEL_ANNOUNCED)
+        cdef Sender sender = Sender.__new__(Sender)
+        sender.client = self.client
+        sender.ring = ring
+        sender.entry = entry
+        sender.hold = hold
+        sender.lane = lane
+        sender.peer_slot = slot
+        sender.address = address
+        return sender
+
+    # ---- receiving
+
+    cdef void accept(self) noexcept:
+        """Looks through this client's channels for new ones, and lets go of those that are closed and empty."""
+        cdef Segment* seg = self.client.seg
+        cdef Slot* slot = &seg.slots[seg.slot]
+        cdef uint32_t h, e, lane, i
+        cdef RingHeader* ring
+        cdef Inlet* grown
+        cdef object address
+        self.inbox_seen = load32(&slot.inbox)
+        lock_shard(seg, 0)
+        h = slot.channels
+        while h:
+            e = seg.holds[h].entry
+            ring = <RingHeader*>(seg.data + seg.entries[e].offset)
+            lane = ring.lane & 1
+            if ring.receiver == seg.address:
+                i = 0
+                while i < self.inlet_count[lane] and self.inlets[lane][i].entry != e:
+                    i += 1
+                if i == self.inlet_count[lane]:
+                    if i == self.inlet_room[lane]:
+                        grown = <Inlet*>realloc(self.inlets[lane], (2 * i + 8) * sizeof(Inlet))
+                        if grown == NULL:
+                            break        # the next change of the inbox tries again
+                        self.inlets[lane] = grown
+                        self.inlet_room[lane] = 2 * i + 8
+                    address = ring.sender
+                    Py_INCREF(address)
+                    self.inlets[lane][i] = Inlet(ring, e, h, <void*>address)
+                    self.inlet_count[lane] += 1
+            h = seg.holds[h].next_of_slot
+        unlock_shard(seg, 0)
+        for lane in range(2):
+            i = 0
+            while i < self.inlet_count[lane]:
+                ring = self.inlets[lane][i].ring
+                if load32(&ring.closed) and ring_used(ring) == 0:
+                    self.forget(lane, i)
+                else:
+                    i += 1
+
+    cdef void forget(self, uint32_t lane, uint32_t index) noexcept:
+        cdef Inlet inlet = self.inlets[lane][index]
+        self.inlet_count[lane] -= 1
+        self.inlets[lane][index] = self.inlets[lane][self.inlet_count[lane]]
+        if self.client.usable():
+            lifecycle.unpin(self.client.seg, inlet.entry, inlet.hold)
+        Py_XDECREF(<PyObject*>inlet.sender)
+
+    cdef bint anything(self, uint32_t mask) noexcept:
+        cdef uint32_t lane, i
+        cdef RingHeader* ring
+        if load32(&self.client.seg.slots[self.client.seg.slot].inbox) != self.inbox_seen:
+            self.accept()
+        for lane in range(2):
+            if mask & (<uint32_t>1 << lane):
+                for i in range(self.inlet_count[lane]):
+                    ring = self.inlets[lane][i].ring
+                    if load64(&ring.tail) != ring.head:
+                        return True
+        return False
+
+    cdef bytes take(self, uint32_t lane, void** sender):
+        """The next message of a lane, each channel in its turn; None: there is none."""
+        cdef Segment* seg = self.client.seg
+        cdef uint32_t n, k, i, size
+        cdef uint64_t next_head
+        cdef const char* start
+        cdef Inlet* inlet
+        cdef bytes payload
+        if load32(&seg.slots[seg.slot].inbox) != self.inbox_seen:
+            self.accept()
+        n = self.inlet_count[lane]
+        i = self.cursor[lane]
+        for k in range(n):
+            if i >= n:
+                i = 0
+            inlet = &self.inlets[lane][i]
+            i += 1
+            if load64(&inlet.ring.tail) == inlet.ring.head:
+                continue
+            start = ring_take(seg, inlet.ring, &size, &next_head)
+            if start == NULL:
+                continue
+            payload = PyBytes_FromStringAndSize(start, size)
+            crash_point(seg, CRASH_RECEIVE_COPIED)
+            ring_pass(inlet.ring, next_head)
+            crash_point(seg, CRASH_RECEIVE_ADVANCED)
+            full_fence()                 # SYNC: full/passed
+            if load32(&inlet.ring.sender_waits) and ring_used(inlet.ring) <= RING_BYTES // 2:
+                if exchange32(&inlet.ring.sender_waits, 0):
+                    ring_for_event(seg, <uint32_t>(inlet.ring.sender & 0xFFFF))
+            self.cursor[lane] = i
+            sender[0] = inlet.sender
+            return payload
+        return None
+
+    def receive(self, uint32_t lane=LANE_CONTROL):
+        """(sender's address, payload) of the next message of that lane, or None. Never blocks."""
+        cdef void* sender = NULL
+        cdef bytes payload
+        if lane > LANE_WORK:
+            raise ValueError(f"lane must be 0 (CONTROL) or 1 (WORK), got {lane}")
+        if not self.client.open:
+            self.client.check()
+        payload = self.take(lane, &sender)
+        if payload is None:
+            return None
+        return (<object>sender, payload)
+
+    def receive_many(self, uint32_t lane=LANE_CONTROL, uint32_t limit=256):
+        """A list of up to `limit` messages of that lane, as receive() gives them."""
+        cdef void* sender = NULL
+        cdef bytes payload
+        cdef list messages = []
+        if lane > LANE_WORK:
+            raise ValueError(f"lane must be 0 (CONTROL) or 1 (WORK), got {lane}")
+        if not self.client.open:
+            self.client.check()
+        while limit:
+            payload = self.take(lane, &sender)
+            if payload is None:
+                break
+            messages.append((<object>sender, payload))
+            limit -= 1
+        return messages
+
+    def has_message(self, uint32_t lane=LANE_CONTROL):
+        if not self.client.open:
+            self.client.check()
+        return self.anything(<uint32_t>1 << lane)
+
+    # ---- waiting
+
+    def bell(self):
+        """The number of this client's bell. Look at it before looking at what you wait for."""
+        return load32(&self.client.seg.slots[self.client.seg.slot].bell)
+
+    def wait(self, uint32_t lane_mask, timeout_s, uint32_t bell):
+        """Sleeps until a message of a lane in the mask is there or the bell's number isn't `bell` any more.
+
+        Returns False when timeout_s (None: for ever) passed before. Signal handlers run, so Ctrl-C ends it.
+        """
+        cdef Segment* seg = self.client.seg
+        cdef Slot* slot = &seg.slots[seg.slot]
+        cdef int64_t deadline = -1, left = -1
+        cdef uint32_t flags, spin
+        cdef int rc
+        self.client.check()
+        if timeout_s is not None:
+            deadline = pl_now_ns() + <int64_t>(max(0.0, min(timeout_s, 1e9)) * 1e9)
+        flags = (WAIT_CONTROL if lane_mask & 1 else 0) | (WAIT_WORK if lane_mask & 2 else 0)
+        spin = 0
+        while True:
+            if self.anything(lane_mask) or load32(&slot.bell) != bell:
+                return True
+            if spin < SPINS:
+                spin += 1
+                cpu_relax()
+                continue
+            if deadline >= 0:
+                left = deadline - pl_now_ns()
+                if left <= 0:
+                    return False
+            or32(&slot.waiting, flags)
+            full_fence()                 # SYNC: sleep/publish
+            if self.anything(lane_mask) or load32(&slot.bell) != bell:
+                self._stop_waiting(slot, flags)
+                return True
+            self.foreground += 1
+            try:
+                with nogil:
+                    rc = pl_futex_wait(&slot.bell, bell, left)
+            finally:
+                self.foreground -= 1
+            if not self.client.open:
+                return True
+            self._stop_waiting(slot, flags)
+            if rc == EINTR:
+                PyErr_CheckSignals()
+
+    cdef void _stop_waiting(self, Slot* slot, uint32_t flags) noexcept:
+        # Another thread of ours may still sleep behind the same announcement.
+        if self.foreground == 0:
+            and32(&slot.waiting, ~flags)
+
+    def wait_background(self, timeout_s, uint32_t bell):
+        """Like wait() for the CONTROL lane, but woken only when no foreground thread and no event loop waits."""
+        cdef Segment* seg = self.client.seg
+        cdef Slot* slot = &seg.slots[seg.slot]
+        cdef int64_t left = -1
+        cdef uint32_t word
+        self.client.check()
+        if timeout_s is not None:
+            left = <int64_t>(max(0.0, min(timeout_s, 1e9)) * 1e9)
+        word = load32(&slot.bell_background)
+        or32(&slot.waiting, WAIT_BACKGROUND)
+        full_fence()                     # SYNC: sleep/publish
+        if not self.anything(1) and load32(&slot.bell) == bell:
+            with nogil:
+                pl_futex_wait(&slot.bell_background, word, left)
+        if not self.client.open:
+            return True
+        and32(&slot.waiting, ~<uint32_t>WAIT_BACKGROUND)
+        return self.anything(1) or load32(&slot.bell) != bell
+
+    def ring(self):
+        """Wakes this client's own waiters, from another thread of the process."""
+        if self.client.open:
+            ring_for_event(self.client.seg, self.client.seg.slot)
+
+    # ---- event loops
+
+    def fileno(self):
+        """A descriptor that becomes readable when an armed bell rings."""
+        cdef Segment* seg = self.client.seg
+        if self.loop_fd < 0:
+            self.client.check()
+            self.loop_fd = pl_bell_socket(seg.header.token_hi, seg.header.token_lo, seg.address)
+            if self.loop_fd < 0:
+                raise OSError("can't bind this client's wake-up socket")
+        return self.loop_fd
+
+    def arm(self):
+        """True: asleep; the next message or event makes fileno() readable. False: messages are there, take them first."""
+        cdef Slot* slot = &self.client.seg.slots[self.client.seg.slot]
+        self.client.check()
+        or32(&slot.waiting, WAIT_POLL)
+        full_fence()                     # SYNC: sleep/publish
+        if self.anything(3):
+            and32(&slot.waiting, ~<uint32_t>WAIT_POLL)
+            return False
+        return True
+
+    def drain(self):
+        if self.loop_fd >= 0:
+            pl_bell_drain(self.loop_fd)

@@ -1,0 +1,690 @@
+"""The life of an object. The only file that changes an entry's state.
+
+    FREE ──declare/watch──▶ PENDING ──create──▶ CREATED ──seal──▶ SEALED ──delete, evict, last reference──▶ DELETED ──▶ FREE
+      │                        │  ▲                │
+      └───────create───────────┼──┼──▶ CREATED     └─abort─▶ PENDING (somebody else holds it) or FREE
+                               │  └──────────────────────────┘
+                               └──abandon, its promiser died──▶ LOST ──last hold──▶ FREE
+
+    PENDING  known, not produced here yet. Owns no memory. `owner` promised it (0: somebody merely waits for it).
+    CREATED  `creator` writes it; nobody else can see its data. It owns its block.
+    SEALED   immutable and visible. Without pins and references it is evicted (least recently used first) when
+             memory is needed; one that ever had a reference is freed with its last one.
+    LOST     its promiser died or gave up: everybody who waits for it is told.
+    DELETED  out of reach for readers; its memory goes as soon as nobody pins it, its entry when nobody holds it.
+    SPILLED  reserved for the disk.
+
+How a death between two lines is survived. Every step below happens under the lock of the entry's shard, is committed
+by one store (the state, or a hold's `entry`), and leaves a trace that recovery.pyx can read:
+
+    the block between allocator and table      in the client's `intent`
+    an object half made                        CREATED, and its creator's hold is in the dead client's ledger
+    references half given to an object         in its contained list first, then as a hold: dropping looks for both
+    a deletion that has others to delete       a hold flagged DELETING: whoever reaps the client goes on with it
+    an entry dropped by all, not yet freed     found by the sweep of a shard whose lock's owner died
+"""
+from libc.stdint cimport uint32_t, uint64_t
+from plasma._c.posix cimport add32, pl_now_coarse_ns, store32
+from plasma.allocator cimport allocate, release_intent
+from plasma.layout cimport (
+    ALIGNMENT, CHANNEL, CRASH_CREATE_COMMITTED, CRASH_CREATE_CONTAINED, CRASH_CREATE_CONTAINING, CRASH_CREATE_FILLED,
+    CRASH_CREATE_HELD, CRASH_CREATE_LINKED, CRASH_DELETE_CASCADING, CRASH_DELETE_DONE, CRASH_DELETE_FREED,
+    CRASH_DELETE_INTENT, CRASH_DELETE_MARKED, CRASH_GET_HELD, CRASH_GET_LOCKED, CRASH_GET_PINNED,
+    CRASH_RELEASE_LOCKED, CRASH_RELEASE_UNHELD, CRASH_RELEASE_UNPINNED, CRASH_SEAL_COMMITTED, CRASH_SEAL_LOCKED,
+    CRASH_SEAL_RANG, CREATED, DELETED, DELETING, EXPOSED, FREE, IN_LRU, LOST, PAGE, PENDING, REFERENCED, SEALED,
+    SLOT_ACTIVE, WATCHING, Contained, Entry, RingHeader, Segment, Shard, contained_at, crash_point, round_up,
+    shard_of_entry, shard_of_id,
+)
+from plasma.doorbell cimport ring_for_event
+from plasma.mutex cimport lock_shard, unlock_shard
+from plasma.object_table cimport find_entry, give_entry, link_entry, take_entry, unlink_entry
+from plasma.pins cimport (
+    add_hold, change_pins, change_refs, find_hold, find_parent_hold, hold_for, hold_is_empty, remove_hold,
+)
+from plasma.waiters cimport ring_space_waiters, ring_watchers
+
+# The diagram above as a table, for the documents and for the tests that walk it.
+TRANSITIONS = {
+    "free": ("pending", "created"),
+    "pending": ("created", "lost", "free"),
+    "created": ("sealed", "pending", "deleted"),
+    "sealed": ("deleted",),
+    "lost": ("free",),
+    "deleted": ("free",),
+}
+
+
+# ---- least recently used: unpinned, unreferenced SEALED objects ------------------------------------------------------
+
+
+cdef void lru_add(Segment* seg, uint32_t e) noexcept nogil:
+    cdef Shard* s = &seg.shards[shard_of_entry(seg, e)]
+    cdef Entry* entry = &seg.entries[e]
+    if entry.flags & IN_LRU:
+        return
+    entry.flags |= IN_LRU
+    entry.lru_newer = 0
+    entry.lru_older = s.lru_newest
+    if s.lru_newest:
+        seg.entries[s.lru_newest].lru_newer = e
+    else:
+        s.lru_oldest = e
+    s.lru_newest = e
+
+
+cdef void lru_remove(Segment* seg, uint32_t e) noexcept nogil:
+    cdef Shard* s = &seg.shards[shard_of_entry(seg, e)]
+    cdef Entry* entry = &seg.entries[e]
+    if not entry.flags & IN_LRU:
+        return
+    entry.flags &= ~<uint32_t>IN_LRU
+    if entry.lru_newer:
+        seg.entries[entry.lru_newer].lru_older = entry.lru_older
+    else:
+        s.lru_newest = entry.lru_older
+    if entry.lru_older:
+        seg.entries[entry.lru_older].lru_newer = entry.lru_newer
+    else:
+        s.lru_oldest = entry.lru_newer
+
+
+# ---- the end of an object --------------------------------------------------------------------------------------------
+
+
+cdef bint is_doomed(Segment* seg, uint32_t e) noexcept nogil:
+    """Nothing keeps the object (its shard's lock is held). One that may be evicted only is put in the LRU list instead."""
+    cdef Entry* entry = &seg.entries[e]
+    cdef uint32_t h
+    if entry.pins:
+        return False
+    if entry.state == DELETED:
+        if entry.contained_count:
+            h = entry.holders            # whoever has taken the deletion on still reads the contained list
+            while h:
+                if seg.holds[h].flags & DELETING:
+                    return False
+                h = seg.holds[h].next_of_entry
+        return entry.block != 0 or (entry.holders == 0 and entry.parents == 0)
+    if entry.refs:
+        return False
+    if entry.state == SEALED:
+        if entry.flags & (REFERENCED | CHANNEL):
+            return True
+        lru_add(seg, e)
+        return False
+    return (entry.state == PENDING or entry.state == LOST) and entry.holders == 0 and entry.parents == 0
+
+
+cdef void set_intent(Segment* seg, uint32_t e) noexcept nogil:
+    """The entry's block passes into this client's intent; the caller then takes it from the entry."""
+    cdef uint32_t b = seg.entries[e].block
+    seg.slots[seg.slot].intent_offset = seg.blocks[b].offset
+    seg.slots[seg.slot].intent_bytes = seg.blocks[b].size
+    store32(&seg.slots[seg.slot].intent, b)
+
+
+cdef void free_locked(Segment* seg, uint32_t e) noexcept nogil:
+    """Takes the memory, and the entry if nobody holds it, from a doomed object that contains nothing (any more).
+    Lock held; afterwards the block is in the intent and release_intent() must follow the unlock."""
+    cdef Entry* entry = &seg.entries[e]
+    if entry.block:
+        set_intent(seg, e)
+        crash_point(seg, CRASH_DELETE_INTENT)
+    if entry.holders == 0 and entry.parents == 0:
+        unlink_entry(seg, e)
+        store32(&entry.state, FREE)
+        crash_point(seg, CRASH_DELETE_FREED)
+        give_entry(seg, e)
+    else:
+        store32(&entry.block, 0)
+
+
+cdef void free_intent(Segment* seg) noexcept nogil:
+    if seg.slots[seg.slot].intent:
+        release_intent(seg, seg.slot)
+        crash_point(seg, CRASH_DELETE_DONE)
+        ring_space_waiters(seg)
+
+
+cdef void take_on(Segment* seg, uint32_t e, uint32_t* chain) noexcept nogil:
+    """Lock held: this client will finish the deletion, or its reaper will."""
+    cdef uint32_t h = hold_for(seg, e, seg.slot)
+    if h:
+        seg.holds[h].flags |= DELETING
+    seg.entries[e].collecting = chain[0]
+    chain[0] = e
+
+
+cdef void drop_contained(Segment* seg, uint32_t e, uint32_t* chain) noexcept nogil:
+    """Drops what object e holds on others; those that die of it are freed, or chained when they contain more.
+    No lock held. Safe to repeat: an item whose hold is gone is passed over."""
+    cdef Contained* items = <Contained*>(seg.data + contained_at(&seg.entries[e]))
+    cdef uint32_t i, child, h, shard
+    for i in range(seg.entries[e].contained_count):
+        shard = shard_of_id(items[i].id_hi, items[i].id_lo)
+        lock_shard(seg, shard)
+        child = find_entry(seg, items[i].id_hi, items[i].id_lo)
+        if child == 0:
+            unlock_shard(seg, shard)
+            continue
+        h = items[i].hold
+        if (h == 0 or h >> seg.hold_shift != shard or seg.holds[h].entry != child
+                or seg.holds[h].slot != 0 or seg.holds[h].parent != e):
+            h = find_parent_hold(seg, child, e)
+        if h:
+            remove_hold(seg, h)
+            crash_point(seg, CRASH_DELETE_CASCADING)
+            if is_doomed(seg, child):
+                mark_deleted(seg, child)
+                if seg.entries[child].contained_count:
+                    take_on(seg, child, chain)
+                else:
+                    free_locked(seg, child)
+        unlock_shard(seg, shard)
+        free_intent(seg)
+
+
+cdef inline void mark_deleted(Segment* seg, uint32_t e) noexcept nogil:
+    if seg.entries[e].state == SEALED:
+        lru_remove(seg, e)
+        store32(&seg.entries[e].state, DELETED)
+        crash_point(seg, CRASH_DELETE_MARKED)
+
+
+cdef void finish(Segment* seg, uint32_t chain) noexcept nogil:
+    """Deletes a chain of taken-on objects and all that dies with them. No lock held."""
+    cdef uint32_t e, h, shard
+    while chain:
+        e = chain
+        chain = seg.entries[e].collecting
+        drop_contained(seg, e, &chain)
+        shard = shard_of_entry(seg, e)
+        lock_shard(seg, shard)
+        seg.entries[e].contained_count = 0
+        h = find_hold(seg, e, seg.slot)
+        if h:
+            seg.holds[h].flags &= ~<uint32_t>DELETING
+            if hold_is_empty(&seg.holds[h]):
+                remove_hold(seg, h)
+        if is_doomed(seg, e):
+            free_locked(seg, e)
+        unlock_shard(seg, shard)
+        free_intent(seg)
+
+
+cdef void settle(Segment* seg, uint32_t e) noexcept nogil:
+    """After holds were dropped: frees the object if nothing keeps it. Called with its shard's lock held, returns
+    with it RELEASED."""
+    cdef uint32_t chain = 0
+    cdef uint32_t shard = shard_of_entry(seg, e)
+    if not is_doomed(seg, e):
+        unlock_shard(seg, shard)
+        return
+    mark_deleted(seg, e)
+    if seg.entries[e].contained_count == 0:
+        free_locked(seg, e)
+        unlock_shard(seg, shard)
+        free_intent(seg)
+        return
+    take_on(seg, e, &chain)
+    unlock_shard(seg, shard)
+    finish(seg, chain)
+
+
+# ---- the beginning ---------------------------------------------------------------------------------------------------
+
+
+cdef uint32_t new_entry(Segment* seg, uint64_t hi, uint64_t lo, uint32_t shard) noexcept nogil:
+    """A zeroed entry with an id, still FREE. Lock held. 0: the table is full."""
+    cdef uint32_t e = take_entry(seg, shard)
+    cdef Entry* entry = &seg.entries[e]
+    if e == 0:
+        return 0
+    entry.id_hi = hi
+    entry.id_lo = lo
+    entry.flags = 0
+    entry.block = 0
+    entry.offset = 0
+    entry.size_bytes = 0
+    entry.allocated_bytes = 0
+    entry.owner = 0
+    entry.creator = 0
+    entry.contained_count = 0
+    entry.pins = 0
+    entry.refs = 0
+    entry.holders = 0
+    entry.parents = 0
+    return e
+
+
+cdef inline bint client_is(Segment* seg, uint64_t address) noexcept nogil:
+    """The address names a client that lives, or is at least not being reaped yet: then its reaper, which marks the
+    slot before it locks this shard, will see what we add under that lock (SYNC: reap/add)."""
+    cdef uint32_t slot = <uint32_t>(address & 0xFFFF)
+    return (0 < slot < seg.header.slots_max and seg.slots[slot].state == SLOT_ACTIVE
+            and seg.slots[slot].address == address)
+
+
+cdef int create(Segment* seg, uint64_t hi, uint64_t lo, uint64_t size, uint32_t flags, uint64_t owner,
+                uint32_t contained, uint32_t* out_entry, uint32_t* out_hold, bint* fresh) noexcept nogil:
+    """An object this client will write: CREATED, pinned once, with a reference for `owner` (0: for nobody).
+
+    The reference is the owner's only one: an owner that had declared the object already keeps just that.
+    """
+    cdef uint64_t unit = PAGE if flags & EXPOSED else ALIGNMENT
+    cdef uint64_t bytes = round_up(size, 16) + contained * sizeof(Contained)
+    cdef uint32_t shard = 0 if flags & CHANNEL else shard_of_id(hi, lo)
+    cdef uint32_t e, h, owner_hold
+    cdef Entry* entry
+    cdef bint is_new = False
+    bytes = round_up(bytes if bytes else 1, unit)
+    if bytes < size or not allocate(seg, bytes, unit, fresh):
+        return NO_SPACE
+    lock_shard(seg, shard)
+    e = 0 if flags & CHANNEL else find_entry(seg, hi, lo)
+    if e and seg.entries[e].state != PENDING:
+        unlock_shard(seg, shard)
+        free_intent(seg)
+        return EXISTS
+    if owner and not client_is(seg, owner):
+        unlock_shard(seg, shard)
+        free_intent(seg)
+        return OWNER_GONE
+    if e == 0:
+        is_new = True
+        e = new_entry(seg, hi, lo, shard)
+        if e == 0:
+            unlock_shard(seg, shard)
+            free_intent(seg)
+            return TABLE_FULL
+        seg.entries[e].flags = flags     # before the hold, whose list depends on it
+    entry = &seg.entries[e]
+    crash_point(seg, CRASH_CREATE_FILLED)
+    h = hold_for(seg, e, seg.slot)
+    owner_hold = h
+    if h and owner and (owner & 0xFFFF) != seg.slot:
+        owner_hold = hold_for(seg, e, <uint32_t>(owner & 0xFFFF))
+    if h == 0 or owner_hold == 0:
+        if h and hold_is_empty(&seg.holds[h]):
+            remove_hold(seg, h)
+        if is_new:
+            give_entry(seg, e)
+        unlock_shard(seg, shard)
+        free_intent(seg)
+        return LEDGER_FULL
+    change_pins(seg, h, 1)
+    if owner:
+        flags |= REFERENCED
+        if seg.holds[owner_hold].refs == 0:
+            change_refs(seg, owner_hold, 1)
+    crash_point(seg, CRASH_CREATE_HELD)
+    entry.flags |= flags
+    entry.offset = seg.slots[seg.slot].intent_offset
+    entry.allocated_bytes = seg.slots[seg.slot].intent_bytes
+    entry.size_bytes = size
+    entry.creator = seg.address
+    entry.contained_count = 0
+    entry.block = seg.slots[seg.slot].intent
+    seg.blocks[entry.block].entry = e
+    store32(&entry.state, CREATED)
+    crash_point(seg, CRASH_CREATE_COMMITTED)
+    if is_new:
+        link_entry(seg, e)
+    seg.slots[seg.slot].intent = 0
+    crash_point(seg, CRASH_CREATE_LINKED)
+    unlock_shard(seg, shard)
+    out_entry[0] = e
+    out_hold[0] = h
+    return OK
+
+
+cdef int contain(Segment* seg, uint32_t e, uint64_t hi, uint64_t lo) noexcept nogil:
+    """The object being created holds a reference on another, which must be known to the table."""
+    cdef Entry* entry = &seg.entries[e]
+    cdef Contained* item = <Contained*>(seg.data + contained_at(entry)) + entry.contained_count
+    cdef uint32_t shard = shard_of_id(hi, lo)
+    cdef uint32_t child, h
+    item.id_hi = hi
+    item.id_lo = lo
+    item.hold = 0
+    store32(&entry.contained_count, entry.contained_count + 1)
+    crash_point(seg, CRASH_CREATE_CONTAINING)
+    lock_shard(seg, shard)
+    child = find_entry(seg, hi, lo)
+    if child == 0 or seg.entries[child].state == DELETED:
+        unlock_shard(seg, shard)
+        return CONTAINED_ABSENT
+    h = find_parent_hold(seg, child, e)  # the same object twice inside one value is one reference
+    if h == 0:
+        h = add_hold(seg, child, 0, e)
+        if h == 0:
+            unlock_shard(seg, shard)
+            return LEDGER_FULL
+        change_refs(seg, h, 1)
+        lru_remove(seg, child)
+        seg.entries[child].flags |= REFERENCED
+    item.hold = h
+    crash_point(seg, CRASH_CREATE_CONTAINED)
+    unlock_shard(seg, shard)
+    return OK
+
+
+cdef int seal(Segment* seg, uint32_t e, uint32_t h, bint keep_pin) noexcept nogil:
+    """Immutable and visible from here on; everybody who watches it is rung."""
+    cdef Entry* entry = &seg.entries[e]
+    cdef uint32_t shard = shard_of_entry(seg, e)
+    lock_shard(seg, shard)
+    crash_point(seg, CRASH_SEAL_LOCKED)
+    if entry.creator != seg.address or entry.state != CREATED:
+        unlock_shard(seg, shard)
+        return SEALED_ALREADY if entry.state == SEALED else NOT_CREATOR
+    entry.used_at_ns = pl_now_coarse_ns()
+    store32(&entry.state, SEALED)
+    crash_point(seg, CRASH_SEAL_COMMITTED)
+    ring_watchers(seg, e)
+    crash_point(seg, CRASH_SEAL_RANG)
+    if keep_pin:
+        unlock_shard(seg, shard)
+        return OK
+    change_pins(seg, h, -1)
+    if hold_is_empty(&seg.holds[h]):
+        remove_hold(seg, h)
+    settle(seg, e)
+    return OK
+
+
+cdef void abort_locked(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
+    """Undoes a create, by its creator or the creator's reaper. Lock held; RELEASED on return. The entry goes back to
+    PENDING, and from there to FREE unless somebody else holds it."""
+    cdef Entry* entry = &seg.entries[e]
+    cdef uint32_t shard = shard_of_entry(seg, e)
+    cdef uint32_t chain = 0
+    if entry.contained_count:
+        # Out of the lock and back: meanwhile the creator's hold keeps the entry, and should we die too, the creator's
+        # reaper comes here again.
+        unlock_shard(seg, shard)
+        drop_contained(seg, e, &chain)
+        finish(seg, chain)
+        lock_shard(seg, shard)
+        entry.contained_count = 0
+    if entry.block:
+        set_intent(seg, e)
+        crash_point(seg, CRASH_DELETE_INTENT)
+        store32(&entry.block, 0)
+    entry.creator = 0
+    entry.flags &= ~<uint32_t>EXPOSED
+    store32(&entry.state, PENDING)
+    remove_hold(seg, h)
+    unlock_shard(seg, shard)
+    free_intent(seg)
+    lock_shard(seg, shard)
+    if entry.state == PENDING and entry.owner == 0 and entry.holders == 0 and entry.parents == 0:
+        settle(seg, e)
+        return
+    if entry.state == PENDING and entry.owner and not client_is(seg, entry.owner):
+        lose_locked(seg, e)
+        settle(seg, e)
+        return
+    settle(seg, e)
+
+
+cdef int abort(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
+    cdef uint32_t shard = shard_of_entry(seg, e)
+    lock_shard(seg, shard)
+    if seg.entries[e].state != CREATED or seg.entries[e].creator != seg.address:
+        unlock_shard(seg, shard)
+        return NOT_CREATOR
+    abort_locked(seg, e, h)
+    return OK
+
+
+cdef int declare(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+    """This client promises the object and takes a reference on it."""
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h
+    cdef bint is_new
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    is_new = e == 0
+    if is_new:
+        e = new_entry(seg, hi, lo, shard)
+        if e == 0:
+            unlock_shard(seg, shard)
+            return TABLE_FULL
+    elif seg.entries[e].state == DELETED:
+        unlock_shard(seg, shard)
+        return EXISTS
+    h = hold_for(seg, e, seg.slot)
+    if h == 0:
+        if is_new:
+            give_entry(seg, e)
+        unlock_shard(seg, shard)
+        return LEDGER_FULL
+    change_refs(seg, h, 1)
+    seg.entries[e].flags |= REFERENCED
+    lru_remove(seg, e)
+    if seg.entries[e].owner == 0:
+        seg.entries[e].owner = seg.address
+    if is_new:
+        store32(&seg.entries[e].state, PENDING)
+        link_entry(seg, e)
+    unlock_shard(seg, shard)
+    return OK
+
+
+cdef void lose_locked(Segment* seg, uint32_t e) noexcept nogil:
+    store32(&seg.entries[e].state, LOST)
+    ring_watchers(seg, e)
+
+
+cdef int abandon(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+    cdef uint32_t shard = shard_of_id(hi, lo), e
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    if e == 0 or seg.entries[e].state != PENDING:
+        unlock_shard(seg, shard)
+        return ABSENT
+    lose_locked(seg, e)
+    settle(seg, e)
+    return OK
+
+
+# ---- holding ---------------------------------------------------------------------------------------------------------
+
+
+cdef int pin(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* out_entry, uint32_t* out_hold) noexcept nogil:
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h
+    cdef int status = OK
+    lock_shard(seg, shard)
+    crash_point(seg, CRASH_GET_LOCKED)
+    e = find_entry(seg, hi, lo)
+    if e == 0 or seg.entries[e].state == DELETED:
+        status = ABSENT
+    elif seg.entries[e].state == LOST:
+        status = GONE
+    elif seg.entries[e].state != SEALED:
+        status = NOT_SEALED
+    else:
+        h = hold_for(seg, e, seg.slot)
+        crash_point(seg, CRASH_GET_HELD)
+        if h == 0:
+            status = LEDGER_FULL
+        else:
+            change_pins(seg, h, 1)
+            crash_point(seg, CRASH_GET_PINNED)
+            lru_remove(seg, e)
+            seg.entries[e].used_at_ns = pl_now_coarse_ns()
+            out_entry[0] = e
+            out_hold[0] = h
+    unlock_shard(seg, shard)
+    return status
+
+
+cdef void unpin(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
+    lock_shard(seg, shard_of_entry(seg, e))
+    crash_point(seg, CRASH_RELEASE_LOCKED)
+    change_pins(seg, h, -1)
+    crash_point(seg, CRASH_RELEASE_UNPINNED)
+    if hold_is_empty(&seg.holds[h]):
+        remove_hold(seg, h)
+        crash_point(seg, CRASH_RELEASE_UNHELD)
+    settle(seg, e)
+
+
+cdef int add_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    if e == 0 or seg.entries[e].state == DELETED:
+        unlock_shard(seg, shard)
+        return ABSENT
+    h = hold_for(seg, e, seg.slot)
+    if h == 0:
+        unlock_shard(seg, shard)
+        return LEDGER_FULL
+    change_refs(seg, h, 1)
+    seg.entries[e].flags |= REFERENCED
+    lru_remove(seg, e)
+    unlock_shard(seg, shard)
+    return OK
+
+
+cdef int drop_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    h = find_hold(seg, e, seg.slot) if e else 0
+    if h == 0 or seg.holds[h].refs == 0:
+        unlock_shard(seg, shard)
+        return ABSENT
+    change_refs(seg, h, -1)
+    if hold_is_empty(&seg.holds[h]):
+        remove_hold(seg, h)
+    settle(seg, e)
+    return OK
+
+
+cdef int watch(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* state) noexcept nogil:
+    """Rings this client's bell when the object is sealed or lost; an unknown one becomes PENDING, promised by nobody."""
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h
+    cdef bint is_new
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    is_new = e == 0
+    if not is_new and seg.entries[e].state != PENDING and seg.entries[e].state != CREATED:
+        state[0] = seg.entries[e].state
+        unlock_shard(seg, shard)
+        return OK
+    if is_new:
+        e = new_entry(seg, hi, lo, shard)
+        if e == 0:
+            unlock_shard(seg, shard)
+            return TABLE_FULL
+    h = hold_for(seg, e, seg.slot)
+    if h == 0:
+        if is_new:
+            give_entry(seg, e)
+        unlock_shard(seg, shard)
+        return LEDGER_FULL
+    seg.holds[h].flags |= WATCHING
+    if is_new:
+        store32(&seg.entries[e].state, PENDING)
+        link_entry(seg, e)
+    state[0] = seg.entries[e].state
+    unlock_shard(seg, shard)
+    return OK
+
+
+cdef void unwatch(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    h = find_hold(seg, e, seg.slot) if e else 0
+    if h == 0 or not seg.holds[h].flags & WATCHING:
+        unlock_shard(seg, shard)
+        return
+    seg.holds[h].flags &= ~<uint32_t>WATCHING
+    if hold_is_empty(&seg.holds[h]):
+        remove_hold(seg, h)
+    settle(seg, e)
+
+
+cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable) noexcept nogil:
+    """Out of reach at once, whoever holds references; the memory follows when the last pin goes.
+    only_evictable: not if anybody holds it (eviction chose it without the lock)."""
+    cdef uint32_t shard = shard_of_id(hi, lo), e
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    if e == 0 or seg.entries[e].state == DELETED:
+        unlock_shard(seg, shard)
+        return ABSENT
+    if seg.entries[e].state != SEALED:
+        unlock_shard(seg, shard)
+        return NOT_SEALED
+    if only_evictable:
+        if seg.entries[e].pins or seg.entries[e].refs:
+            unlock_shard(seg, shard)
+            return EXISTS
+        seg.shards[shard].evictions += 1
+    mark_deleted(seg, e)
+    settle(seg, e)
+    return OK
+
+
+cdef int pin_for_peer(Segment* seg, uint32_t e, uint64_t address) noexcept nogil:
+    """The other end of a channel holds it from the start: it has it in its list even if we die before telling."""
+    cdef uint32_t shard = shard_of_entry(seg, e), h
+    lock_shard(seg, shard)
+    if not client_is(seg, address):
+        unlock_shard(seg, shard)
+        return OWNER_GONE
+    h = add_hold(seg, e, <uint32_t>(address & 0xFFFF), 0)
+    if h:
+        change_pins(seg, h, 1)
+    unlock_shard(seg, shard)
+    return OK if h else LEDGER_FULL
+
+
+cdef uint32_t state_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+    cdef uint32_t shard = shard_of_id(hi, lo), e, state
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    state = seg.entries[e].state if e else <uint32_t>FREE
+    unlock_shard(seg, shard)
+    return FREE if state == DELETED else state
+
+
+# ---- on behalf of the dead -------------------------------------------------------------------------------------------
+
+
+cdef void close_channel(Segment* seg, uint32_t e, uint64_t leaving) noexcept nogil:
+    """One end is leaving or dead: the other is told, and takes what is still in the ring."""
+    cdef RingHeader* ring = <RingHeader*>(seg.data + seg.entries[e].offset)
+    cdef uint64_t other = ring.receiver if ring.sender == leaving else ring.sender
+    store32(&ring.closed, 1)
+    if client_is(seg, other):
+        add32(&seg.slots[other & 0xFFFF].inbox, 1)
+        ring_for_event(seg, <uint32_t>(other & 0xFFFF))
+
+
+cdef void drop_hold_of_dead(Segment* seg, uint32_t h, uint64_t address) noexcept nogil:
+    """Drops one record of a dead client's ledger, with all that follows from it. The lock of the hold's shard is held
+    on entry and RELEASED on return. The record goes last: should the reaper die, the next one finds it again."""
+    cdef uint32_t e = seg.holds[h].entry
+    cdef Entry* entry = &seg.entries[e]
+    cdef uint32_t shard = shard_of_entry(seg, e)
+    cdef uint32_t chain = 0
+    if entry.state == CREATED and entry.creator == address:
+        abort_locked(seg, e, h)
+        return
+    if entry.state == DELETED and seg.holds[h].flags & DELETING and entry.contained_count:
+        unlock_shard(seg, shard)
+        drop_contained(seg, e, &chain)
+        finish(seg, chain)
+        lock_shard(seg, shard)
+        entry.contained_count = 0
+    if entry.flags & CHANNEL:
+        close_channel(seg, e, address)
+    remove_hold(seg, h)
+    if entry.state == PENDING and entry.owner == address:
+        lose_locked(seg, e)
+    settle(seg, e)

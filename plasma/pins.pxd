@@ -1,0 +1,30 @@
+"""The ledger: Hold records say which client (or which containing object) keeps an entry, and how often.
+
+Always under the lock of the entry's shard. An entry's totals and all lists are derived from the records.
+"""
+from libc.stdint cimport uint32_t, uint64_t
+from plasma.layout cimport Entry, Hold, Segment
+
+cdef uint32_t find_hold(Segment* seg, uint32_t entry, uint32_t slot) noexcept nogil
+cdef uint32_t find_parent_hold(Segment* seg, uint32_t entry, uint32_t parent) noexcept nogil
+cdef uint32_t add_hold(Segment* seg, uint32_t entry, uint32_t slot, uint32_t parent) noexcept nogil
+cdef void remove_hold(Segment* seg, uint32_t hold) noexcept nogil
+cdef void rebuild_holds(Segment* seg, uint32_t shard) noexcept nogil
+
+cdef inline uint32_t hold_for(Segment* seg, uint32_t entry, uint32_t slot) noexcept nogil:
+    """The client's record on an entry, made if need be. 0: the ledger is full."""
+    cdef uint32_t h = find_hold(seg, entry, slot)
+    if h == 0:
+        h = add_hold(seg, entry, slot, 0)
+    return h
+
+cdef inline void change_pins(Segment* seg, uint32_t hold, int by) noexcept nogil:
+    seg.holds[hold].pins += by
+    seg.entries[seg.holds[hold].entry].pins += by
+
+cdef inline void change_refs(Segment* seg, uint32_t hold, int by) noexcept nogil:
+    seg.holds[hold].refs += by
+    seg.entries[seg.holds[hold].entry].refs += by
+
+cdef inline bint hold_is_empty(const Hold* hold) noexcept nogil:
+    return hold.pins == 0 and hold.refs == 0 and hold.flags == 0

@@ -1,0 +1,212 @@
+"""All repair after a death, in one place.
+
+A process can die at any instruction. What it leaves is found in two ways:
+
+1. It died inside a critical section. Whoever takes that lock next is told so by the kernel (EOWNERDEAD) and, before
+   going on, rebuilds what the lock guards from the truth in it: repair_shard(), repair_clients(), rebuild_allocator().
+2. Its slot's liveness lock can be taken. Whoever notices (the node process, the store's server, a creator that finds no
+   space) takes that lock, so that there is one reaper, and drops what the slot's ledger lists: reap_slot(). A reaper
+   that dies in the middle loses the lock to the next, who finds the rest of the ledger; doing it twice does no harm.
+
+Why the order in reap_slot() is as it is: walking the ledger takes every shard's lock, so every repair of kind 1 that
+this death needs has been made before the dead client's intent is looked at; a repair clears an intent whose block an
+entry owns; what is left in the intent then belongs to nobody, and is freed. At last the shards in which somebody died
+are swept for objects that nobody keeps, whose dropper died between the drop and the free.
+"""
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport abort, free, malloc, qsort
+from plasma._c.posix cimport pl_liveness_drop, pl_liveness_take, pl_mutex_lock, pl_mutex_repaired, pl_mutex_unlock, store32
+from plasma.allocator cimport append_used, release_intent, reset
+from plasma.clients cimport give_slot, rebuild_slots
+from plasma.layout cimport (
+    CRASH_REAP_DROPPED, CRASH_REAP_DROPPING, CRASH_REAP_MARKED, FREE, IN_LRU, PENDING, SEALED, SHARD_COUNT,
+    SLOT_ACTIVE, SLOT_FREE, SLOT_REAPING, Entry, Segment, Shard, crash_point, shard_of_entry,
+)
+from plasma.lifecycle cimport drop_hold_of_dead, is_doomed, lru_add, settle
+from plasma.mutex cimport lock_broken, lock_shard, unlock_shard
+from plasma.object_table cimport rebuild_table
+from plasma.pins cimport rebuild_holds
+from plasma.waiters cimport ring_space_waiters
+
+
+cdef void install_repairs(Segment* seg) noexcept nogil:
+    seg.repair_shard = repair_shard
+    seg.repair_clients = repair_clients
+    seg.rebuild_allocator = rebuild_allocator
+
+
+# ---- 1. a death inside a critical section ----------------------------------------------------------------------------
+
+
+cdef void repair_shard(Segment* seg, uint32_t shard) noexcept nogil:
+    """Buckets, free lists, holds, totals and LRU of one shard, from its entries' states and its hold records."""
+    cdef Shard* s = &seg.shards[shard]
+    cdef uint32_t base = shard << seg.entry_shift
+    cdef uint32_t i, e, b
+    cdef Entry* entry
+    s.repairs += 1
+    s.unswept = 1
+    seg.header.repairs_ever += 1
+    rebuild_table(seg, shard)
+    rebuild_holds(seg, shard)
+    s.lru_newest = 0
+    s.lru_oldest = 0
+    for i in range(1, s.entry_high + 1):
+        entry = &seg.entries[base + i]
+        entry.flags &= ~<uint32_t>IN_LRU
+        if entry.state == PENDING:
+            entry.block = 0              # a create that didn't get to its commit: the block is still an intent
+    for i in range(1, s.entry_high + 1):
+        # is_doomed() lists what may be evicted; their order starts anew, by age in the table
+        if seg.entries[base + i].state == SEALED:
+            is_doomed(seg, base + i)
+    for i in range(1, seg.header.slot_high + 1):
+        b = seg.slots[i].intent
+        if b:
+            e = seg.blocks[b].entry
+            # Only inside this lock is a committed block still (or already) an intent, so it is the dead owner's.
+            if e and shard_of_entry(seg, e) == shard and seg.entries[e].state != FREE and seg.entries[e].block == b:
+                seg.slots[i].intent = 0
+
+
+cdef void repair_clients(Segment* seg) noexcept nogil:
+    seg.header.repairs_ever += 1
+    rebuild_slots(seg)
+
+
+cdef struct Extent:
+    uint64_t offset
+    uint64_t size
+    uint32_t entry                   # 0: an intent, of `slot`
+    uint32_t slot
+
+
+cdef int by_offset(const void* a, const void* b) noexcept nogil:
+    cdef uint64_t x = (<const Extent*>a).offset, y = (<const Extent*>b).offset
+    return -1 if x < y else (1 if x > y else 0)
+
+
+cdef void rebuild_allocator(Segment* seg) noexcept nogil:
+    """The free map from the table. Called without locks; takes all of them, and does nothing if another was first."""
+    cdef uint32_t i, j, e, b, count = 0
+    cdef uint64_t room
+    cdef Extent* extents
+    cdef int rc
+    for i in range(SHARD_COUNT):
+        lock_shard(seg, i)
+    rc = pl_mutex_lock(seg.allocator.mutex)
+    if rc < 0:
+        lock_broken()
+    if rc > 0:
+        seg.allocator.dirty = 1
+        pl_mutex_repaired(seg.allocator.mutex)
+    if seg.allocator.dirty:
+        room = seg.header.slot_high + 1
+        for i in range(SHARD_COUNT):
+            room += seg.shards[i].entry_high
+        extents = <Extent*>malloc(room * sizeof(Extent))
+        if extents == NULL:
+            abort()
+        for i in range(SHARD_COUNT):
+            for j in range(1, seg.shards[i].entry_high + 1):
+                e = (i << seg.entry_shift) + j
+                if seg.entries[e].state != FREE and seg.entries[e].block:
+                    extents[count] = Extent(seg.entries[e].offset, seg.entries[e].allocated_bytes, e, 0)
+                    count += 1
+        for i in range(1, seg.header.slot_high + 1):
+            if seg.slots[i].intent:
+                extents[count] = Extent(seg.slots[i].intent_offset, seg.slots[i].intent_bytes, 0, i)
+                count += 1
+        qsort(extents, count, sizeof(Extent), by_offset)
+        reset(seg)
+        for i in range(count):
+            b = append_used(seg, extents[i].offset, extents[i].size, extents[i].entry)
+            if extents[i].entry:
+                seg.entries[extents[i].entry].block = b
+            else:
+                seg.slots[extents[i].slot].intent = b
+        free(extents)
+        seg.allocator.rebuilds += 1
+        store32(&seg.allocator.dirty, 0)
+    pl_mutex_unlock(seg.allocator.mutex)
+    for i in range(SHARD_COUNT):
+        unlock_shard(seg, i)
+
+
+# ---- 2. a client that is gone ----------------------------------------------------------------------------------------
+
+
+cdef void sweep(Segment* seg, uint32_t shard) noexcept nogil:
+    """Frees what nobody keeps in a shard in which somebody died."""
+    cdef uint32_t base = shard << seg.entry_shift
+    cdef uint32_t i = 1
+    while i <= seg.shards[shard].entry_high:
+        lock_shard(seg, shard)
+        while i <= seg.shards[shard].entry_high and not (
+                seg.entries[base + i].state != FREE and is_doomed(seg, base + i)):
+            i += 1
+        if i > seg.shards[shard].entry_high:
+            seg.shards[shard].unswept = 0
+            unlock_shard(seg, shard)
+            return
+        settle(seg, base + i)
+        i += 1
+    seg.shards[shard].unswept = 0
+
+
+cdef void clear_slot(Segment* seg, uint32_t slot) noexcept nogil:
+    """Drops all that a leaving or dead client holds. Its liveness lock is ours."""
+    cdef uint64_t address = seg.slots[slot].address
+    cdef uint32_t shard, h
+    store32(&seg.slots[slot].state, SLOT_REAPING)        # SYNC: reap/add
+    crash_point(seg, CRASH_REAP_MARKED)
+    for shard in range(SHARD_COUNT):
+        while True:
+            lock_shard(seg, shard)
+            h = seg.slots[slot].holds[shard]
+            if h == 0 and shard == 0:
+                h = seg.slots[slot].channels
+            if h == 0:
+                unlock_shard(seg, shard)
+                break
+            crash_point(seg, CRASH_REAP_DROPPING)
+            drop_hold_of_dead(seg, h, address)
+    crash_point(seg, CRASH_REAP_DROPPED)
+    if slot != seg.slot:
+        release_intent(seg, slot)
+    for shard in range(SHARD_COUNT):
+        if seg.shards[shard].unswept:
+            sweep(seg, shard)
+    if seg.slots[slot].space_wanted:
+        # It died waiting for space; the count of waiters is only a hint, so an approximate repair will do.
+        seg.slots[slot].space_wanted = 0
+        if seg.header.space_waiters:
+            seg.header.space_waiters -= 1
+    ring_space_waiters(seg)
+
+
+cdef bint reap_slot(Segment* seg, uint32_t slot) noexcept nogil:
+    """Reaps one slot if its client is dead. False: it lives, or there is none, or somebody else is at it."""
+    if slot == seg.slot or slot == 0 or slot > seg.header.slot_high:
+        return False
+    if seg.slots[slot].state == SLOT_FREE or pl_liveness_take(seg.liveness_fd, slot) != 0:
+        return False
+    if seg.slots[slot].state == SLOT_FREE:               # given back between the look and the lock
+        give_back_lock(seg, slot)
+        return False
+    clear_slot(seg, slot)
+    seg.header.reaped_ever += 1
+    give_slot(seg, slot)
+    return True
+
+
+cdef void give_back_lock(Segment* seg, uint32_t slot) noexcept nogil:
+    pl_liveness_drop(seg.liveness_fd, slot)
+
+
+cdef uint32_t reap_all(Segment* seg) noexcept nogil:
+    cdef uint32_t i, n = 0
+    for i in range(1, seg.header.slot_high + 1):
+        if seg.slots[i].state != SLOT_FREE and reap_slot(seg, i):
+            n += 1
+    return n

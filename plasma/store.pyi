@@ -1,0 +1,117 @@
+import builtins
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, final
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import Buffer as AnyBuffer
+
+from plasma.audit import Audit
+from plasma.buffer import Allocation as Allocation
+from plasma.buffer import Buffer as Buffer
+from plasma.channel import Endpoint
+
+class ObjectInfo(NamedTuple):
+    """One object as ``Store.list`` saw it."""
+
+    object_id: bytes
+    state: str
+    size_bytes: int
+    allocated_bytes: int
+    pins: int
+    refs: int
+    creator: int
+    offset: int
+
+@final
+class Store:
+    """A shared-memory object store, as one client of it."""
+
+    @staticmethod
+    def create(
+        size_bytes: int | None = None, *, max_objects: int = 1048576, max_clients: int = 4096, name: str = ""
+    ) -> Store:
+        """A new store of ``size_bytes`` (default: 30 % of memory), with this process as its first client."""
+    @staticmethod
+    def attach(fd: int, *, name: str = "") -> Store:
+        """Join the store whose segment ``fd`` is. NotAStoreError, LayoutVersionError, TooManyClientsError."""
+    @property
+    def fd(self) -> int: ...
+    @property
+    def address(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def endpoint(self) -> Endpoint: ...
+    def close(self) -> None:
+        """Give back all this client holds. Views stay valid until they are gone."""
+    def create_buffer(
+        self,
+        object_id: bytes,
+        size_bytes: int,
+        *,
+        owner: int = 0,
+        contained: Sequence[bytes] = (),
+        referenced: bool = False,
+        timeout_s: float | None = 0.0,
+    ) -> Allocation:
+        """Memory for a new object. ObjectExistsError, ObjectTooLargeError, ObjectStoreFullError, TableFullError."""
+    def put_parts(
+        self,
+        object_id: bytes,
+        parts: Sequence[AnyBuffer],
+        *,
+        owner: int = 0,
+        contained: Sequence[bytes] = (),
+        referenced: bool = False,
+        timeout_s: float | None = 0.0,
+    ) -> int:
+        """Create, copy and seal in one call; each part starts at a multiple of 64. Returns the object's size in bytes."""
+    def try_get(self, object_id: bytes) -> Buffer | None:
+        """The sealed object, or None. ObjectLostError if it will never come."""
+    def get(self, object_id: bytes, timeout_s: float | None = None) -> Buffer:
+        """The sealed object, waiting for it. GetTimeoutError; with 0 ObjectNotFoundError, ObjectNotSealedError."""
+    def wait(
+        self, object_ids: builtins.list[bytes], count: int = 1, timeout_s: float | None = None
+    ) -> tuple[builtins.list[bytes], builtins.list[bytes]]:
+        """(ready, rest), both in the given order, once ``count`` are sealed or lost, or the time is over."""
+    def state(self, object_id: bytes) -> int: ...
+    def contains(self, object_id: bytes) -> bool: ...
+    def watch(self, object_id: bytes) -> int:
+        """The state; a seal or loss to come will ring this client's bell."""
+    def unwatch(self, object_id: bytes) -> None: ...
+    def declare(self, object_id: bytes) -> None:
+        """Promise an object and take a reference on it."""
+    def abandon(self, object_id: bytes) -> bool:
+        """Break the promise: whoever waits gets ObjectLostError."""
+    def add_ref(self, object_id: bytes) -> bool:
+        """Take a reference; False if the store doesn't know the object."""
+    def drop_ref(self, object_id: bytes) -> None:
+        """Give a reference back; the last one frees the object. NotOwnerError if this client has none."""
+    def delete(self, object_id: bytes) -> None: ...
+    def put(self, value: Any, object_id: bytes | None = None) -> bytes:
+        """Store a value and return its id; an array from ``empty`` is only sealed."""
+    def load(self, object_id: bytes, timeout_s: float | None = None) -> Any:
+        """The value; arrays in it are read-only views of shared memory. Errors as in ``get``."""
+    def empty(
+        self,
+        shape: int | tuple[int, ...],
+        dtype: npt.DTypeLike = ...,
+        *,
+        order: Literal["C", "F"] = "C",
+        object_id: bytes | None = None,
+        timeout_s: float | None = 0.0,
+    ) -> np.ndarray[Any, Any]:
+        """An array in the store: fill it, then ``put`` it without a copy."""
+    def release(self, buffer: Buffer) -> None: ...
+    def reap(self) -> int:
+        """Drop all that dead clients held. Returns how many were found."""
+    def reap_client(self, address: int) -> bool: ...
+    def trim(self) -> int:
+        """Return the pages of free memory to the kernel; how many bytes."""
+    def list(self) -> builtins.list[ObjectInfo]: ...
+    def clients(self) -> builtins.list[dict[str, Any]]: ...
+    def audit(self) -> Audit: ...
+    def stats(self) -> dict[str, int]: ...

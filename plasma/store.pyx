@@ -1,0 +1,542 @@
+"""The facade: what a program does with a store. Each method is one or two steps of lifecycle, plus the errors' texts."""
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free as c_free, malloc
+from libc.string cimport memcpy
+from plasma._c.posix cimport pl_copy, pl_now_ns
+from plasma cimport lifecycle
+from plasma.allocator cimport largest_free
+from plasma.arena cimport Arena
+from plasma.attachment cimport Client
+from plasma.buffer cimport Allocation as AllocationType, Buffer as BufferType, make_allocation, make_buffer
+from plasma.channel cimport Endpoint
+from plasma.layout cimport (
+    CHANNEL, CRASH_WRITE, EXPOSED, FREE, LOST, SEALED, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, Contained, Entry, Segment,
+    crash_point, round_up,
+)
+from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
+from plasma.recovery cimport reap_all, reap_slot
+from plasma.room cimport make_room
+from plasma.waiters cimport announce_space_waiter, retire_space_waiter
+
+from typing import NamedTuple
+
+from plasma import audit as _audit, object_id as _ids, serialization as _serialization
+from plasma.arena import default_size_bytes
+from plasma.buffer import Allocation, Buffer
+from plasma.errors import (
+    GetTimeoutError,
+    NotOwnerError,
+    ObjectExistsError,
+    ObjectLostError,
+    ObjectNotFoundError,
+    ObjectNotSealedError,
+    ObjectStoreFullError,
+    ObjectTooLargeError,
+    PeerDiedError,
+    PlasmaError,
+    TableFullError,
+)
+from plasma.layout import STATE_NAMES
+
+cdef enum:
+    PARTS_MAX = 1 << 20
+    # Below this many bytes a copy is done with the interpreter's lock held: releasing and taking it costs as much.
+    COPY_UNLOCKED_MIN = 32 * 1024
+
+
+class ObjectInfo(NamedTuple):
+    """One object as Store.list() saw it."""
+
+    object_id: bytes
+    state: str
+    size_bytes: int
+    allocated_bytes: int
+    pins: int
+    refs: int
+    creator: int
+    offset: int
+
+
+cdef inline int parse_id(bytes object_id, uint64_t* hi, uint64_t* lo) except -1:
+    if object_id is None or PyBytes_GET_SIZE(object_id) != 16:
+        raise ValueError(f"an object id is 16 bytes (see plasma.object_id), got {object_id!r}")
+    memcpy(hi, PyBytes_AS_STRING(object_id), 8)
+    memcpy(lo, PyBytes_AS_STRING(object_id) + 8, 8)
+    return 0
+
+
+cdef bytes id_bytes(const Entry* entry):
+    cdef char raw[16]
+    memcpy(raw, &entry.id_hi, 8)
+    memcpy(raw + 8, &entry.id_lo, 8)
+    return PyBytes_FromStringAndSize(raw, 16)
+
+
+def born_here(value):
+    """The unsealed Allocation that `value`, an array from empty(), fills; None for anything else."""
+    if type(value).__name__ != "ndarray" or value.base is None:
+        return None
+    from plasma import arrays
+
+    return arrays.allocation_under(value)
+
+
+cdef class Store:
+    """A shared-memory object store, as one client of it. Make one with Store.create(), Store.attach() or plasma.connect()."""
+
+    def __init__(self):
+        raise TypeError("use Store.create(), Store.attach(fd) or plasma.connect(path)")
+
+    @staticmethod
+    def create(size_bytes=None, *, max_objects=1 << 20, max_clients=4096, name=""):
+        """A new store of `size_bytes` (default: 30 % of memory; pages cost nothing until used), with this process as
+        its first client.
+
+        Raises ValueError for impossible sizes, OSError or MemoryError when the kernel refuses.
+        """
+        return _client_of(Arena.create(default_size_bytes() if size_bytes is None else size_bytes,
+                                       max_objects, max_clients, name.encode()), name)
+
+    @staticmethod
+    def attach(fd, *, name=""):
+        """Joins the store whose segment `fd` is. The descriptor stays the caller's.
+
+        Raises NotAStoreError, LayoutVersionError, TooManyClientsError.
+        """
+        return _client_of(Arena.attach(fd), name)
+
+    # ---- what it is
+
+    @property
+    def fd(self):
+        """The segment's descriptor: hand it to another process, which then calls Store.attach()."""
+        return self.client.arena.fd
+
+    @property
+    def address(self):
+        """This client's address in channels and in `owner=`."""
+        return self.client.seg.address
+
+    @property
+    def size_bytes(self):
+        return self.client.seg.header.data_bytes
+
+    @property
+    def closed(self):
+        return self.client.closing or not self.client.open
+
+    def close(self):
+        """Gives back all references and the client slot. Views handed out stay readable; what they pin is released
+        with the last of them."""
+        if self.client.usable() and not self.client.closing:
+            self.endpoint.senders.clear()
+            self.client.begin_close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        self.close()
+
+    def __repr__(self):
+        if self.closed:
+            return "<plasma.Store closed>"
+        return f"<plasma.Store of {self.size_bytes} bytes, client {self.address}>"
+
+    # ---- making objects
+
+    def create_buffer(self, bytes object_id, size_bytes, *, owner=0, contained=(), referenced=False, timeout_s=0.0):
+        """Memory for an object of `size_bytes`, to be filled and sealed.
+
+        owner: address of the client to record a reference for (a worker stores a result for its submitter);
+        referenced: record one for this client. contained: ids of objects that this one holds references on.
+        timeout_s: how long to wait for space (0: not at all, None: for ever).
+
+        Raises ObjectExistsError, ObjectStoreFullError, ObjectTooLargeError, TableFullError, PeerDiedError (owner).
+        """
+        cdef uint32_t entry = 0, hold = 0
+        cdef bint fresh = False
+        self._create(object_id, size_bytes, EXPOSED, owner, contained, referenced, timeout_s, &entry, &hold, &fresh)
+        return make_allocation(self.client, object_id, entry, hold)
+
+    def put_parts(self, bytes object_id, list parts not None, *, owner=0, contained=(), referenced=False, timeout_s=0.0):
+        """Creates, fills and seals an object in one call. Returns its size in bytes.
+
+        Each part starts at a multiple of 64 bytes from the object's start. Errors as in create_buffer().
+        """
+        cdef Py_ssize_t n = len(parts), i, filled = 0
+        cdef Py_buffer* views
+        cdef uint64_t size = 0
+        cdef uint32_t entry = 0, hold = 0
+        cdef bint fresh = False
+        cdef char* start
+        cdef Segment* seg = self.client.seg
+        if not 0 < n <= PARTS_MAX:
+            raise ValueError(f"an object has between 1 and {PARTS_MAX} parts, got {n}")
+        views = <Py_buffer*>malloc(n * sizeof(Py_buffer))
+        if views == NULL:
+            raise MemoryError()
+        try:
+            for i in range(n):
+                PyObject_GetBuffer(parts[i], &views[i], PyBUF_SIMPLE)
+                filled = i + 1
+                size = round_up(size, 64) + <uint64_t>views[i].len
+            self._create(object_id, size, 0, owner, contained, referenced, timeout_s, &entry, &hold, &fresh)
+            start = seg.data + seg.entries[entry].offset
+            crash_point(seg, CRASH_WRITE)
+            if size < COPY_UNLOCKED_MIN:
+                for i in range(n):
+                    memcpy(start, views[i].buf, views[i].len)
+                    start += round_up(views[i].len, 64)
+            else:
+                with nogil:
+                    for i in range(n):
+                        pl_copy(start, <const char*>views[i].buf, views[i].len, fresh)
+                        start += round_up(views[i].len, 64)
+            lifecycle.seal(seg, entry, hold, False)
+        finally:
+            for i in range(filled):
+                PyBuffer_Release(&views[i])
+            c_free(views)
+        return size
+
+    cdef int _create(self, bytes object_id, size_bytes, uint32_t flags, owner, contained, bint referenced, timeout_s,
+                     uint32_t* entry, uint32_t* hold, bint* fresh) except -1:
+        cdef Segment* seg = self.client.seg
+        cdef uint64_t hi = 0, lo = 0, size, holder = owner
+        cdef uint32_t count = <uint32_t>len(contained)
+        cdef int status
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        if size_bytes < 0:
+            raise ValueError(f"size_bytes must not be negative, got {size_bytes}")
+        if size_bytes > seg.header.data_bytes:
+            raise ObjectTooLargeError(
+                f"an object of {size_bytes} bytes can't fit a store of {seg.header.data_bytes}; create a larger store")
+        size = size_bytes
+        if referenced and not holder:
+            holder = seg.address
+        status = lifecycle.create(seg, hi, lo, size, flags, holder, count, entry, hold, fresh)
+        if status == lifecycle.NO_SPACE:
+            status = self._create_when_room(hi, lo, size, flags, holder, count, timeout_s, entry, hold, fresh)
+        if status != lifecycle.OK:
+            self._refuse_create(status, object_id, size_bytes, owner)
+        for child in contained:
+            try:
+                parse_id(child, &hi, &lo)
+                status = lifecycle.contain(seg, entry[0], hi, lo)
+            except BaseException:
+                lifecycle.abort(seg, entry[0], hold[0])
+                raise
+            if status != lifecycle.OK:
+                lifecycle.abort(seg, entry[0], hold[0])
+                if status == lifecycle.CONTAINED_ABSENT:
+                    raise ObjectNotFoundError(f"can't hold a reference on object {child.hex()}: the store doesn't know it")
+                raise TableFullError("the ledger of references is full; create the store with a larger max_objects")
+        return 0
+
+    cdef int _create_when_room(self, uint64_t hi, uint64_t lo, uint64_t size, uint32_t flags, uint64_t holder,
+                               uint32_t count, timeout_s, uint32_t* entry, uint32_t* hold, bint* fresh) except -1:
+        """Evicts, reaps the dead, and at last waits for others to let go."""
+        cdef Segment* seg = self.client.seg
+        cdef uint64_t need = round_up(size, 16) + count * sizeof(Contained) + 4096
+        cdef int status = lifecycle.NO_SPACE
+        deadline = None if timeout_s is None else pl_now_ns() + int(timeout_s * 1e9)
+        waiting = False
+        try:
+            while True:
+                bell = self.endpoint.bell()
+                while status == lifecycle.NO_SPACE and make_room(seg, need):
+                    status = lifecycle.create(seg, hi, lo, size, flags, holder, count, entry, hold, fresh)
+                if status != lifecycle.NO_SPACE:
+                    return status
+                if reap_all(seg):
+                    continue
+                if deadline is not None and pl_now_ns() >= deadline:
+                    return status
+                if not waiting:
+                    announce_space_waiter(seg)
+                    waiting = True
+                    continue             # once more: space may have been freed before the announcement
+                # A dead client rings nobody, hence the second.
+                left = 1.0 if deadline is None else min(1.0, max(0.0, (deadline - pl_now_ns()) / 1e9))
+                self.endpoint.wait(0, left, bell)
+                status = lifecycle.create(seg, hi, lo, size, flags, holder, count, entry, hold, fresh)
+        finally:
+            if waiting:
+                retire_space_waiter(seg)
+
+    def _refuse_create(self, int status, bytes object_id, size_bytes, owner):
+        name = object_id.hex()
+        if status == lifecycle.NO_SPACE:
+            stats = self.stats()
+            raise ObjectStoreFullError(
+                f"object {name} needs {size_bytes} bytes; of {stats['data_bytes']} the store has {stats['free_bytes']} free "
+                f"(largest stretch {stats['largest_free_bytes']}), the rest is in {stats['objects_pinned']} pinned and "
+                f"{stats['objects_referenced']} referenced objects. Drop references or views, or create a larger store"
+            )
+        if status == lifecycle.EXISTS:
+            raise ObjectExistsError(f"object {name} exists already")
+        if status == lifecycle.OWNER_GONE:
+            raise PeerDiedError(f"object {name} was to be owned by the client at address {owner}, which is gone")
+        if status == lifecycle.TABLE_FULL:
+            raise TableFullError(
+                f"the store's table is full ({self.client.seg.header.objects_max} objects promised); "
+                "create the store with a larger max_objects")
+        if status == lifecycle.LEDGER_FULL:
+            raise TableFullError("the ledger of pins and references is full; create the store with a larger max_objects")
+        raise PlasmaError(f"object {name} couldn't be created (status {status})")
+
+    # ---- reading objects
+
+    cdef object _lookup(self, bytes object_id):
+        cdef uint64_t hi = 0, lo = 0
+        cdef uint32_t entry = 0, hold = 0
+        cdef int status
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        status = lifecycle.pin(self.client.seg, hi, lo, &entry, &hold)
+        if status == lifecycle.OK:
+            return make_buffer(self.client, object_id, entry, hold)
+        if status == lifecycle.GONE:
+            raise ObjectLostError(f"object {object_id.hex()} will never come: whoever promised it died or gave up")
+        if status == lifecycle.LEDGER_FULL:
+            raise TableFullError("the ledger of pins and references is full; create the store with a larger max_objects")
+        return None
+
+    def try_get(self, bytes object_id not None):
+        """A Buffer on the sealed object, or None when it is absent or not sealed yet. Raises ObjectLostError."""
+        return self._lookup(object_id)
+
+    def get(self, bytes object_id not None, timeout_s=None):
+        """A Buffer on the object; waits for the seal up to timeout_s seconds (None: for ever).
+
+        Raises GetTimeoutError, ObjectLostError; with timeout_s=0 ObjectNotFoundError or ObjectNotSealedError.
+        """
+        buffer = self._lookup(object_id)
+        if buffer is not None:
+            return buffer
+        if timeout_s is not None and timeout_s <= 0:
+            if self.state(object_id) == 0:
+                raise ObjectNotFoundError(f"no object {object_id.hex()} in the store")
+            raise ObjectNotSealedError(f"object {object_id.hex()} is not sealed yet")
+        self.wait([object_id], 1, timeout_s)
+        buffer = self._lookup(object_id)
+        if buffer is None:
+            raise GetTimeoutError(
+                f"object {object_id.hex()} was not sealed within {timeout_s} s (it is {STATE_NAMES[self.state(object_id)]})")
+        return buffer
+
+    def wait(self, list object_ids not None, count=1, timeout_s=None):
+        """Waits until `count` of the objects are sealed or lost, or timeout_s seconds have passed.
+
+        Returns (ready, rest), both in the given order; ready may be longer than count.
+        """
+        cdef uint64_t hi = 0, lo = 0
+        cdef uint32_t state = 0
+        if not 0 <= count <= len(object_ids):
+            raise ValueError(f"count must lie between 0 and the number of objects ({len(object_ids)}), got {count}")
+        deadline = None if timeout_s is None else pl_now_ns() + int(max(0.0, timeout_s) * 1e9)
+        try:
+            while True:
+                self.client.check()
+                bell = self.endpoint.bell()
+                ready = []
+                rest = []
+                for object_id in object_ids:
+                    parse_id(object_id, &hi, &lo)
+                    if lifecycle.watch(self.client.seg, hi, lo, &state) != lifecycle.OK:
+                        raise TableFullError("the store's table is full; create the store with a larger max_objects")
+                    (ready if state == SEALED or state == LOST else rest).append(object_id)
+                if len(ready) >= count:
+                    return ready, rest
+                left = None
+                if deadline is not None:
+                    left = (deadline - pl_now_ns()) / 1e9
+                    if left <= 0:
+                        return ready, rest
+                self.endpoint.wait(0, left, bell)
+        finally:
+            if self.client.usable():
+                for object_id in object_ids:
+                    parse_id(object_id, &hi, &lo)
+                    lifecycle.unwatch(self.client.seg, hi, lo)
+
+    def state(self, bytes object_id not None):
+        """ABSENT, PENDING, CREATED, SEALED, SPILLED or LOST."""
+        cdef uint64_t hi = 0, lo = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        return lifecycle.state_of(self.client.seg, hi, lo)
+
+    def contains(self, bytes object_id not None):
+        """True if the object is sealed and can be got without waiting."""
+        return self.state(object_id) == SEALED
+
+    def watch(self, bytes object_id not None):
+        """The object's state; if it is not final, its seal or loss will ring this client's bell, once."""
+        cdef uint64_t hi = 0, lo = 0
+        cdef uint32_t state = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        if lifecycle.watch(self.client.seg, hi, lo, &state) != lifecycle.OK:
+            raise TableFullError("the store's table is full; create the store with a larger max_objects")
+        return state
+
+    def unwatch(self, bytes object_id not None):
+        cdef uint64_t hi = 0, lo = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        lifecycle.unwatch(self.client.seg, hi, lo)
+
+    # ---- promising and holding
+
+    def declare(self, bytes object_id not None):
+        """Promises an object that is not produced yet, and takes a reference on it. If this client dies first, all who
+        wait for it get ObjectLostError."""
+        cdef uint64_t hi = 0, lo = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        status = lifecycle.declare(self.client.seg, hi, lo)
+        if status != lifecycle.OK:
+            self._refuse_create(status, object_id, 0, 0)
+
+    def abandon(self, bytes object_id not None):
+        """Breaks the promise: whoever waits for the object gets ObjectLostError. False: it was not pending."""
+        cdef uint64_t hi = 0, lo = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        return lifecycle.abandon(self.client.seg, hi, lo) == lifecycle.OK
+
+    def add_ref(self, bytes object_id not None):
+        """Takes a reference; False when the store doesn't know the object. An object that ever had one is freed with
+        the last."""
+        cdef uint64_t hi = 0, lo = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        status = lifecycle.add_ref(self.client.seg, hi, lo)
+        if status == lifecycle.LEDGER_FULL:
+            raise TableFullError("the ledger of pins and references is full; create the store with a larger max_objects")
+        return status == lifecycle.OK
+
+    def drop_ref(self, bytes object_id not None):
+        """Gives one of this client's references back. Raises NotOwnerError if it has none."""
+        cdef uint64_t hi = 0, lo = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        if lifecycle.drop_ref(self.client.seg, hi, lo) != lifecycle.OK:
+            raise NotOwnerError(f"this client holds no reference on object {object_id.hex()}")
+
+    def delete(self, bytes object_id not None):
+        """Removes a sealed object at once; its memory goes with the last view of it.
+
+        Raises ObjectNotFoundError, ObjectNotSealedError.
+        """
+        cdef uint64_t hi = 0, lo = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        status = lifecycle.delete(self.client.seg, hi, lo, False)
+        if status == lifecycle.ABSENT:
+            raise ObjectNotFoundError(f"no object {object_id.hex()} in the store")
+        if status == lifecycle.NOT_SEALED:
+            raise ObjectNotSealedError(f"object {object_id.hex()} is not sealed; its creator can abort it")
+
+    # ---- values
+
+    def put(self, value, bytes object_id=None):
+        """Stores a Python value and returns its id. An array from empty() is only sealed, not copied."""
+        allocation = born_here(value)
+        if allocation is not None:
+            allocation.seal()
+            value.flags.writeable = False
+            return allocation.object_id
+        if object_id is None:
+            object_id = _ids.new()
+        self.put_parts(object_id, _serialization.serialize(value).parts)
+        return object_id
+
+    def load(self, bytes object_id not None, timeout_s=None):
+        """The value of an object; arrays in it are read-only views of shared memory. Errors as in get()."""
+        buffer = self._lookup(object_id)
+        return _serialization.deserialize(self.get(object_id, timeout_s) if buffer is None else buffer)
+
+    def empty(self, shape, dtype=float, **options):
+        """A numpy array allocated in the store: fill it, then put() it without a copy. See plasma.arrays.empty."""
+        from plasma import arrays
+
+        return arrays.empty(self, shape, dtype, **options)
+
+    # ---- upkeep
+
+    def release(self, buffer):
+        """For programs that speak of release: lets go of a Buffer before its last name does. The view must not be in use."""
+        memoryview(buffer).release()
+
+    def reap(self):
+        """Drops all that dead clients held. Returns how many were found."""
+        self.client.check()
+        return reap_all(self.client.seg)
+
+    def reap_client(self, uint64_t address):
+        """Like reap(), for one client. False if it lives or is unknown."""
+        cdef uint32_t slot = <uint32_t>(address & 0xFFFF)
+        self.client.check()
+        if not 0 < slot < self.client.seg.header.slots_max or self.client.seg.slots[slot].address != address:
+            return False
+        return reap_slot(self.client.seg, slot)
+
+    def trim(self):
+        """Returns the pages of free memory to the kernel. Returns the number of bytes punched out."""
+        self.client.check()
+        return _audit.trim(self.client)
+
+    def list(self):
+        """ObjectInfo of every object (channels apart)."""
+        cdef Segment* seg = self.client.seg
+        cdef uint32_t shard, i, e
+        cdef Entry* entry
+        self.client.check()
+        infos = []
+        for shard in range(SHARD_COUNT):
+            lock_shard(seg, shard)
+            try:
+                for i in range(1, seg.shards[shard].entry_high + 1):
+                    e = (shard << seg.entry_shift) + i
+                    entry = &seg.entries[e]
+                    if entry.state != FREE and not entry.flags & CHANNEL:
+                        infos.append((id_bytes(entry), STATE_NAMES[entry.state], entry.size_bytes,
+                                      entry.allocated_bytes if entry.block else 0, entry.pins, entry.refs,
+                                      entry.creator, entry.offset))
+            finally:
+                unlock_shard(seg, shard)
+        return [ObjectInfo(*info) for info in infos]
+
+    def clients(self):
+        """A dict per client slot in use: address, pid, name, state."""
+        cdef Segment* seg = self.client.seg
+        cdef uint32_t i
+        self.client.check()
+        return [
+            {"address": seg.slots[i].address, "pid": seg.slots[i].pid, "name": seg.slots[i].name.decode("utf-8", "replace"),
+             "state": "active" if seg.slots[i].state == SLOT_ACTIVE else "reaping"}
+            for i in range(1, seg.header.slot_high + 1) if seg.slots[i].state != SLOT_FREE
+        ]
+
+    def audit(self):
+        """Checks every count and every byte of the store, under all its locks. See plasma.audit.Audit."""
+        self.client.check()
+        return _audit.audit(self.client)
+
+    def stats(self):
+        """Totals: bytes, objects, clients, operations, repairs."""
+        self.client.check()
+        return _audit.stats(self.client)
+
+
+cdef Store _client_of(Arena arena, name):
+    cdef Store store = Store.__new__(Store)
+    store.client = Client(arena, name.encode())
+    store.endpoint = Endpoint(store.client)
+    return store

@@ -1,0 +1,158 @@
+"""The life of actors, without any."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.common.resources import ResourceSet
+from orchestrator.scheduling import actor_table as module
+from orchestrator.scheduling.actor_table import (
+    ActorSpec,
+    ActorTable,
+    KillActorWorker,
+    RequestPlacement,
+    Tell,
+    WithdrawPlacement,
+)
+
+DRIVER, OTHER, WORKER = 1, 2, 100
+NOTHING = ResourceSet()
+
+
+def spec(
+    actor: str = "aa", name: str | None = None, *, namespace: str = "n", detached: bool = False
+) -> ActorSpec:
+    return ActorSpec(actor, name, namespace, "Counter", NOTHING, NOTHING, "handle-" + actor, detached)
+
+
+def create(
+    table: ActorTable, made: ActorSpec, client: int = DRIVER, **options: bool
+) -> list[module.Instruction]:
+    out = table.create(client, made, 7, get_if_exists=options.get("get_if_exists", False))
+    table.validate()
+    return out
+
+
+def alive(made: ActorSpec | None = None, client: int = DRIVER) -> ActorTable:
+    table = ActorTable()
+    made = made or spec()
+    create(table, made, client)
+    table.placed(made.actor, WORKER)
+    table.alive(made.actor, WORKER)
+    table.validate()
+    return table
+
+
+def told(instructions: list[module.Instruction]) -> list[tuple[int, dict[str, object]]]:
+    return [(i.client, i.message) for i in instructions if isinstance(i, Tell)]
+
+
+def test_from_creation_to_the_first_call() -> None:
+    table = ActorTable()
+    assert create(table, spec()) == [RequestPlacement(DRIVER, spec())]
+    assert table.resolve(OTHER, "aa") == [], "whoever asks early waits"
+    ((client, message),) = told(table.placed("aa", WORKER))
+    assert (client, message["op"], message["worker"], message["req"]) == (DRIVER, "actor_worker", WORKER, 7)
+    ((client, message),) = told(table.alive("aa", WORKER))
+    assert (client, message["state"], message["worker"]) == (OTHER, "alive", WORKER)
+    ((_, message),) = told(table.resolve(OTHER, "aa"))
+    assert message["state"] == "alive"
+    table.validate()
+
+
+def test_a_name_is_taken_once_per_namespace() -> None:
+    table = alive(spec("aa", "counter"))
+    ((_, answer),) = told(create(table, spec("bb", "counter")))
+    assert answer["error"] == "exists" and answer["actor"] == "aa"
+    assert isinstance(create(table, spec("cc", "counter", namespace="m"))[0], RequestPlacement)
+
+
+def test_get_if_exists_answers_with_the_handle() -> None:
+    table = alive(spec("aa", "counter"))
+    ((client, answer),) = told(create(table, spec("bb", "counter"), OTHER, get_if_exists=True))
+    assert client == OTHER and "error" not in answer
+    assert (answer["found"], answer["actor"], answer["handle"]) == (True, "aa", "handle-aa")
+
+
+def test_actors_are_found_by_name_until_they_die() -> None:
+    table = alive(spec("aa", "counter"))
+    ((_, answer),) = told(table.find(OTHER, "counter", "n", 3))
+    assert answer == {"op": "reply", "req": 3, "found": True, "actor": "aa", "handle": "handle-aa"}
+    assert told(table.find(OTHER, "counter", "m", 4)) == [(OTHER, {"op": "reply", "req": 4, "found": False})]
+    table.end("aa", "killed")
+    table.validate()
+    assert told(table.find(OTHER, "counter", "n", 5))[0][1]["found"] is False
+    assert isinstance(create(table, spec("bb", "counter"))[0], RequestPlacement), "the name is free again"
+
+
+def test_killing_an_actor_ends_its_worker_and_those_who_come_late_hear_why() -> None:
+    table = alive()
+    assert table.end("aa", "killed by the driver") == [KillActorWorker(WORKER, "killed by the driver")]
+    assert table.end("aa", "again") == []
+    ((_, message),) = told(table.resolve(OTHER, "aa"))
+    assert (message["state"], message["cause"]) == ("dead", "killed by the driver")
+
+
+def test_a_pending_actor_can_be_killed() -> None:
+    table = ActorTable()
+    create(table, spec())
+    table.resolve(OTHER, "aa")
+    out = table.end("aa", "changed my mind")
+    assert out[0] == WithdrawPlacement("aa") and told(out)[0][1]["state"] == "dead"
+    table.validate()
+    assert table.placed("aa", WORKER) == [KillActorWorker(WORKER, "its actor is no longer wanted")]
+
+
+def test_a_worker_that_dies_takes_its_actor_along_with_the_report() -> None:
+    table = ActorTable()
+    create(table, spec())
+    table.placed("aa", WORKER)
+    table.resolve(OTHER, "aa")
+    report = {"reason": "killed by SIGSEGV", "signal": "SIGSEGV"}
+    ((_, message),) = told(table.client_died(WORKER, report))
+    assert message["cause"] == "killed by SIGSEGV" and message["report"] == report
+    table.validate()
+
+
+@pytest.mark.parametrize("detached", [False, True])
+def test_an_actor_dies_with_its_owner_unless_it_is_detached(detached: bool) -> None:
+    table = alive(spec(detached=detached), client=OTHER)
+    out = table.client_died(OTHER, None)
+    table.validate()
+    assert bool(out) is not detached
+    assert table.worker_of("aa") == (WORKER if detached else 0)
+
+
+def test_what_can_never_be_placed_is_told_to_the_creator_and_to_who_waits() -> None:
+    table = ActorTable()
+    create(table, spec())
+    table.resolve(OTHER, "aa")
+    demand, total = ResourceSet.from_floats({"CPU": 9}), ResourceSet.from_floats({"CPU": 2})
+    (to_creator, to_other) = told(table.infeasible("aa", demand, total))
+    assert to_creator[1]["error"] == "infeasible" and "CPU: 9" in str(to_creator[1]["cause"])
+    assert to_other == (OTHER, to_other[1]) and to_other[1]["state"] == "dead"
+    table.validate()
+
+
+def test_only_its_own_worker_can_say_that_an_actor_is_alive() -> None:
+    table = ActorTable()
+    create(table, spec())
+    table.placed("aa", WORKER)
+    table.resolve(OTHER, "aa")
+    assert table.alive("aa", OTHER) == []
+    assert table.alive("zz", OTHER) == []
+
+
+def test_unknown_actors_are_dead() -> None:
+    ((_, message),) = told(ActorTable().resolve(DRIVER, "zz"))
+    assert message["state"] == "dead" and "does not know" in str(message["cause"])
+
+
+def test_the_dead_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DEAD_MAX", 3)
+    table = ActorTable()
+    for number in range(10):
+        create(table, spec(f"a{number}"))
+        table.end(f"a{number}", "done")
+        table.validate()
+    assert [entry["actor"] for entry in table.listing()] == ["a7", "a8", "a9"]

@@ -1,0 +1,56 @@
+"""Turns."""
+
+from __future__ import annotations
+
+from orchestrator.common.resources import ResourceSet
+from orchestrator.scheduling.demands import Demand, DemandQueue
+
+NOTHING = ResourceSet()
+
+
+def queue(*wants: tuple[int, str, int]) -> DemandQueue:
+    demands = DemandQueue()
+    for client, key, want in wants:
+        demands.put(Demand(client, key, NOTHING, NOTHING, None), want)
+        demands.validate()
+    return demands
+
+
+def drain(demands: DemandQueue) -> list[tuple[int, object]]:
+    turns = []
+    while (demand := demands.next(lambda _: True)) is not None:
+        turns.append((demand.client, demand.class_key))
+        demands.served(demand)
+        demands.validate()
+    return turns
+
+
+def test_turns_go_round_clients_and_then_classes() -> None:
+    demands = queue((1, "f", 2), (1, "g", 1), (2, "h", 3))
+    assert drain(demands) == [(1, "f"), (2, "h"), (1, "g"), (2, "h"), (1, "f"), (2, "h")]
+    assert not demands and len(demands) == 0
+
+
+def test_a_changed_number_keeps_its_place() -> None:
+    demands = queue((1, "f", 5), (2, "h", 1), (1, "f", 1))
+    assert drain(demands) == [(1, "f"), (2, "h")]
+
+
+def test_zero_takes_a_demand_out() -> None:
+    demands = queue((1, "f", 5), (1, "f", 0), (1, "g", 0))
+    assert not demands and not demands.has_client(1)
+
+
+def test_a_client_can_be_forgotten() -> None:
+    demands = queue((1, "f", 5), (1, "g", 5), (2, "f", 1))
+    demands.remove_client(1)
+    demands.remove_client(3)
+    assert drain(demands) == [(2, "f")]
+
+
+def test_those_who_are_not_accepted_keep_their_turn() -> None:
+    demands = queue((1, "f", 1), (2, "f", 1))
+    second = demands.next(lambda demand: demand.client == 2)
+    assert second is not None
+    demands.served(second)
+    assert drain(demands) == [(1, "f")]

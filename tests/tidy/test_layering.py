@@ -1,0 +1,93 @@
+"""Imports run one way. A failure here asks not for an entry in a list but for a look at where it belongs."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tidy.tree import ROOT, Import, imports_in, imports_of
+
+#: What each layer of orchestrator may import beside itself. `exceptions` lies below all of them.
+LAYERS: dict[str, frozenset[str]] = {
+    "exceptions": frozenset(),
+    "common": frozenset(),
+    "objects": frozenset({"common"}),
+    "scheduling": frozenset({"common"}),
+    "core": frozenset({"common", "objects"}),
+    "node": frozenset({"common", "objects", "scheduling"}),
+    "api": frozenset({"common", "objects", "core"}),
+    "util": frozenset({"common", "api"}),
+    "cli": frozenset({"common", "api", "util"}),
+    "testing": frozenset({"common", "objects", "scheduling", "core", "node", "api", "util"}),
+}
+
+#: The two places where a process starts another layer's program: (file, module).
+ENTRY_POINTS = {
+    ("orchestrator/node/zygote.py", "orchestrator.core.worker"),
+    ("orchestrator/api/session.py", "orchestrator.node.launch"),
+}
+
+#: Files of orchestrator that may import plasma.
+PLASMA_DOOR = {"orchestrator/objects/plasma_adapter.py"}
+
+#: Folders and files that do no I/O and know no clock, thread or socket but what they are handed.
+PURE = ("orchestrator/scheduling", "plasma/eviction.py")
+IMPURE_MODULES = {
+    "asyncio", "concurrent", "fcntl", "io", "mmap", "multiprocessing", "os", "pathlib", "queue", "secrets",
+    "select", "selectors", "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time",
+    "uuid",
+}  # fmt: skip
+
+
+def layer_of(module: str) -> str | None:
+    """``orchestrator.core.pump`` → ``core``; None for the package itself, which may show anything."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else None
+
+
+def layer_of_file(path: str) -> str | None:
+    return layer_of(path.removesuffix(".pyi").removesuffix(".py").replace("/", "."))
+
+
+def crosses_upwards(found: Import) -> bool:
+    here, there = layer_of_file(found.path), layer_of(found.module)
+    if here not in LAYERS or there is None or here == there or there == "exceptions":
+        return False
+    return there not in LAYERS[here] and (found.path, found.module) not in ENTRY_POINTS
+
+
+def test_plasma_never_imports_orchestrator() -> None:
+    wrong = [str(one) for one in imports_in("plasma") if one.module.split(".")[0] == "orchestrator"]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_lower_layer_never_imports_a_higher_one() -> None:
+    found = [one for one in imports_in("orchestrator") if one.module.split(".")[0] == "orchestrator"]
+    wrong = [str(one) for one in found if crosses_upwards(one)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_layer_is_known() -> None:
+    folders = {path.parent.name for path in (ROOT / "orchestrator").glob("*/__init__.py")}
+    assert folders <= set(LAYERS), f"new layers: say in LAYERS what they may import: {folders - set(LAYERS)}"
+
+
+def test_one_file_is_the_door_to_plasma() -> None:
+    found = [one for one in imports_in("orchestrator") if one.module.split(".")[0] == "plasma"]
+    wrong = [str(one) for one in found if one.path not in PLASMA_DOOR]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("place", PURE)
+def test_pure_files_know_no_clock_thread_or_socket(place: str) -> None:
+    target = ROOT / place
+    found = list(imports_of(target)) if target.is_file() else list(imports_in(place))
+    assert found, f"{place} has moved"
+    wrong = [str(one) for one in found if one.module.split(".")[0] in IMPURE_MODULES]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_rule_itself_sees_what_it_forbids() -> None:
+    assert crosses_upwards(Import("orchestrator/common/ids.py", 1, "orchestrator.core.pump"))
+    assert crosses_upwards(Import("orchestrator/node/daemon.py", 1, "orchestrator.core.worker"))
+    assert not crosses_upwards(Import("orchestrator/node/zygote.py", 1, "orchestrator.core.worker"))
+    assert not crosses_upwards(Import("orchestrator/core/pump.py", 1, "orchestrator.exceptions"))
