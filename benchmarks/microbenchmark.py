@@ -93,7 +93,7 @@ def child(side: str, pattern: str, quick: bool) -> None:
         from ray.util.client.ray_client_helpers import ray_start_client_server
 
         with ray_start_client_server() as client_api:
-            for row, function, multiplier, unit in rows.Workload(client_api).client_mode():
+            for row, function, multiplier, unit in rows.Workload(client_api, inside=api).client_mode():
                 if pattern in row:
                     emit(row, rate(function, multiplier, warmup_s=window_s / 2, window_s=window_s), unit)
 

@@ -22,14 +22,17 @@ LARGE_BYTES = 800_000_000
 
 
 class Workload:
-    """The remote functions and classes of one side; ``scale`` shortens the longest rows (1: as in Ray's)."""
+    """The remote functions and classes of one side; ``scale`` shortens the longest rows (1: as in Ray's).
 
-    def __init__(self, api: ModuleType, scale: float = 1.0) -> None:
+    ``inside`` is what remote code calls, where that is another module than its caller's (client mode).
+    """
+
+    def __init__(self, api: Any, scale: float = 1.0, inside: ModuleType | None = None) -> None:
         self.api = api
         self.many = max(100, int(10_000 * scale))
         self.several = max(100, int(5_000 * scale))
         self.servers_count = max(1, (os.cpu_count() or 2) // 2)
-        remote, get, put = api.remote, api.get, api.put
+        remote, get, put = api.remote, (inside or api).get, (inside or api).put
 
         @remote
         def small_value() -> bytes:

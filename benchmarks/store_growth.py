@@ -4,6 +4,8 @@
 
 Cost of a put and of a get of 100 bytes while 10³, 10⁴, 10⁵ and 10⁶ objects are held, and of dropping them
 all; then, for the store alone, how full it is when an allocation fails, after a long life of random sizes.
+``orchestrator`` keeps values this small in the owner's heap until somebody else needs them; ``plasma`` is the
+side that shows the shared table.
 """
 
 from __future__ import annotations

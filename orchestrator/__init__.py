@@ -10,8 +10,8 @@ The names and their meaning are those of Ray Core: `import orchestrator as ray`.
 
     ray.get([square.remote(i) for i in range(4)])      # [0, 1, 4, 9]
 
-Layers, low to high: `common`, `objects`, `core`, `api`, which holds all that is public here; `node` is the node
-process, `scheduling` its decisions. Public names are imported when they are first used.
+Layers, low to high: `common`, `objects`, `core`, `api`, which holds all that is public here; `node` is the
+node process, `scheduling` its decisions. Public names are imported when they are first used.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ class TaskError(OrchestratorError):
         remote_traceback: text of the remote traceback, the user's frames only.
     """
 
-    def __init__(self, cause: BaseException, function: str = "", pid: int = 0, remote_traceback: str = "") -> None:
+    def __init__(
+        self, cause: BaseException, function: str = "", pid: int = 0, remote_traceback: str = ""
+    ) -> None:
         self._describe(cause, function, pid, remote_traceback)
 
     def _describe(self, cause: BaseException, function: str, pid: int, remote_traceback: str) -> None:
@@ -149,7 +151,10 @@ def _combined_class(cause_class: type[BaseException]) -> type[TaskError]:
     if known is not None:
         return known
     combined: type[TaskError] = TaskError
-    if issubclass(cause_class, Exception) and not issubclass(cause_class, OrchestratorError):
+    if issubclass(cause_class, TaskError):
+        # A task that failed because a task of its own did: what that one raised is what it raised.
+        combined = cause_class
+    elif issubclass(cause_class, Exception):
         name = f"TaskError({cause_class.__name__})"
         namespace = {
             "__init__": TaskError.__init__,
@@ -162,14 +167,21 @@ def _combined_class(cause_class: type[BaseException]) -> type[TaskError]:
         try:
             combined = type(name, (TaskError, cause_class), namespace)
             # A class may accept subclassing and still refuse instances: find out here, once.
-            combined.__new__(combined)
+            _bare_instance(combined)
         except Exception:
             combined = _combined_with_layout(name, cause_class, namespace)
     _COMBINED[cause_class] = combined
     return combined
 
 
-def _combined_with_layout(name: str, cause_class: type[BaseException], namespace: dict[str, Any]) -> type[TaskError]:
+def _bare_instance(cls: type[TaskError]) -> TaskError:
+    """Make an instance without arguments and without `__init__`; raises if the class does not allow it."""
+    return cls.__new__(cls)
+
+
+def _combined_with_layout(
+    name: str, cause_class: type[BaseException], namespace: dict[str, Any]
+) -> type[TaskError]:
     """Second attempt: a class whose `__new__` asks for arguments is created without them."""
 
     def create(cls: type[BaseException], *args: Any, **kwargs: Any) -> BaseException:
@@ -177,7 +189,7 @@ def _combined_with_layout(name: str, cause_class: type[BaseException], namespace
 
     try:
         combined = type(name, (TaskError, cause_class), {**namespace, "__new__": create})
-        combined.__new__(combined)
+        _bare_instance(combined)
     except Exception:
         return TaskError
     return combined

@@ -11,6 +11,7 @@ cdef class Arena:
     cdef readonly int fd
     cdef readonly uint64_t size_bytes
     cdef void* sealed_map
-    cdef uint64_t sealed_bytes
+    cdef readonly uint64_t sealed_bytes      # of the data region
+    cdef void release(self) noexcept
     cdef void protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept
     cdef int give_back(self, uint64_t offset, uint64_t size) noexcept

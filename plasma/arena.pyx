@@ -41,12 +41,19 @@ cdef class Arena:
         self.seg.bell_fd = -1
 
     def __dealloc__(self):
+        self.release()
+
+    cdef void release(self) noexcept:
+        """Unmaps the segment and closes its descriptor. Nothing may point into it any more."""
         if self.seg.base != NULL:
             munmap(self.seg.base, self.size_bytes)
+            self.seg.base = NULL
         if self.sealed_map != NULL:
             munmap(self.sealed_map, self.sealed_bytes)
+            self.sealed_map = NULL
         if self.fd >= 0:
             close(self.fd)
+            self.fd = -1
 
     @staticmethod
     def create(data_bytes, objects_max, clients_max, bytes name):

@@ -1,8 +1,10 @@
+cimport cython
 import os
 import weakref
 
 from plasma._c.posix cimport pl_fork_depth, pl_fork_watch, pl_reopen
 from plasma.arena cimport Arena
+from plasma.doorbell cimport ring_for_event
 from plasma.clients cimport give_slot, register
 from plasma.recovery cimport clear_slot, install_repairs
 
@@ -29,6 +31,7 @@ def _after_fork_in_child():
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+@cython.no_gc                            # can be in no cycle; its end must find what it refers to intact
 cdef class Client:
     def __cinit__(self, Arena arena, bytes name):
         self.arena = arena
@@ -85,8 +88,11 @@ cdef class Client:
         if self.seg.bell_fd >= 0:
             close(self.seg.bell_fd)
             self.seg.bell_fd = -1
+        self.arena.release()
 
     def begin_close(self):
+        """Threads of ours that sleep in wait() are woken, and find the client closed."""
         self.closing = True
+        ring_for_event(self.seg, self.seg.slot)
         if self.views == 0:
             self.leave()

@@ -1,4 +1,5 @@
 """What a program holds of an object: Buffer to read a sealed one, Allocation to write a new one."""
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
 from libc.stdint cimport uint32_t, uint64_t
 from plasma.attachment cimport Client
@@ -26,6 +27,7 @@ cdef Buffer make_buffer(Client client, bytes object_id, uint32_t entry, uint32_t
     return buffer
 
 
+@cython.no_gc                            # can be in no cycle; its end must find what it refers to intact
 cdef class Buffer:
     """A read-only view of a sealed object's bytes, straight from shared memory.
 
@@ -65,6 +67,7 @@ cdef Allocation make_allocation(Client client, bytes object_id, uint32_t entry, 
     return allocation
 
 
+@cython.no_gc                            # can be in no cycle; its end must find what it refers to intact
 cdef class Allocation:
     """Writable memory of an object that is being created: fill it, then seal() it.
 

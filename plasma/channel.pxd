@@ -26,7 +26,7 @@ cdef class Endpoint:
     cdef bint anything(self, uint32_t mask) noexcept
     cdef bytes take(self, uint32_t lane, void** sender)
     cdef Sender _open(self, uint64_t address, uint32_t lane)
-    cdef void _stop_waiting(self, Slot* slot, uint32_t flags) noexcept
+    cdef void _stop_waiting(self, Slot* slot) noexcept
     cdef void forget(self, uint32_t lane, uint32_t index) noexcept
 
 cdef class Sender:

@@ -1,3 +1,4 @@
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_INCREF, Py_XDECREF, PyObject
@@ -14,7 +15,8 @@ from plasma.attachment cimport Client
 from plasma.doorbell cimport ring_for_event, ring_for_message
 from plasma.layout cimport (
     CHANNEL, CRASH_CHANNEL_ANNOUNCED, CRASH_CHANNEL_CREATED, CRASH_RECEIVE_ADVANCED, CRASH_RECEIVE_COPIED,
-    LANE_CONTROL, LANE_WORK, SLOT_ACTIVE, WAIT_BACKGROUND, WAIT_CONTROL, WAIT_POLL, WAIT_WORK, RingHeader, Segment,
+    LANE_CONTROL, LANE_WORK, SLOT_ACTIVE, WAIT_BACKGROUND, WAIT_CONTROL, WAIT_EVENT, WAIT_FOREGROUND, WAIT_POLL,
+    WAIT_WORK, RingHeader, Segment,
     Slot, crash_point,
 )
 from plasma.mutex cimport lock_shard, unlock_shard
@@ -34,6 +36,7 @@ cdef enum:
 MESSAGE_BYTES_MAX = MESSAGE_MAX
 
 
+@cython.no_gc                            # can be in no cycle; its end must find what it refers to intact
 cdef class Sender:
     """The sending end of one channel. Get it from Endpoint.sender() and keep it."""
 
@@ -53,7 +56,7 @@ cdef class Sender:
         """
         cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
         cdef uint64_t ticket
-        if self.ring.closed or not self.client.open:
+        if not self.client.open or self.ring.closed:
             self._refuse()
         if size > MESSAGE_MAX:
             raise MessageTooLargeError(
@@ -81,9 +84,11 @@ cdef class Sender:
     @property
     def used_bytes(self):
         """Bytes published and not taken yet."""
+        self.client.check()
         return ring_used(self.ring)
 
 
+@cython.no_gc                            # can be in no cycle; its end must find what it refers to intact
 cdef class Endpoint:
     """This process's end of all its channels, and its bell."""
 
@@ -117,12 +122,12 @@ cdef class Endpoint:
             raise ValueError(f"lane must be 0 (CONTROL) or 1 (WORK), got {lane}")
         key = (address, lane)
         found = self.senders.get(key)
+        self.client.check()
         if found is not None:
             if (<Sender>found).ring.closed:
                 del self.senders[key]
                 raise PeerDiedError(f"the client at address {address} is gone")
             return found
-        self.client.check()
         sender = self._open(address, lane)
         self.senders[key] = sender
         return sender
@@ -245,13 +250,21 @@ cdef class Endpoint:
             self.accept()
         n = self.inlet_count[lane]
         i = self.cursor[lane]
-        for k in range(n):
+        k = 0
+        while k < n:
             if i >= n:
                 i = 0
             inlet = &self.inlets[lane][i]
-            i += 1
             if load64(&inlet.ring.tail) == inlet.ring.head:
+                if load32(&inlet.ring.closed) and ring_used(inlet.ring) == 0:
+                    self.forget(lane, i)             # its last message has been read; another inlet is at i now
+                    n -= 1
+                else:
+                    i += 1
+                    k += 1
                 continue
+            i += 1
+            k += 1
             start = ring_take(seg, inlet.ring, &size, &next_head)
             if start == NULL:
                 continue
@@ -303,10 +316,23 @@ cdef class Endpoint:
             self.client.check()
         return self.anything(<uint32_t>1 << lane)
 
+    def channels(self):
+        """For people: (sender, lane, bytes waiting, closed) of each channel to this client."""
+        cdef uint32_t lane, i
+        if not self.client.open:
+            self.client.check()
+        return [
+            (<object>self.inlets[lane][i].sender, lane, ring_used(self.inlets[lane][i].ring),
+             bool(self.inlets[lane][i].ring.closed))
+            for lane in range(2) for i in range(self.inlet_count[lane])
+        ]
+
     # ---- waiting
 
     def bell(self):
         """The number of this client's bell. Look at it before looking at what you wait for."""
+        if not self.client.open:
+            self.client.check()
         return load32(&self.client.seg.slots[self.client.seg.slot].bell)
 
     def wait(self, uint32_t lane_mask, timeout_s, uint32_t bell):
@@ -322,7 +348,7 @@ cdef class Endpoint:
         self.client.check()
         if timeout_s is not None:
             deadline = pl_now_ns() + <int64_t>(max(0.0, min(timeout_s, 1e9)) * 1e9)
-        flags = (WAIT_CONTROL if lane_mask & 1 else 0) | (WAIT_WORK if lane_mask & 2 else 0)
+        flags = WAIT_EVENT | (WAIT_CONTROL if lane_mask & 1 else 0) | (WAIT_WORK if lane_mask & 2 else 0)
         spin = 0
         while True:
             if self.anything(lane_mask) or load32(&slot.bell) != bell:
@@ -338,7 +364,7 @@ cdef class Endpoint:
             or32(&slot.waiting, flags)
             full_fence()                 # SYNC: sleep/publish
             if self.anything(lane_mask) or load32(&slot.bell) != bell:
-                self._stop_waiting(slot, flags)
+                self._stop_waiting(slot)
                 return True
             self.foreground += 1
             try:
@@ -348,14 +374,14 @@ cdef class Endpoint:
                 self.foreground -= 1
             if not self.client.open:
                 return True
-            self._stop_waiting(slot, flags)
+            self._stop_waiting(slot)
             if rc == EINTR:
                 PyErr_CheckSignals()
 
-    cdef void _stop_waiting(self, Slot* slot, uint32_t flags) noexcept:
+    cdef void _stop_waiting(self, Slot* slot) noexcept:
         # Another thread of ours may still sleep behind the same announcement.
         if self.foreground == 0:
-            and32(&slot.waiting, ~flags)
+            and32(&slot.waiting, ~<uint32_t>WAIT_FOREGROUND)
 
     def wait_background(self, timeout_s, uint32_t bell):
         """Like wait() for the CONTROL lane, but woken only when no foreground thread and no event loop waits."""

@@ -1,7 +1,7 @@
 from libc.stdint cimport uint32_t
 from plasma._c.posix cimport add32, and32, full_fence, load32, pl_bell_send, pl_bell_socket, pl_futex_wake_all
 from plasma.layout cimport (
-    LANE_CONTROL, WAIT_BACKGROUND, WAIT_CONTROL, WAIT_POLL, WAIT_WORK, Segment, Slot,
+    LANE_CONTROL, WAIT_BACKGROUND, WAIT_CONTROL, WAIT_EVENT, WAIT_FOREGROUND, WAIT_POLL, WAIT_WORK, Segment, Slot,
 )
 
 
@@ -16,7 +16,7 @@ cdef void wake(Segment* seg, Slot* slot, uint32_t foreground, uint32_t backgroun
     """Wakes the first that waits of: foreground threads, the event loop, the background thread."""
     cdef uint32_t waiting = load32(&slot.waiting)
     if waiting & foreground:
-        if and32(&slot.waiting, ~<uint32_t>(WAIT_WORK | WAIT_CONTROL)) & foreground:
+        if and32(&slot.waiting, ~<uint32_t>WAIT_FOREGROUND) & foreground:
             add32(&slot.bell, 1)
             pl_futex_wake_all(&slot.bell)
     elif waiting & WAIT_POLL:
@@ -44,8 +44,8 @@ cdef void ring_for_event(Segment* seg, uint32_t slot) noexcept nogil:
     add32(&seg.slots[slot].bell, 1)
     add32(&seg.slots[slot].bell_background, 1)
     full_fence()
-    if load32(&seg.slots[slot].waiting) & (WAIT_WORK | WAIT_CONTROL):
-        and32(&seg.slots[slot].waiting, ~<uint32_t>(WAIT_WORK | WAIT_CONTROL))
+    if load32(&seg.slots[slot].waiting) & WAIT_EVENT:
+        and32(&seg.slots[slot].waiting, ~<uint32_t>WAIT_FOREGROUND)
         pl_futex_wake_all(&seg.slots[slot].bell)
     else:
         wake(seg, &seg.slots[slot], 0, WAIT_BACKGROUND)

@@ -53,7 +53,8 @@ cdef enum WaitFlag:
     WAIT_CONTROL = 2                # foreground, woken by CONTROL messages and events
     WAIT_BACKGROUND = 4             # the background thread, woken by CONTROL messages and events when no other waits
     WAIT_POLL = 8                   # an event loop: wake by datagram
-    WAIT_SPACE = 16                 # waits for memory to be freed
+    WAIT_EVENT = 16                 # foreground, woken by events; all foreground waiters set it
+    WAIT_FOREGROUND = 19            # the three of them
 
 cdef enum Lane:
     LANE_CONTROL = 0

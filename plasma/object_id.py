@@ -7,7 +7,6 @@ Within a process nothing can collide. The store hashes ids itself, so neighbours
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 
@@ -45,6 +44,8 @@ new = _generator.new
 
 def derive(data: bytes) -> bytes:
     """The id that belongs to ``data``: equal for equal bytes, in every process (BLAKE2b, cut to 16 bytes)."""
+    import hashlib  # 3 ms, because it brings OpenSSL along; most processes derive nothing
+
     return hashlib.blake2b(data, digest_size=SIZE_BYTES).digest()
 
 

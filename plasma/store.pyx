@@ -121,7 +121,7 @@ cdef class Store:
 
     @property
     def size_bytes(self):
-        return self.client.seg.header.data_bytes
+        return self.client.arena.sealed_bytes
 
     @property
     def closed(self):
@@ -178,6 +178,7 @@ cdef class Store:
         views = <Py_buffer*>malloc(n * sizeof(Py_buffer))
         if views == NULL:
             raise MemoryError()
+        self.client.views += 1           # another thread's close() must not unmap what we copy to
         try:
             for i in range(n):
                 PyObject_GetBuffer(parts[i], &views[i], PyBUF_SIMPLE)
@@ -200,6 +201,7 @@ cdef class Store:
             for i in range(filled):
                 PyBuffer_Release(&views[i])
             c_free(views)
+            self.client.view_gone()
         return size
 
     cdef int _create(self, bytes object_id, size_bytes, uint32_t flags, owner, contained, bint referenced, timeout_s,
@@ -447,8 +449,9 @@ cdef class Store:
 
     def put(self, value, bytes object_id=None):
         """Stores a Python value and returns its id. An array from empty() is only sealed, not copied."""
-        allocation = born_here(value)
-        if allocation is not None:
+        cdef AllocationType allocation = born_here(value)
+        if (allocation is not None and allocation.client is self.client
+                and (object_id is None or object_id == allocation.object_id)):
             allocation.seal()
             value.flags.writeable = False
             return allocation.object_id

@@ -65,8 +65,10 @@ class ClassInfo:
             if code is not None and code.co_flags & _COROUTINE_FLAGS:
                 self.is_async = True
         init = cls.__init__  # type: ignore[misc]
-        self.constructor = CallShape.of(init, skip_first=True) if init is not object.__init__ else _NO_ARGUMENTS
-        if init is object.__init__ and cls.__new__ is not object.__new__:
+        self.constructor = (
+            CallShape.of(init, skip_first=True) if init is not object.__init__ else _NO_ARGUMENTS
+        )
+        if init is object.__init__ and _find(cls, "__new__") is not _find(object, "__new__"):
             self.constructor = None
 
 
@@ -177,7 +179,7 @@ def _create(
 
 
 class _Entrance:
-    """`A.remote` and `A.options`: bound to whichever class they are looked up on, so that subclasses have them too."""
+    """`A.remote` and `A.options`, of the class they are looked up on: subclasses have their own."""
 
     __slots__ = ("_name", "_options")
 
@@ -201,7 +203,9 @@ def make_actor_class(cls: type, options: dict[str, Any]) -> Any:
     for name in ("remote", "options"):
         present = _find(cls, name)
         if present is not None and not isinstance(present, _Entrance):
-            raise ValueError(f"{cls.__qualname__} has an attribute {name!r}, which an actor class needs for itself")
+            raise ValueError(
+                f"{cls.__qualname__} has an attribute {name!r}, which an actor class needs for itself"
+            )
     try:
         cls.remote = _Entrance("remote", options)  # type: ignore[attr-defined]
         cls.options = _Entrance("options", options)  # type: ignore[attr-defined]

@@ -50,7 +50,9 @@ class ActorMethod:
 
     __slots__ = ("_actor_id", "_hold", "_name", "_runtime", "_shape", "_submit", "_template")
 
-    def __init__(self, runtime: Runtime, actor_id: bytes, hold: Hold | None, name: str, spec: MethodSpec) -> None:
+    def __init__(
+        self, runtime: Runtime, actor_id: bytes, hold: Hold | None, name: str, spec: MethodSpec
+    ) -> None:
         # It keeps the actor alive by itself and does not refer to its handle: that would be a
         # cycle, and the actor would live until the next garbage collection.
         self._runtime = runtime
@@ -80,7 +82,9 @@ class ActorMethod:
         template = self._template
         base = {"num_returns": template.num_returns} if template.num_returns != 1 else {}
         changed = option_rules.merge(METHOD, base, changes)
-        return ActorMethod(self._runtime, self._actor_id, self._hold, self._name, MethodSpec(self._shape, changed))
+        return ActorMethod(
+            self._runtime, self._actor_id, self._hold, self._name, MethodSpec(self._shape, changed)
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
@@ -108,7 +112,9 @@ class ActorHandle:
 
     _orchestrator_hold: Hold | None
 
-    def __init__(self, runtime: Runtime, actor_id: bytes, hold: Hold | None, description: Description) -> None:
+    def __init__(
+        self, runtime: Runtime, actor_id: bytes, hold: Hold | None, description: Description
+    ) -> None:
         self._orchestrator_runtime = runtime
         self._orchestrator_id = actor_id
         self._orchestrator_hold = hold
@@ -127,9 +133,13 @@ class ActorHandle:
         if spec is None:
             if name not in BUILT_IN and (description.methods or name.startswith("__")):
                 known = ", ".join(sorted(description.methods))
-                raise AttributeError(f"actor {description.class_name} has no method {name!r}; it has: {known}")
+                raise AttributeError(
+                    f"actor {description.class_name} has no method {name!r}; it has: {known}"
+                )
             spec = MethodSpec(None, {})
         runtime = self._orchestrator_runtime
+        if not runtime.open:
+            raise exceptions.SessionError("this handle belongs to a session that is over")
         method = ActorMethod(runtime, self._orchestrator_id, self._orchestrator_hold, name, spec)
         self.__dict__[name] = method
         return method

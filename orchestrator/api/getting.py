@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from orchestrator import exceptions
 from orchestrator.api.session import ensure_runtime
-from orchestrator.core.entry import PLAIN
+from orchestrator.core.entry import PLAIN, Entry
 from orchestrator.core.generators import ObjectRefGenerator
 from orchestrator.core.object_ref import ObjectRef
 
@@ -48,11 +48,15 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
             return []
         for ref in refs:
             if type(ref) is not ObjectRef:
-                raise exceptions.ReferenceTypeError(f"get() takes references; the list has a {type(ref).__name__}")
+                raise exceptions.ReferenceTypeError(
+                    f"get() takes references; the list has a {type(ref).__name__}"
+                )
         return refs[0]._runtime.get_many(refs, timeout)
     if isinstance(refs, ObjectRefGenerator):
         return refs
-    raise exceptions.ReferenceTypeError(f"get() takes a reference or a list of them, not {type(refs).__name__}")
+    raise exceptions.ReferenceTypeError(
+        f"get() takes a reference or a list of them, not {type(refs).__name__}"
+    )
 
 
 def put(value: T) -> ObjectRef[T]:
@@ -65,7 +69,9 @@ def put(value: T) -> ObjectRef[T]:
     """
     runtime = ensure_runtime()
     if type(value) is ObjectRef:
-        raise TypeError("put() of a reference: the value is in the store already; put it into a list to wrap it")
+        raise TypeError(
+            "put() of a reference: the value is in the store already; put it into a list to wrap it"
+        )
     return ObjectRef(runtime.put(value), runtime)
 
 
@@ -94,28 +100,46 @@ def wait(
     runtime = ensure_runtime()
     if not refs:
         return [], []
-    entries = []
-    for ref in refs:
-        if type(ref) is not ObjectRef and not isinstance(ref, ObjectRefGenerator):
-            raise exceptions.ReferenceTypeError(f"wait() takes references; the list has a {type(ref).__name__}")
-        entries.append(ref._entry)
-    if len({*map(id, entries)}) != len(entries):
+    if not _WAITABLE.issuperset(map(type, refs)):
+        wrong = next(ref for ref in refs if type(ref) not in _WAITABLE)
+        raise exceptions.ReferenceTypeError(f"wait() takes references; the list has a {type(wrong).__name__}")
+    entries = [ref._entry for ref in refs]
+    if len(set(entries)) != len(entries):
         raise ValueError("wait() takes each reference once")
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns must be between 1 and {len(refs)}, not {num_returns}")
     runtime.pump.poll()
-    runtime.wait_many(entries, num_returns, timeout)
+    places = _first_ready(entries, num_returns)
+    if len(places) < num_returns:
+        runtime.wait_many(entries, num_returns, timeout)
+        places = _first_ready(entries, num_returns)
     ready: list[Any] = []
     rest: list[Any] = []
-    for ref, entry in zip(refs, entries, strict=True):
-        if entry.state and len(ready) < num_returns:
-            ready.append(ref)
-        else:
-            rest.append(ref)
-    return ready, rest
+    begin = 0
+    for place in places:
+        ready.append(refs[place])
+        rest += refs[begin:place]
+        begin = place + 1
+    return ready, rest + refs[begin:]
 
 
-def cancel(ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True) -> None:
+_WAITABLE = frozenset({ObjectRef, ObjectRefGenerator})
+
+
+def _first_ready(entries: list[Entry], count: int) -> list[int]:
+    """Return the places of the first `count` entries that are done."""
+    places = []
+    for place, entry in enumerate(entries):
+        if entry.state:
+            places.append(place)
+            if len(places) == count:
+                break
+    return places
+
+
+def cancel(
+    ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True
+) -> None:
     """Cancel a task: if it has not begun it never will, if it runs it is interrupted.
 
     Waiting for its result raises TaskCancelledError from now on. Nothing happens if it has finished.
@@ -151,7 +175,9 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     from orchestrator.api.actor_handle import ActorHandle
 
     if not isinstance(actor, ActorHandle):
-        raise TypeError(f"kill() takes an actor's handle, not {type(actor).__name__}; for tasks there is cancel()")
+        raise TypeError(
+            f"kill() takes an actor's handle, not {type(actor).__name__}; for tasks there is cancel()"
+        )
     runtime = actor._orchestrator_runtime
     runtime.check_alive()
     runtime.actors.kill(actor._orchestrator_id, no_restart)

@@ -32,7 +32,7 @@ def progress(
         deadline = None if timeout is None else time.monotonic() + timeout
         rest = given
         while rest:
-            done, rest = wait(rest, num_returns=len(rest), timeout=REFRESH_INTERVAL_S)
+            _, rest = wait(rest, num_returns=len(rest), timeout=REFRESH_INTERVAL_S)
             show(len(given) - len(rest))
             if rest and deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"{len(rest)} of {len(given)} {description} not done after {timeout:g} s")
@@ -88,7 +88,9 @@ class _Lines:
 
     def _print(self) -> None:
         spent_s = time.monotonic() - self._began
-        print(f"{self._description}: {self._done}/{self._total} in {spent_s:.1f} s", file=sys.stderr, flush=True)
+        print(
+            f"{self._description}: {self._done}/{self._total} in {spent_s:.1f} s", file=sys.stderr, flush=True
+        )
 
 
 class _RichBar:

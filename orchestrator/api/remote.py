@@ -27,12 +27,17 @@ def remote(*args: Any, **options: Any) -> Any:
         TypeError: not a function or class, or options given by position.
         ValueError: an unknown option (the text lists the valid ones), or a value out of range.
     """
-    if len(args) == 1 and not options and (callable(args[0]) or isinstance(args[0], (classmethod, staticmethod))):
+    if (
+        len(args) == 1
+        and not options
+        and (callable(args[0]) or isinstance(args[0], (classmethod, staticmethod)))
+    ):
         return _decorate(args[0], {})
     if args:
         raise TypeError(
             "use @remote, or @remote(option=value, ...) with options by name. Options of tasks: "
-            f"{', '.join(option_rules.valid_names(TASK))}. Options of actors: {', '.join(option_rules.valid_names(ACTOR))}"
+            f"{', '.join(option_rules.valid_names(TASK))}. Options of actors: "
+            f"{', '.join(option_rules.valid_names(ACTOR))}"
         )
     if not options:
         raise TypeError("use @remote without parentheses when there are no options")
@@ -49,6 +54,10 @@ def _decorate(target: Any, options: dict[str, Any]) -> Any:
     if isinstance(target, RemoteFunction):
         raise TypeError(f"{target!r} is a remote function already; use .options(...)")
     is_function = isinstance(target, (types.FunctionType, types.BuiltinFunctionType))
-    if not is_function and type(target).__name__ not in ("cython_function_or_method", "_lru_cache_wrapper", "ufunc"):
+    if not is_function and type(target).__name__ not in (
+        "cython_function_or_method",
+        "_lru_cache_wrapper",
+        "ufunc",
+    ):
         raise TypeError(f"remote() takes a function or a class, not {type(target).__name__}")
     return RemoteFunction(target, option_rules.merge(TASK, {}, options))

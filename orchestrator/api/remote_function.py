@@ -56,14 +56,21 @@ class RemoteFunction(Generic[P, R]):
         num_returns = options.get("num_returns")
         if num_returns is None and is_generator(function):
             num_returns = STREAMING
-        if num_returns == STREAMING and isinstance(function, types.FunctionType) and not is_generator(function):
+        if (
+            num_returns == STREAMING
+            and isinstance(function, types.FunctionType)
+            and not is_generator(function)
+        ):
             if not hasattr(function, "__wrapped__"):
-                raise ValueError(f'num_returns="streaming" needs a generator function, and {self._name} is none')
+                raise ValueError(
+                    f'num_returns="streaming" needs a generator function, and {self._name} is none'
+                )
         self._num_returns: int = 1 if num_returns is None else num_returns
 
     @property
     def _name(self) -> str:
-        return self._options.get("name") or getattr(self._function, "__qualname__", repr(self._function))
+        name = self._options.get("name") or getattr(self._function, "__qualname__", None)
+        return str(name or repr(self._function))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in this process."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -49,24 +49,26 @@ class Session:
         runtime = self._runtime
         if os.getpid() != self._pid:
             return
-        try:
-            # The messages that are here may hold results, and lines a worker has printed.
-            runtime.pump.poll()
-        except Exception as error:
-            warnings.warn(f"while ending the session: {error}", stacklevel=2)
-        runtime.close()
+        runtime.open = False
+        runtime.on_tick = None
         self._node.stop(STOP_TIMEOUT_S)
         self._print_last_lines()
+        runtime.close()
         self._store.close()
+        self._store = None
 
     def _print_last_lines(self) -> None:
-        """Show what workers printed until the end."""
-        try:
-            while (message := self._runtime.endpoint.receive(0)) is not None:
-                if message[1][:12] == b'{"op":"log",' or b'"op": "log"' in message[1][:20]:
-                    self._runtime.handle(*message)
-        except Exception:
-            pass
+        """Show what workers printed until the end; nothing else that still arrives matters."""
+        runtime = self._runtime
+        show = runtime.handlers.get("log")
+        if show is None:
+            return
+        with runtime.pump.lock:
+            while (item := runtime.endpoint.receive(0)) is not None:
+                if item[1][:1] == b"{":
+                    message = json.loads(item[1])
+                    if message.get("op") == "log":
+                        show(message)
 
 
 class _Sessions:
@@ -129,13 +131,13 @@ def init(
 def _start(
     quantities: dict[str, float], store_bytes: int | None, namespace: str | None, log_to_driver: bool
 ) -> Session:
-    from orchestrator.node import launch, session_dir
+    from orchestrator.node import launch
     from orchestrator.objects.plasma_adapter import Store
 
     store = Store.create(store_bytes, name="driver")
     try:
         name = random_hex()
-        path = session_dir.new_session_path()
+        path = launch.directories.new_session_path()
         info = {
             "session": name,
             "session_dir": path,
@@ -165,7 +167,7 @@ def _start(
 
 
 def _import_path() -> list[str]:
-    """Return where the driver imports from; its script's directory, and the current one in an interactive session."""
+    """Return where the driver imports from; an empty entry is the current directory."""
     return [os.path.abspath(entry) if entry else os.getcwd() for entry in sys.path]
 
 
@@ -180,7 +182,9 @@ def _node_watch(runtime: Runtime, node: Any) -> Any:
         next_look_s = now + 0.25
         if not node.alive():
             runtime.pump.end_all_waits(
-                exceptions.NodeDiedError(f"the node process (pid {node.pid}) died; shutdown() and init() again")
+                exceptions.NodeDiedError(
+                    f"the node process (pid {node.pid}) died; shutdown() and init() again"
+                )
             )
 
     return look
@@ -218,7 +222,7 @@ def is_initialized() -> bool:
 
 
 def shutdown() -> None:
-    """End the session: its tasks, actors and objects, and every process of it. Harmless when there is none."""
+    """End the session with its tasks, actors, objects and processes. Harmless when there is none."""
     with _sessions.lock:
         session, _sessions.session = _sessions.session, None
         if session is not None:

@@ -17,7 +17,16 @@ _VARKEYWORDS = 0x08
 class CallShape:
     """The parameters of a function, as far as a call's form depends on them. Picklable."""
 
-    __slots__ = ("accepts_any_keyword", "high", "keyword_only", "low", "name", "names", "positional_only", "required")
+    __slots__ = (
+        "accepts_any_keyword",
+        "high",
+        "keyword_only",
+        "low",
+        "name",
+        "names",
+        "positional_only",
+        "required",
+    )
 
     def __init__(
         self,
@@ -30,7 +39,8 @@ class CallShape:
         has_varkeywords: bool,
     ) -> None:
         self.name = name
-        #: positional parameters; the first `positional_only` cannot be given by name, the first `required` must be given
+        #: positional parameters: the first `positional_only` cannot be given by name, the first
+        #: `required` must be given
         self.names = names
         self.positional_only = positional_only
         self.required = required
@@ -115,13 +125,12 @@ class CallShape:
             if index >= given and (index < self.positional_only or name not in kwargs)
         ]
         if missing:
-            raise TypeError(
-                f"{self.name}() missing {len(missing)} required positional argument{'s' * (len(missing) != 1)}: "
-                + ", ".join(map(repr, missing))
-            )
+            self._refuse(missing, "positional")
         missing = [name for name, needed in self.keyword_only.items() if needed and name not in kwargs]
         if missing:
-            raise TypeError(
-                f"{self.name}() missing {len(missing)} required keyword-only argument{'s' * (len(missing) != 1)}: "
-                + ", ".join(map(repr, missing))
-            )
+            self._refuse(missing, "keyword-only")
+
+    def _refuse(self, missing: list[str], kind: str) -> None:
+        plural = "s" * (len(missing) != 1)
+        names = ", ".join(map(repr, missing))
+        raise TypeError(f"{self.name}() missing {len(missing)} required {kind} argument{plural}: {names}")

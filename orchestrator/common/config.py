@@ -6,6 +6,9 @@ from __future__ import annotations
 #: room for the envelope. Above it one copy into shared memory is cheaper than two through a ring.
 INLINE_BYTES_MAX = 100 * 1024
 
+#: The longest message that is sent as it is. Leaves room for inline values of the full size and an envelope.
+MESSAGE_BYTES_MAX = 120 * 1024
+
 #: str and bytes below this are kept as they are by `put`: they are immutable, and comparing
 #: nothing is faster than unpickling. Above it the copy is worth having out of the heap's way.
 PLAIN_TEXT_MAX = 1024

@@ -159,7 +159,8 @@ def merge(target: str, base: Mapping[str, Any], changes: Mapping[str, Any]) -> d
         if option is None or target not in option.targets:
             article = "an" if target == ACTOR else "a"
             raise ValueError(
-                f"{name!r} is not an option of {article} {target}. Valid options: {', '.join(valid_names(target))}"
+                f"{name!r} is not an option of {article} {target}. "
+                f"Valid options: {', '.join(valid_names(target))}"
             )
         merged[name] = option.check(name, value)
     if merged.get("get_if_exists") and not merged.get("name"):

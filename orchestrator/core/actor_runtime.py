@@ -1,9 +1,9 @@
 """An actor in its process: the instance, its methods, and how calls run.
 
 Three kinds. A *plain* actor runs its calls on the main thread in the executor's loop, one by one. A
-*threaded* one (`max_concurrency` above one, or concurrency groups) hands them to pools of threads. An *async* one
-(any `async def` method) has an asyncio loop on the main thread that also waits for messages:
-no thread switch lies between a message and its coroutine.
+*threaded* one (`max_concurrency` above one, or concurrency groups) hands them to pools of threads. An
+*async* one (any `async def` method) has an asyncio loop on the main thread that also waits for
+messages: no thread switch lies between a message and its coroutine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.options import STREAMING
 from orchestrator.core.entry import ERROR
-from orchestrator.core.messages import CANCELLED, END
+from orchestrator.core.messages import CANCELLED, END, LONG
 from orchestrator.core.values import dump_error, task_error
 from orchestrator.objects.plasma_adapter import WORK
 
@@ -87,7 +87,7 @@ class ActorRuntime:
             wrapped = task_error(error, f"{self.class_name}.__init__")
             executor.replies.send(sender, (seq, ERROR, dump_error(wrapped), 0))
             self.cause = f"its constructor failed\n{wrapped}"
-            executor.stopping = True
+            executor.stop(drain=False)
             return
         self._send_state("alive", "")
         executor.replies.send_value(sender, seq, None, 0)
@@ -99,7 +99,9 @@ class ActorRuntime:
 
     def finish(self) -> None:
         """Say good-bye: the user's shutdown hook, then the news to the node."""
-        hook = getattr(self.instance, "__ray_shutdown__", None) or getattr(self.instance, "__shutdown__", None)
+        hook = getattr(self.instance, "__ray_shutdown__", None) or getattr(
+            self.instance, "__shutdown__", None
+        )
         if hook is not None:
             self.runtime.call_user(hook)
         self._send_state("dead", self.cause)
@@ -113,7 +115,7 @@ class ActorRuntime:
         self.cause = "it ended itself by exit_actor()"
         died = exceptions.ActorDiedError(f"actor {self.class_name}: {self.cause}", self.actor_id.hex())
         self.executor.replies.send_failure(run[0], run[1], died)
-        self.executor.stop()
+        self.executor.stop(drain=False)
 
     def method(self, name: str) -> Any:
         """Return a method, or one of the built-in ones every actor has."""
@@ -127,7 +129,7 @@ class ActorRuntime:
 
     def _terminate(self) -> None:
         self.cause = "it was asked to terminate"
-        self.executor.stop()
+        self.executor.stop(drain=False)
 
     def wake(self) -> None:
         """Let a loop of the actor's own notice that it is to stop."""
@@ -171,6 +173,8 @@ class ActorRuntime:
 
     def _dispatch(self, sender: int, payload: bytes) -> None:
         message = pickle.loads(payload)
+        if message[1] == LONG:
+            message = self.executor.fetch_long(message)
         options = (message[7] if len(message) > 3 else None) or {}
         pool = self._pools.get(options.get("group", DEFAULT_GROUP)) or self._pools[DEFAULT_GROUP]
         run = (sender, message[0])
@@ -291,7 +295,7 @@ class AsyncCalls:
                     self._loop.call_later(config.COLLECT_S, self._take)
                     break
                 continue
-            if self._free > 0 and not self._backlog:
+            if self._free > 0 and not self._backlog and not self._executor.quitting:
                 self._start(*item)
             else:
                 self._backlog.append(item)
@@ -300,12 +304,17 @@ class AsyncCalls:
         self._stop_if_done()
 
     def _stop_if_done(self) -> None:
-        if self._executor.stopping and not self._actor.active and not self._backlog and not self._stopped:
+        executor = self._executor
+        if executor.quitting:
+            self._backlog.clear()
+        if executor.stopping and not self._actor.active and not self._backlog and not self._stopped:
             self._stopped = True
             self._loop.stop()
 
     def _start(self, sender: int, payload: bytes) -> None:
         message = pickle.loads(payload)
+        if message[1] == LONG:
+            message = self._executor.fetch_long(message)
         run = (sender, message[0])
         if self._executor.cancelled and run in self._executor.cancelled:
             self._replies.send(sender, (message[0], CANCELLED, None, 0))
@@ -355,7 +364,7 @@ class AsyncCalls:
             self._free += 1
             self._actor.active.pop(run, None)
             self._actor.flagged.discard(run)
-            if self._backlog:
+            if self._backlog and not executor.quitting:
                 self._start(*self._backlog.popleft())
             if executor.stopping:
                 self._stop_if_done()

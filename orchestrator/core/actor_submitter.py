@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
-from orchestrator.core.entry import ERROR, Entry, Hold
+from orchestrator.core.entry import ERROR, Entry, Hold, StoreLink
 from orchestrator.core.messages import CANCEL, CHECK_HANDLES, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.reports import describe_death
@@ -39,8 +38,8 @@ class ActorHold(Hold):
 
     __slots__ = ("dropped",)
 
-    def __init__(self, drop_ref: Callable[[bytes], None], object_id: bytes, dropped: deque[bytes]) -> None:
-        super().__init__(drop_ref, object_id)
+    def __init__(self, link: StoreLink, object_id: bytes, dropped: deque[bytes]) -> None:
+        super().__init__(link, object_id)
         self.dropped = dropped
 
     def __del__(self) -> None:
@@ -51,8 +50,18 @@ class ActorHold(Hold):
 class ActorRecord:
     """One actor, as this process knows it."""
 
-    __slots__ = ("actor_id", "address", "cause", "class_name", "hold", "inflight", "init_failed", "max_pending",
-                 "queue", "sender", "state")  # fmt: skip
+    __slots__ = (
+        "actor_id",
+        "address",
+        "cause",
+        "class_name",
+        "inflight",
+        "init_failed",
+        "max_pending",
+        "queue",
+        "sender",
+        "state",
+    )
 
     def __init__(self, actor_id: bytes, class_name: str) -> None:
         self.actor_id = actor_id
@@ -64,7 +73,6 @@ class ActorRecord:
         self.queue: deque[Task] = deque()
         #: calls sent and not answered
         self.inflight: dict[int, Task] = {}
-        self.hold: Hold | None = None
         #: why it is DEAD
         self.cause = ""
         self.init_failed = False
@@ -111,7 +119,7 @@ class ActorSubmitter:
         runtime = self._runtime
         actor_id = bytes.fromhex(request["actor"])
         objects.put_parts(runtime.store, actor_id, [description])
-        hold = ActorHold(runtime.store.drop_ref, actor_id, self._dropped)
+        hold = ActorHold(runtime.references.link, actor_id, self._dropped)
         record = ActorRecord(actor_id, class_name)
         record.max_pending = max_pending
         template = Template(class_key, f"{class_name}.__init__", creation={**creation, "id": actor_id.hex()})
@@ -148,7 +156,7 @@ class ActorSubmitter:
         runtime = self._runtime
         if not runtime.store.add_ref(actor_id):
             return None
-        hold = ActorHold(runtime.store.drop_ref, actor_id, self._dropped)
+        hold = ActorHold(runtime.references.link, actor_id, self._dropped)
         with self.lock:
             if actor_id not in self._records:
                 self._records[actor_id] = ActorRecord(actor_id, class_name)
@@ -162,7 +170,12 @@ class ActorSubmitter:
     # -- submitting
 
     def submit(
-        self, actor_id: bytes, hold: Hold | None, template: Template, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        actor_id: bytes,
+        hold: Hold | None,
+        template: Template,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         """Call a method: an ObjectRef, a list of them, a generator, or None, as `num_returns` says."""
         runtime = self._runtime
@@ -172,7 +185,7 @@ class ActorSubmitter:
             record.state, record.cause = DEAD, "it ended before this handle arrived"
         if 0 <= record.max_pending <= len(record.inflight) + len(record.queue):
             raise exceptions.PendingCallsLimitExceeded(
-                f"{record.class_name} has {record.max_pending} calls pending, as many as max_pending_calls allows"
+                f"{record.class_name} has {record.max_pending} calls pending, which is max_pending_calls"
             )
         seq = self._next_seq()
         task = Task(seq, template, runtime.current_task)
@@ -242,7 +255,9 @@ class ActorSubmitter:
         if task.template.options and "actor" in task.template.options:
             text = f"an argument of its constructor failed: {raisable(error)}"
             record.init_failed = True
-            self._node.send({"op": "kill_actor", "actor": record.actor_id.hex(), "no_restart": True, "reason": text})
+            self._node.send(
+                {"op": "kill_actor", "actor": record.actor_id.hex(), "no_restart": True, "reason": text}
+            )
             self._dead(record, text)
 
     def _send(self, record: ActorRecord, task: Task) -> bool:
@@ -349,7 +364,9 @@ class ActorSubmitter:
     def kill(self, actor_id: bytes, no_restart: bool) -> None:
         """Kill an actor at once: what it does, what is queued and what comes fails with ActorDiedError."""
         reason = "killed by kill()"
-        self._node.send({"op": "kill_actor", "actor": actor_id.hex(), "no_restart": no_restart, "reason": reason})
+        self._node.send(
+            {"op": "kill_actor", "actor": actor_id.hex(), "no_restart": no_restart, "reason": reason}
+        )
         record = self._records.get(actor_id)
         if record is not None:
             self._dead(record, reason)

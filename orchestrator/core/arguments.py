@@ -11,10 +11,10 @@ import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.common.config import INLINE_BYTES_MAX
+from orchestrator.common.config import INLINE_BYTES_MAX, MESSAGE_BYTES_MAX
 from orchestrator.common.ids import object_id
 from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STORED, Entry, Hold
-from orchestrator.core.messages import PROTOCOL
+from orchestrator.core.messages import LONG, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.task import WAITING
 from orchestrator.objects import plasma_adapter as objects
@@ -31,7 +31,9 @@ dumps = pickle.dumps
 class Arguments:
     """Packs the arguments of tasks, for one process."""
 
-    def __init__(self, store: Store, references: References, prefix: bytes, next_seq: Callable[[], int]) -> None:
+    def __init__(
+        self, store: Store, references: References, prefix: bytes, next_seq: Callable[[], int]
+    ) -> None:
         self._store = store
         self._references = references
         self._prefix = prefix
@@ -70,7 +72,7 @@ class Arguments:
             packed = self._serialize(task, args, kwargs)
         if not dependencies:
             message = dumps((task.seq, template.key, *packed, None, template.options), PROTOCOL)
-            if len(message) > INLINE_BYTES_MAX + 4096:
+            if len(message) > MESSAGE_BYTES_MAX:
                 packed = self._serialize(task, args, kwargs, inline_max=0)
                 message = dumps((task.seq, template.key, *packed, None, template.options), PROTOCOL)
             task.message = message
@@ -93,7 +95,7 @@ class Arguments:
             return (None, None, serialized.to_bytes(), None)
         identity = object_id(self._prefix, self._next_seq())
         objects.put_value(self._store, identity, serialized, [held.hold.object_id for held in met])
-        task.held = Hold(self._store.drop_ref, identity)
+        task.held = Hold(self._references.link, identity)
         return (None, None, None, identity)
 
     def _await(
@@ -133,10 +135,7 @@ class Arguments:
             if state == ERROR:
                 return entry.value
             value = entry.value
-            if state == PLAIN:
-                # Plain text is below 1 KiB; see PLAIN_TEXT_MAX.
-                room -= 1024
-            elif state == BLOB:
+            if state == BLOB or (state == PLAIN and type(value) in (str, bytes)):
                 room -= len(value)
             if state == STORED or room < 0:
                 state, value = STORED, self._references.promote(entry)
@@ -145,8 +144,18 @@ class Arguments:
         task.held = kept
         task.packed = None
         message = (task.seq, task.template.key, *packed, resolved, task.template.options)
-        task.message = dumps(message, PROTOCOL)
+        payload = dumps(message, PROTOCOL)
+        if len(payload) > MESSAGE_BYTES_MAX:
+            payload, hold = self._store_message(task, payload)
+            kept.append(hold)
+        task.message = payload
         return None
+
+    def _store_message(self, task: Task, payload: bytes) -> tuple[bytes, Hold]:
+        """Put a message that is too long for a channel (it has thousands of references) into the store."""
+        identity = object_id(self._prefix, self._next_seq())
+        objects.put_parts(self._store, identity, [payload])
+        return dumps((task.seq, LONG, identity), PROTOCOL), Hold(self._references.link, identity)
 
 
 def unpack(

@@ -25,7 +25,8 @@ class Completion:
         if state == STORED:
             if entry.state:
                 # Cancelled meanwhile: nobody will ask for it. Give the reference back.
-                return self._release(entry)
+                self._release(entry)
+                return
             self._references.adopt(entry, self._references.id_of(entry))
         entry.complete(state, value)
         if entry.hold is not None and state != STORED:
@@ -48,7 +49,7 @@ class Completion:
         else:
             for entry in task.returns:
                 self.fill(entry, kind, value)
-        task.held = None
+        task.held = task.lease = None
 
     def item(self, task: Task, value: tuple[int, int, Any]) -> None:
         """Add an item to the stream of a generator's task."""

@@ -26,7 +26,7 @@ from orchestrator.common import config
 from orchestrator.common.options import STREAMING
 from orchestrator.core.arguments import unpack
 from orchestrator.core.entry import Waiter
-from orchestrator.core.messages import CANCEL, CANCELLED, CHECK_HANDLES, CONSUMED, RETURNED, UNBLOCKED
+from orchestrator.core.messages import CANCEL, CANCELLED, CHECK_HANDLES, CONSUMED, LONG, RETURNED, UNBLOCKED
 from orchestrator.core.replies import Replies
 from orchestrator.core.values import StoredError
 from orchestrator.objects.plasma_adapter import (
@@ -34,7 +34,6 @@ from orchestrator.objects.plasma_adapter import (
     SEALED,
     WORK,
     WORK_MASK,
-    MessageTooLargeError,
     deserialize,
 )
 
@@ -70,7 +69,10 @@ class Executor:
         self.current_function: Any = None
         #: tasks that were cancelled while or before they run
         self.cancelled: deque[Run] = deque(maxlen=EARLY_CANCELLATIONS_MAX)
+        #: the process is to end when everything that was sent to it is done
         self.stopping = False
+        #: the process is to end when what runs is done; the rest fails with the news of its end
+        self.quitting = False
         self._interrupt: Run | None = None
         self._blocked = False
         self._main_ident = threading.get_ident()
@@ -100,7 +102,7 @@ class Executor:
             item = receive()
             if item is not None:
                 self.execute(*item)
-                if self.actor is not None and self.actor.owns_loop:
+                if self.actor is not None and (self.actor.owns_loop or self.quitting):
                     return
                 continue
             if self.stopping:
@@ -142,6 +144,9 @@ class Executor:
 
     def _execute_any(self, sender: int, message: tuple[Any, ...]) -> None:
         seq, key = message[0], message[1]
+        if key == LONG:
+            message = self.fetch_long(message)
+            key = message[1]
         run = (sender, seq)
         options = (message[7] if len(message) > 3 else None) or {}
         if "actor" in options:
@@ -174,7 +179,9 @@ class Executor:
         except BaseException as error:
             self._failed(run, error, function, started)
 
-    def _send_several(self, run: Run, value: Any, num_returns: int, options: dict[str, Any], started: int) -> None:
+    def _send_several(
+        self, run: Run, value: Any, num_returns: int, options: dict[str, Any], started: int
+    ) -> None:
         sender, seq = run
         spent_us = (perf_counter_ns() - started) // 1000
         if num_returns != STREAMING:
@@ -190,6 +197,11 @@ class Executor:
             close = getattr(value, "close", None)
             if close is not None:
                 close()
+
+    def fetch_long(self, message: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the message that was too long for the channel and is in the store instead."""
+        fetched: tuple[Any, ...] = loads(self.runtime.store.get(message[2], timeout_s=10.0))
+        return fetched
 
     def unpack(self, message: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a message that has more than plain ones."""
@@ -250,8 +262,9 @@ class Executor:
             if self.runtime.store.state(actor.actor_id) != SEALED:
                 self.stop()
 
-    def stop(self) -> None:
-        """End the process once everything that was sent to it is done."""
+    def stop(self, *, drain: bool = True) -> None:
+        """End the process once everything that was sent to it is done, or with `drain=False` what runs."""
+        self.quitting = self.quitting or not drain
         self.stopping = True
         self.endpoint.ring()
         if self.actor is not None:
@@ -281,7 +294,7 @@ class Executor:
     # -- being blocked
 
     def enter_blocked(self) -> bool:
-        """The running task waits: give back its CPU, and its queue. False if it is not the task that waits."""
+        """The running task waits: give back its CPU and its queue. False if something else waits."""
         run = self.running
         if run is None or self._blocked or threading.get_ident() != self._main_ident:
             return False

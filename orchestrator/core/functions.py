@@ -57,7 +57,8 @@ class Functions:
             )
         if len(blob) > config.FUNCTION_BYTES_WARN:
             warnings.warn(
-                f"{name} is {len(blob) >> 20} MiB pickled: put() large data instead of capturing it", stacklevel=3
+                f"{name} is {len(blob) >> 20} MiB pickled: put() large data instead of capturing it",
+                stacklevel=3,
             )
         key = content_id(blob)
         self._store_once(key, blob, captured)
@@ -72,7 +73,7 @@ class Functions:
                 objects.put_parts(self._store, key, [blob], captured)
             except objects.ObjectExistsError:
                 self._store.add_ref(key)
-        self._holds[key] = Hold(self._store.drop_ref, key)
+        self._holds[key] = Hold(self._references.link, key)
 
     def load(self, key: bytes) -> Any:
         """Return the function of a key.
@@ -85,7 +86,9 @@ class Functions:
             try:
                 buffer = self._store.get(key, timeout_s=1.0)
             except objects.PlasmaError:
-                raise exceptions.ObjectLostError(f"function {key.hex()} is gone with the process that had it") from None
+                raise exceptions.ObjectLostError(
+                    f"function {key.hex()} is gone with the process that had it"
+                ) from None
             # From a copy: what a pickle refers to would pin the object for the function's life.
             function = objects.deserialize(bytes(memoryview(buffer)))
             self._imported[key] = function

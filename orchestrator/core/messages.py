@@ -15,6 +15,11 @@ Replies (lane CONTROL), from the worker, with the time the run took in µs:
     (seq, kind, value, us)               kind is a state of the entry, or one of those below
 
 Other messages (lane CONTROL) begin with one of the names below.
+
+A message that is too long for a channel is an object of the store, and this goes in its stead:
+
+    (seq, LONG, id)          a task
+    (LONG, id)               anything on lane CONTROL; the reference is the receiver's
 """
 
 from __future__ import annotations
@@ -24,6 +29,9 @@ MANY = 5  # value: a list of (kind, value), one per return value
 ITEM = 6  # value: (index, kind, value) of a generator's item; more replies follow
 END = 7  # value: the number of items of a generator
 CANCELLED = 8
+
+#: Stands for a message that is in the store. No method of an actor can have this name.
+LONG = "<long>"
 
 # From a worker.
 RETURNED = "returned"  # [seqs]: its task waits, so these queued ones come back

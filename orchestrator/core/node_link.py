@@ -54,7 +54,9 @@ class NodeLink:
         entry = Entry(0)
         self.ask_later(message, lambda answer: (entry.complete(PLAIN, answer), None)[1])
         if not self._pump.wait(entry, monotonic() + timeout_s):
-            raise exceptions.GetTimeoutError(f"the node did not answer {message['op']!r} within {timeout_s:g} s")
+            raise exceptions.GetTimeoutError(
+                f"the node did not answer {message['op']!r} within {timeout_s:g} s"
+            )
         answer: Answer = entry.value
         return answer
 

@@ -34,7 +34,7 @@ class ObjectRef(Generic[T]):
 
     def binary(self) -> bytes:
         """Return the object's id, 16 bytes."""
-        return self._runtime.references.id_of(self._entry)
+        return self._runtime.id_of(self._entry)
 
     def hex(self) -> str:
         """Return the object's id as 32 hexadecimal digits."""

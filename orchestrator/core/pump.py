@@ -30,6 +30,9 @@ from orchestrator.objects.plasma_adapter import CONTROL, CONTROL_MASK, Endpoint
 #: Messages moved out of the channels at once. Bounds what waits in `inbox` while others fill the rings.
 BATCH = 256
 
+#: Messages that may be moved in front of one that is put off. More than all rings of a machine hold.
+DEFER_MAX = 1 << 20
+
 
 class Awaited(Protocol):
     """Something that is over when `state` is nonzero."""
@@ -83,6 +86,11 @@ class Pump:
                 handle(sender, payload)
                 inbox.popleft()
                 handled += 1
+
+    def later(self, sender: int, payload: bytes) -> None:
+        """Handle this message after all that have arrived by now, from whomever. Called by `handle` only."""
+        self._inbox.extend(islice(iter(self._receive, None), DEFER_MAX))
+        self._inbox.append((sender, payload))
 
     def poll(self) -> int:
         """Handle the messages that are here, unless another thread is at it."""
@@ -163,9 +171,9 @@ class Pump:
         """Sleep until the wait is over or the lead is free. False when the deadline has passed."""
         gate = threading.Lock()
         gate.acquire()
-        if type(awaited) is Waiter:
+        entry: Entry | None = None
+        if isinstance(awaited, Waiter):
             awaited.gate = gate
-            entry = None
         else:
             entry = awaited
         opener = partial(_open_for, gate)

@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common.clock import monotonic
-from orchestrator.common.ids import object_id
-from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry, Hold
+from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry, Hold, StoreLink
 from orchestrator.core.values import StoredError, dump_error
 from orchestrator.objects import plasma_adapter as objects
 
@@ -42,9 +42,10 @@ class Gathering(threading.local):
 class References:
     """Promotion, borrowing and waiting for borrowed objects, of one process."""
 
-    def __init__(self, store: Store, prefix: bytes) -> None:
+    def __init__(self, store: Store, id_of: Callable[[Entry], bytes]) -> None:
         self._store = store
-        self._prefix = prefix
+        self.link = StoreLink(store)
+        self.id_of = id_of
         self.gathering = Gathering()
         self._lock = threading.RLock()
         #: entries of this process's own objects that others know of, for when one comes back
@@ -54,15 +55,6 @@ class References:
         self._next_scan_s = 0.0
         #: references pickled by others, held until the process ends
         self._pinned: list[Hold] = []
-
-    # -- ids
-
-    def id_of(self, entry: Entry) -> bytes:
-        """Return the object's id; computed from its number when nobody has asked before."""
-        ident = entry.ident
-        if type(ident) is bytes:
-            return ident
-        return object_id(self._prefix, ident >> 24, ident & 0xFFFFFF)  # type: ignore[operator]
 
     # -- giving away
 
@@ -80,14 +72,14 @@ class References:
                 return identity
             if entry.state == PENDING:
                 self._store.declare(identity)
-                entry.hold = Hold(self._store.drop_ref, identity)
+                entry.hold = Hold(self.link, identity)
                 # The result may have come meanwhile, and its completion seen no hold.
                 if entry.state not in (PENDING, STORED):
                     self.publish(entry)
             else:
                 parts = self._parts_of(entry)
                 objects.put_parts(self._store, identity, parts)
-                entry.hold = Hold(self._store.drop_ref, identity)
+                entry.hold = Hold(self.link, identity)
             self._promoted[identity] = entry
         return identity
 
@@ -119,7 +111,7 @@ class References:
     def adopt(self, entry: Entry, identity: bytes) -> None:
         """Take over the reference a worker recorded for this process when it stored a result."""
         if entry.hold is None:
-            entry.hold = Hold(self._store.drop_ref, identity)
+            entry.hold = Hold(self.link, identity)
         # Declared and put: the table keeps one reference per client and object for either.
 
     def release(self, identity: bytes) -> None:
@@ -133,13 +125,13 @@ class References:
         """Promote for a serialization nobody follows: the object lives as long as this process."""
         identity = self.promote(entry)
         if self._store.add_ref(identity):
-            self._pinned.append(Hold(self._store.drop_ref, identity))
+            self._pinned.append(Hold(self.link, identity))
         return identity
 
     def pin_hold(self, hold: Hold) -> None:
         """Like `pin`, for what is in the store already."""
         if self._store.add_ref(hold.object_id):
-            self._pinned.append(Hold(self._store.drop_ref, hold.object_id))
+            self._pinned.append(Hold(self.link, hold.object_id))
 
     # -- receiving
 
@@ -150,7 +142,7 @@ class References:
             return known
         entry = Entry(identity)
         if self._store.add_ref(identity):
-            entry.hold = Hold(self._store.drop_ref, identity)
+            entry.hold = Hold(self.link, identity)
             self._settle(entry, self._store.state(identity))
         else:
             entry.complete(ERROR, exceptions.ObjectLostError(f"object {identity.hex()} no longer exists"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.common import config
 from orchestrator.common.ids import object_id, process_prefix
 from orchestrator.core.entry import BLOB, ERROR, PLAIN, STORED
-from orchestrator.core.messages import END, ITEM, MANY, PROTOCOL
+from orchestrator.core.messages import END, ITEM, LONG, MANY, PROTOCOL
 from orchestrator.core.values import dump_error, task_error
 from orchestrator.objects import plasma_adapter as objects
-from orchestrator.objects.plasma_adapter import CONTROL, MessageTooLargeError, PeerDiedError, Sender
+from orchestrator.objects.plasma_adapter import CONTROL, PeerDiedError, Sender
 
 if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime
@@ -46,19 +47,25 @@ class Replies:
             if sender is None:
                 sender = self._senders[address] = self._endpoint.sender(address, CONTROL)
             payload = dumps(reply, PROTOCOL)
+            if len(payload) > config.MESSAGE_BYTES_MAX:
+                payload = self._store_message(address, payload)
             while not sender.send(payload):
                 self._endpoint.wait(0, 0.001, self._endpoint.bell())
         except PeerDiedError:
             self.forget(address)
 
+    def _store_message(self, address: int, payload: bytes) -> bytes:
+        """Put a reply that is too long for a channel into the store, for its receiver."""
+        identity = os.urandom(16)
+        objects.put_parts(self._runtime.store, identity, [payload], owner=address)
+        return dumps((LONG, identity), PROTOCOL)
+
     def send_value(self, address: int, seq: int, value: Any, spent_us: int) -> None:
         """Send the result of a task with one return value."""
         kind = type(value)
         if kind in _ATOMS or ((kind is str or kind is bytes) and len(value) < config.PLAIN_TEXT_MAX):
-            try:
-                return self.send(address, (seq, PLAIN, value, spent_us))
-            except MessageTooLargeError:
-                pass  # an int of a million digits
+            self.send(address, (seq, PLAIN, value, spent_us))
+            return
         state, payload = self.pack(address, seq, 0, value)
         self.send(address, (seq, state, payload, spent_us))
 
@@ -95,8 +102,9 @@ class Replies:
             ValueError: there are more, or fewer.
         """
         if count == 0:
-            return self.send(address, (seq, MANY, [], spent_us))
-        packed = []
+            self.send(address, (seq, MANY, [], spent_us))
+            return
+        packed: list[tuple[int, Any]] = []
         try:
             values = iter(values)
         except TypeError:

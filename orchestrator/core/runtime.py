@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
-from orchestrator.common.ids import process_prefix
+from orchestrator.common.ids import object_id, process_prefix
 from orchestrator.common.options import STREAMING
 from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STATE_NAMES, STORED, Entry, Waiter
-from orchestrator.core.messages import PROTOCOL, RETURNED, UNBLOCKED
+from orchestrator.core.messages import LONG, PROTOCOL, RETURNED, UNBLOCKED
 from orchestrator.core.values import raisable
 from orchestrator.objects import plasma_adapter as objects
 from orchestrator.objects.plasma_adapter import CONTROL, PeerDiedError, loads
@@ -108,7 +108,7 @@ class Runtime:
         self.pump = Pump(self.endpoint, self.handle)
         self.pump.tick = self.tick
         self.node = NodeLink(self.endpoint, node_address, self.pump)
-        self.references = References(store, self.prefix)
+        self.references = References(store, self.id_of)
         self.functions = Functions(store, self.references)
         self.completion = Completion(self.references)
         self.arguments = Arguments(store, self.references, self.prefix, self.next_seq)
@@ -121,11 +121,34 @@ class Runtime:
             raise exceptions.SessionError("this reference belongs to a session that is over")
 
     def close(self) -> None:
-        """End this process's part in the session."""
+        """End this process's part in the session.
+
+        Functions, references and handles of the user's still refer to this object. They must not keep
+        the store's memory, so nothing is left of it but what makes their errors readable.
+        """
         self.open = False
         self.pump.close()
         if _Current.runtime is self:
             install(None)
+        self.references.link.store = None
+        self.tasks.close()
+        for name in ("tasks", "actors", "arguments", "completion", "functions", "node", "references", "pump"):
+            vars(getattr(self, name)).clear()
+            delattr(self, name)
+        for peer in self.peers.values():
+            peer.sender = None  # type: ignore[assignment]
+        self.peers.clear()
+        self._control_senders.clear()
+        self.handlers.clear()
+        self.on_tick = None
+        del self.endpoint, self.store
+
+    def id_of(self, entry: Entry) -> bytes:
+        """Return the object's id; computed from its number when nobody has asked before."""
+        ident = entry.ident
+        if type(ident) is bytes:
+            return ident
+        return object_id(self.prefix, ident >> 24, ident & 0xFFFFFF)  # type: ignore[operator]
 
     # -- messages
 
@@ -134,7 +157,12 @@ class Runtime:
         try:
             if payload[0] == 0x7B:  # {
                 message = json.loads(payload)
-                self.handlers_of_node[message["op"]](self, message)
+                if message["op"] == "died" and "settled" not in message:
+                    # The dead may have answered before they died: their messages come first.
+                    message["settled"] = True
+                    self.pump.later(sender, json.dumps(message).encode())
+                    return
+                _HANDLERS_OF_NODE[message["op"]](self, message)
                 return
             message = pickle.loads(payload)
             head = message[0]
@@ -153,12 +181,18 @@ class Runtime:
                 peer = self.peers.get(sender)
                 if peer is not None:
                     self.tasks.on_unblocked(peer)  # type: ignore[arg-type]
+            elif head == LONG:
+                buffer = self.store.try_get(message[1])
+                if buffer is not None:
+                    self.handle(sender, bytes(memoryview(buffer)))
+                    self.references.release(message[1])
             else:
                 self.handlers[head](sender, *message[1:])
         except Exception:
             self.warn("a message could not be handled:\n" + traceback.format_exc())
 
-    def _on_died(self, message: dict[str, Any]) -> None:
+    def on_died(self, message: dict[str, Any]) -> None:
+        """A worker or an actor's process has died."""
         address = message["worker"]
         self._control_senders.pop(address, None)
         peer = self.peers.get(address)
@@ -170,19 +204,6 @@ class Runtime:
         handler = self.handlers.get("died")
         if handler is not None:
             handler(address)
-
-    #: what the node says, by `op`
-    handlers_of_node: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
-        "granted": lambda self, m: self.tasks.on_granted(m["class"], m["worker"], m["pid"]),
-        "reclaim": lambda self, m: self.tasks.on_reclaim(m["class"]),
-        "infeasible": lambda self, m: self.tasks.on_infeasible(m["class"], m["total"]),
-        "died": _on_died,
-        "actor_worker": lambda self, m: self.node.on_answer(m),
-        "reply": lambda self, m: self.node.on_answer(m),
-        "actor_address": lambda self, m: self.actors.on_actor_address(m),
-        "log": lambda self, m: self.handlers.get("log", lambda _: None)(m),
-        "hello": lambda self, m: None,
-    }
 
     def send_control(self, address: int, message: tuple[Any, ...]) -> None:
         """Send a CONTROL message to another process; one that is dead does not mind."""
@@ -255,7 +276,7 @@ class Runtime:
         if state == BLOB:
             return Entry(number, BLOB, payload)
         entry = Entry(number, STORED)
-        identity = self.references.id_of(entry)
+        identity = self.id_of(entry)
         objects.put_value(self.store, identity, payload, met)
         self.references.adopt(entry, identity)
         return entry
@@ -391,7 +412,7 @@ class Runtime:
 
     def explain(self, entry: Entry) -> str:
         """Say what state an object is in and what it waits for."""
-        identity = self.references.id_of(entry).hex()
+        identity = self.id_of(entry).hex()
         task = entry.task
         if entry.state != PENDING:
             return f"{identity} is {STATE_NAMES[entry.state]}"
@@ -414,6 +435,19 @@ class Runtime:
         for task in [*self.tasks.children_of(parent), *self.actors.children_of(parent)]:
             self.cancel_task(task, force=False, recursive=True)
 
+
+#: what the node says, by `op`
+_HANDLERS_OF_NODE: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
+    "granted": lambda self, m: self.tasks.on_granted(m["class"], m["worker"], m["pid"]),
+    "reclaim": lambda self, m: self.tasks.on_reclaim(m["class"]),
+    "infeasible": lambda self, m: self.tasks.on_infeasible(m["class"], m["total"]),
+    "died": Runtime.on_died,
+    "actor_worker": lambda self, m: self.node.on_answer(m),
+    "reply": lambda self, m: self.node.on_answer(m),
+    "actor_address": lambda self, m: self.actors.on_actor_address(m),
+    "log": lambda self, m: self.handlers.get("log", lambda _: None)(m),
+    "hello": lambda self, m: None,
+}
 
 _NOTHING: list[bytes] = []
 _PLAIN_KINDS = frozenset({type(None), bool, int, float, complex})

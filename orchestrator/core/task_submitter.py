@@ -55,8 +55,21 @@ POLL_EVERY = 16
 class Lease:
     """A worker lent to this process."""
 
-    __slots__ = ("address", "head", "head_since", "idle_since", "inflight", "load_us", "paused", "pid", "queue",
-                 "sender", "stalled", "state", "used")  # fmt: skip
+    __slots__ = (
+        "address",
+        "head",
+        "head_since",
+        "idle_since",
+        "inflight",
+        "load_us",
+        "paused",
+        "pid",
+        "queue",
+        "sender",
+        "stalled",
+        "state",
+        "used",
+    )
 
     def __init__(self, queue: SchedulingQueue, address: int, pid: int, sender: Sender) -> None:
         self.queue = queue
@@ -84,7 +97,7 @@ class Lease:
 class SchedulingQueue:
     """The tasks of one scheduling class, and the workers lent for it."""
 
-    __slots__ = ("key", "leases", "pending", "resources", "wanted", "warned", "waiting_since")  # fmt: skip
+    __slots__ = ("key", "leases", "pending", "resources", "wanted", "warned", "waiting_since")
 
     def __init__(self, resources: ResourceSet) -> None:
         self.resources = resources
@@ -138,6 +151,12 @@ class TaskSubmitter:
         if queue is None:
             queue = self._queues.setdefault(key, SchedulingQueue(resources))
         return queue
+
+    def close(self) -> None:
+        """Let go of everything; templates that users' functions keep still refer to the queues."""
+        for queue in self._queues.values():
+            queue.pending.clear()
+            queue.leases.clear()
 
     # -- submitting
 
@@ -273,7 +292,9 @@ class TaskSubmitter:
         else:
             self._completion.settle(task, kind, value)
         cost = template.cost_us
-        cost += int((spent_us - cost) * config.EWMA_WEIGHT) if cost != config.UNKNOWN_COST_US else spent_us - cost
+        cost += (
+            int((spent_us - cost) * config.EWMA_WEIGHT) if cost != config.UNKNOWN_COST_US else spent_us - cost
+        )
         template.cost_us = cost if cost > COST_MIN_US else COST_MIN_US
         with self.lock:
             if lease.inflight.pop(seq, None) is not None:
@@ -404,7 +425,9 @@ class TaskSubmitter:
             self._fill(queue)
         if lost is not None:
             if lost.cancelled:
-                self._completion.fail(lost, exceptions.TaskCancelledError(f"{lost.template.name} was cancelled"))
+                self._completion.fail(
+                    lost, exceptions.TaskCancelledError(f"{lost.template.name} was cancelled")
+                )
             else:
                 text = f"the worker that ran {lost.template.name} died: {describe_death(report)}"
                 if lost.attempts:
@@ -457,7 +480,9 @@ class TaskSubmitter:
 
     def _demand_nothing(self, queue: SchedulingQueue) -> None:
         queue.wanted = 0
-        self._node_send({"op": "lease", "class": queue.key, "resources": queue.resources.to_floats(), "want": 0})
+        self._node_send(
+            {"op": "lease", "class": queue.key, "resources": queue.resources.to_floats(), "want": 0}
+        )
 
     def _return(self, lease: Lease) -> None:
         """Give an idle worker back to the node. Lock held."""
@@ -498,7 +523,9 @@ class TaskSubmitter:
                 self._fill(lease.queue)
         if place == SENT and lease is not None:
             if force:
-                self._node_send({"op": "kill_worker", "worker": lease.address, "reason": "cancelled with force=True"})
+                self._node_send(
+                    {"op": "kill_worker", "worker": lease.address, "reason": "cancelled with force=True"}
+                )
             self._runtime.send_control(lease.address, (CANCEL, task.seq, recursive))
         if place == DONE:
             return
@@ -517,7 +544,9 @@ class TaskSubmitter:
     def children_of(self, parent: Any) -> list[Task]:
         """Return the unfinished tasks that were submitted by this run of a task."""
         with self.lock:
-            found = [task for queue in self._queues.values() for task in queue.pending if task.parent == parent]
+            found = [
+                task for queue in self._queues.values() for task in queue.pending if task.parent == parent
+            ]
             for queue in self._queues.values():
                 for lease in queue.leases:
                     found += [task for task in lease.inflight.values() if task.parent == parent]

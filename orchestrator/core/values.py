@@ -18,10 +18,13 @@ from orchestrator.exceptions import (
     TaskError,
     UnserializableException,
 )
-from orchestrator.objects.plasma_adapter import PlasmaError, encode, loads
+from orchestrator.objects.plasma_adapter import PLASMA_DIRECTORY, PlasmaError, encode, loads
 
-#: Frames of these files are ours, not the user's.
-_OWN_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+#: Frames of files in these directories are ours, not the user's.
+_OWN_PACKAGES = (
+    os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
+    PLASMA_DIRECTORY + os.sep,
+)
 
 
 class StoredError:
@@ -45,15 +48,19 @@ class StoredError:
 
 def user_frames(trace: TracebackType | None) -> TracebackType | None:
     """Skip the frames of this package at the outer end of a traceback."""
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN_PACKAGE):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN_PACKAGES):
         trace = trace.tb_next
     return trace
 
 
 def task_error(error: BaseException, function: str) -> TaskError:
     """Wrap what user code raised, with the text of its traceback."""
-    error.__traceback__ = user_frames(error.__traceback__)
+    trace = error.__traceback__
+    error.__traceback__ = user_frames(trace)
     try:
+        if trace is not None and error.__traceback__ is None:
+            # Raised by this package about what the task returned: there is nothing of the user's to show.
+            return TaskError(error, function, os.getpid(), f"{type(error).__name__}: {error}")
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     except Exception:
         text = f"{type(error).__name__} (its traceback cannot be formatted)"
@@ -83,7 +90,7 @@ def dump_error(error: BaseException) -> bytes:
 
 
 def _with_context(error: TaskError, blob: bytes) -> bytes:
-    """Keep `__cause__`, `__context__` and notes of the user's exception, which pickle drops, if they can travel."""
+    """Keep `__cause__` and `__context__` of the user's exception, which pickle drops, if they can travel."""
     cause = error.cause
     chained = {
         name: getattr(cause, name)
@@ -122,7 +129,9 @@ def _stand_in(cause: BaseException, reason: Exception) -> UnserializableExceptio
         message = str(cause)
     except Exception:
         message = "(its text cannot be made)"
-    return UnserializableException(type(cause).__qualname__, message, f"{type(reason).__name__}: {reason}"[:500])
+    return UnserializableException(
+        type(cause).__qualname__, message, f"{type(reason).__name__}: {reason}"[:500]
+    )
 
 
 def load_error(blob: bytes) -> BaseException:

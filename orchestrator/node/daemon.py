@@ -378,7 +378,7 @@ class Daemon:
     # ------------------------------------------------------------ processes that come and go
 
     def _on_zygote(self) -> None:
-        for report in self._read_zygote():
+        for report in self._zygote.read():
             match report:
                 case Forked(token, pid, pidfd):
                     self._pool.forked(token, pid, pidfd)
@@ -390,15 +390,10 @@ class Daemon:
                 case ZygoteGone():
                     self._zygote_gone()
 
-    def _read_zygote(self) -> list[Forked | NotForked | Exited | ZygoteGone]:
-        fd = self._zygote.fileno()
-        reports = self._zygote.read()
-        if fd >= 0 and self._zygote.fileno() < 0:
-            self._reactor.forget(fd)
-        return reports
-
     def _zygote_gone(self) -> None:
         self._complain("the zygote has died")
+        self._reactor.forget(self._zygote.fileno())
+        self._zygote.discard()
         now_s = time.monotonic()
         self._zygote_deaths_s = [t for t in self._zygote_deaths_s if now_s - t < ZYGOTE_WINDOW_S] + [now_s]
         if len(self._zygote_deaths_s) > ZYGOTE_DEATHS_MAX:

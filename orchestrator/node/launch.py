@@ -44,6 +44,7 @@ class NodeProcess:
         self._received = b""
         self._hello: dict[str, Any] | None = None
         self._cleaned = False
+        self._leftovers_ended = False
 
     @property
     def pid(self) -> int:
@@ -59,8 +60,24 @@ class NodeProcess:
         return address
 
     def alive(self) -> bool:
-        """Tell whether the process runs."""
-        return self._process.poll() is None
+        """Tell whether the process runs. When it was killed, what it left is ended as soon as this is noticed."""
+        if self._process.poll() is None:
+            return True
+        self._end_leftovers()
+        return False
+
+    def end_reason(self) -> str:
+        """Return why a process that is not alive has ended: its own words, or its exit status."""
+        if self._cleaned:
+            return "the session has been ended"
+        try:
+            self._received += self._control.recv(65536, socket.MSG_DONTWAIT)
+            for line in self._received.splitlines():
+                if (reason := json.loads(line).get("ended")) is not None:
+                    return str(reason)
+        except (OSError, ValueError):
+            pass  # it had no time to say anything
+        return f"exit code {self._process.returncode}{self._log_tail()}"
 
     def wait_hello(self, timeout_s: float = 30.0) -> None:
         """Wait until the node serves.
@@ -76,7 +93,10 @@ class NodeProcess:
                 log = self._log_tail()
                 self.kill()
                 raise NodeDiedError(f"the node process did not answer within {timeout_s:g} s{log}")
-            piece = self._control.recv(65536)
+            try:
+                piece = self._control.recv(65536)
+            except ConnectionResetError:  # it ended before it had read what it was sent
+                piece = b""
             if not piece:
                 self._process.wait()
                 code = self._process.returncode
@@ -84,8 +104,9 @@ class NodeProcess:
                 self.kill()
                 raise NodeDiedError(f"the node process ended at its start with code {code}{log}")
             self._received += piece
-            if self._received.endswith(b"\n"):
-                self._hello = json.loads(self._received)
+            line, end, rest = self._received.partition(b"\n")
+            if end:
+                self._hello, self._received = json.loads(line), rest
 
     def stop(self, timeout_s: float = 3.0) -> None:
         """End the session: the node ends its workers, and removes the session's directory. Repeatable."""
@@ -128,10 +149,16 @@ class NodeProcess:
         """Do what the node did not get to do, if it was killed: end what it left, remove the directory."""
         self._cleaned = True
         self._process.wait()
-        system.kill_session(self._process.pid)
+        self._end_leftovers()
         directories.remove_session_dir(self._session_dir)
         self._control.close()
         os.close(self._lock_fd)
+
+    def _end_leftovers(self) -> None:
+        """End what a node that was killed could not: its workers are dead already, but not all they had started."""
+        if self._process.returncode != 0 and not self._leftovers_ended and os.getpid() == self._owner_pid:
+            self._leftovers_ended = True
+            system.kill_marked(directories.MARK, self._session_dir)
 
     def _log_tail(self) -> str:
         try:
@@ -173,6 +200,7 @@ def start_node(
             with open(_log_path(session_dir), "ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, *_interpreter_flags(), "-S", "-c", _bootstrap(theirs.fileno())],
+                    env={**os.environ, directories.MARK: session_dir},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -7,12 +7,9 @@ import os
 import socket
 import sys
 import time
-import traceback
 from typing import Any, NoReturn
 
 from orchestrator.node import system
-from orchestrator.node.daemon import Daemon
-from orchestrator.node.session_dir import remove_session_dir, sweep_dead_sessions
 from orchestrator.node.zygote_link import ZygoteLink
 
 
@@ -26,25 +23,42 @@ def main(launcher_fd: int) -> NoReturn:
             os.set_inheritable(fd, False)
         system.unblock_signals()
         zygote = ZygoteLink(config["store_fd"], config["info"])
-        # Before anything else: its imports take the longest, and go on beside all that follows.
+        # Before anything else, the imports below too: its own take the longest, and go on beside all that
+        # follows.
         zygote.start_by_fork(close_fds=[launcher_fd, config["lock_fd"]])
+
+        from orchestrator.node.daemon import Daemon
+        from orchestrator.node.session_dir import sweep_dead_sessions
+
         system.adopt_orphans()
         system.raise_descriptor_limit()
         daemon = Daemon(config, launcher, zygote)
         try:
             reason = daemon.run()
             print(f"{time.strftime('%H:%M:%S')} ended: {reason}", file=sys.stderr, flush=True)
+            _tell_end(launcher, reason)
             sweep_dead_sessions(os.path.dirname(config["session_dir"]))
             status = 0
         finally:
             daemon.close()
     except BaseException:
+        import traceback
+
         traceback.print_exc()
     finally:
         system.kill_children_until_none(timeout_s=0.5)
         if status == 0 or os.getppid() != config["driver_pid"]:
+            from orchestrator.node.session_dir import remove_session_dir
+
             remove_session_dir(config["session_dir"])  # else the driver reads the log first
         os._exit(status)
+
+
+def _tell_end(launcher: socket.socket, reason: str) -> None:
+    try:
+        launcher.sendall(json.dumps({"ended": reason}).encode() + b"\n")
+    except OSError:
+        pass  # the driver is gone, or has closed its end
 
 
 def _read_config(launcher: socket.socket) -> dict[str, Any]:

@@ -109,8 +109,24 @@ def kill_children_until_none(timeout_s: float) -> bool:
         time.sleep(0.001)
 
 
-def kill_session(session_id: int) -> None:
-    """Kill what is left of a session of processes whose leader is dead and has not been reaped."""
-    for pid, _, session in _process_table():
-        if session == session_id and pid != session_id:
-            send_signal(pid, -1, signal.SIGKILL)
+def kill_marked(variable: str, value: str) -> None:
+    """Kill every process of this user that was started with this value in its environment, whoever its parent is."""
+    mark = f"{variable}={value}".encode()
+    for _ in range(10):  # one of them may fork while the list is read
+        found = False
+        for name in os.listdir("/proc"):
+            if not name.isdigit() or int(name) == os.getpid():
+                continue
+            pidfd = open_pidfd(int(name))  # before the look, so that both are about the same process
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if mark in file.read().split(b"\0"):
+                        found = True
+                        send_signal(int(name), pidfd, signal.SIGKILL)
+            except OSError:
+                pass  # gone, or somebody else's
+            finally:
+                if pidfd >= 0:
+                    os.close(pidfd)
+        if not found:
+            return

@@ -24,7 +24,6 @@ import select
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -39,6 +38,10 @@ _THREADS_VARIABLE = "OMP_NUM_THREADS"
 #: store's descriptor, the node's address, the worker's token, and `info`.
 _ENTRY = "orchestrator.core.worker:run_worker"
 
+#: Needed by some workers only, and slow to import: done when nobody has wanted a worker for a moment.
+_LATER_IMPORTS = ("asyncio", "concurrent.futures.thread")
+_LATER_MS = 300
+
 
 def serve(link_fd: int, store_fd: int, node_pid: int, info: dict[str, Any]) -> NoReturn:
     """Import, then fork on request until the node is gone."""
@@ -47,7 +50,7 @@ def serve(link_fd: int, store_fd: int, node_pid: int, info: dict[str, Any]) -> N
     try:
         _Zygote(link, store_fd, info).run()
     except BaseException:
-        traceback.print_exc()
+        _print_traceback()
     finally:
         sys.stderr.flush()
         os._exit(1)
@@ -76,8 +79,14 @@ class _Zygote:
         poll = select.poll()
         poll.register(self._link, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
+        timeout_ms: int | None = _LATER_MS
         while True:
-            ready = [fd for fd, _ in poll.poll()]
+            ready = [fd for fd, _ in poll.poll(timeout_ms)]
+            if not ready:
+                timeout_ms = None
+                for name in _LATER_IMPORTS:
+                    importlib.import_module(name)
+                gc.freeze()
             if self._wake_r in ready:
                 self._reap()
             if self._link.fileno() in ready and not self._serve_request():
@@ -144,9 +153,11 @@ class _Zygote:
             for source, target in ((stdout_fd, 1), (stderr_fd, 2)):
                 os.dup2(source, target)
                 os.close(source)
-            for stream in (sys.stdout, sys.stderr):
-                # Whole lines, at once: they are for somebody to read, and a killed worker can't flush.
-                stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+            # Whole lines, at once: they are for somebody to read, and a killed worker can't flush. New
+            # objects, as those of the zygote may believe that their descriptors can seek, which a pipe
+            # cannot.
+            sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
+            sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
             _reseed()
             gc.enable()
 
@@ -154,9 +165,15 @@ class _Zygote:
         except SystemExit as exc:
             _exit(exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1)
         except BaseException:
-            traceback.print_exc()
+            _print_traceback()
             _exit(1)
         _exit(0)
+
+
+def _print_traceback() -> None:
+    import traceback  # rarely needed, and not cheap
+
+    traceback.print_exc()
 
 
 def _exit(code: int) -> NoReturn:
@@ -187,11 +204,22 @@ def _import_all(info: dict[str, Any]) -> Callable[[int, int, int, dict[str, Any]
 
     for name in ("numpy", "cloudpickle", "plasma"):
         importlib.import_module(name)
+    # Much of these is imported where it is first used, for the sake of the driver's start. A worker uses all
+    # of it.
+    for package in ("orchestrator.core", "orchestrator.api"):
+        for name in _modules_of(package):
+            importlib.import_module(name)
     module, _, function = info.get("worker_entry", _ENTRY).partition(":")
     entry: Callable[[int, int, int, dict[str, Any]], None] = getattr(
         importlib.import_module(module), function
     )
     return entry
+
+
+def _modules_of(package: str) -> list[str]:
+    directory = importlib.import_module(package).__path__[0]
+    files = [file for file in os.listdir(directory) if file.endswith(".py") and not file.startswith("_")]
+    return [f"{package}.{file[:-3]}" for file in sorted(files)]
 
 
 def _reseed() -> None:

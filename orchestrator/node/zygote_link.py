@@ -55,6 +55,8 @@ class ZygoteLink:
         self._store_fd = store_fd
         self._info = info
         self._socket: socket.socket | None = None
+        #: The zygote has died, and its socket is still to be discarded.
+        self._gone = False
         self.pid = 0
         #: Zygotes started so far.
         self.started_count = 0
@@ -100,7 +102,7 @@ class ZygoteLink:
     def _started(self, pid: int, ours: socket.socket, theirs: socket.socket) -> None:
         theirs.close()
         ours.setblocking(False)
-        self._socket, self.pid = ours, pid
+        self._socket, self._gone, self.pid = ours, False, pid
         self.started_count += 1
 
     def request(self, token: int, node_address: int, stdout_fd: int, stderr_fd: int) -> None:
@@ -111,7 +113,7 @@ class ZygoteLink:
 
     def flush(self) -> bool:
         """Send what fits; True if something is left."""
-        while self._queue and self._socket is not None:
+        while self._queue and self._socket is not None and not self._gone:
             packet, fds = self._queue[0]
             try:
                 socket.send_fds(self._socket, [packet], fds)
@@ -126,7 +128,7 @@ class ZygoteLink:
     def read(self) -> list[Report]:
         """Return what the zygote has said since."""
         reports: list[Report] = []
-        while self._socket is not None:
+        while self._socket is not None and not self._gone:
             try:
                 data, fds, _, _ = socket.recv_fds(self._socket, _PACKET_BYTES_MAX, 1)
             except BlockingIOError:
@@ -134,8 +136,7 @@ class ZygoteLink:
             except OSError:
                 data, fds = b"", []
             if not data:
-                self._socket.close()
-                self._socket = None
+                self._gone = True
                 while self._queue:
                     _close_all(self._queue.popleft()[1])
                 reports.append(ZygoteGone())
@@ -148,6 +149,12 @@ class ZygoteLink:
             else:
                 reports.append(Exited(message["pid"], message["status"], message["rss_max_bytes"]))
         return reports
+
+    def discard(self) -> None:
+        """Close the socket of a zygote that is gone. The descriptor must not be watched any more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def kill(self) -> None:
         """End the zygote; the kernel ends its workers."""

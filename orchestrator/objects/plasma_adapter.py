@@ -6,9 +6,11 @@ here, above all plasma's errors, which become the runtime's own.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
+import plasma.errors
 from orchestrator import exceptions
 from orchestrator.common.config import STORE_FULL_TIMEOUT_S
 from plasma.channel import Endpoint, Sender
@@ -24,6 +26,9 @@ from plasma.errors import SerializationError as PlasmaSerializationError
 from plasma.plain import is_plain
 from plasma.serialization import Serialized, deserialize, loads, serialize
 from plasma.store import Store
+
+#: Where plasma's own files are.
+PLASMA_DIRECTORY = os.path.dirname(os.path.abspath(plasma.errors.__file__))
 
 CONTROL = 0
 WORK = 1
@@ -53,7 +58,12 @@ def put_parts(
     """Like `put_value`, of bytes that are laid out already."""
     try:
         store.put_parts(
-            object_id, parts, owner=owner, contained=contained, referenced=True, timeout_s=STORE_FULL_TIMEOUT_S
+            object_id,
+            parts,
+            owner=owner,
+            contained=contained,
+            referenced=True,
+            timeout_s=STORE_FULL_TIMEOUT_S,
         )
     except PlasmaFullError as error:
         raise exceptions.ObjectStoreFullError(str(error)) from None
@@ -78,6 +88,7 @@ __all__ = [
     "CREATED",
     "LOST",
     "PENDING",
+    "PLASMA_DIRECTORY",
     "SEALED",
     "SPILLED",
     "WORK",

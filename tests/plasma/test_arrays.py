@@ -69,8 +69,6 @@ def test_the_layout_is_that_of_a_serialized_array(shape, dtype, order):
         object_id = store.put(array)
         with memoryview(store.get(object_id, 0)) as stored:
             assert stored == serialize(np.array(array, order=order)).to_bytes()
-        del array
-        gc.collect()
 
 
 def test_an_allocation_is_recognised_only_under_the_whole_array(store):

@@ -84,7 +84,7 @@ UNPICKLABLES = {
     "file": (lambda: open("/dev/null", "w"), "_io.TextIOWrapper"),
     "connection": (lambda: sqlite3.connect(":memory:"), "sqlite3.Connection"),
     "frame": (sys._getframe, "frame"),
-    "thread": (threading.Thread, "_thread.lock"),
+    "thread": (threading.Thread, "→ _thread."),
     "thread-local": (threading.local, "_thread._local"),
     "weak reference": (lambda: weakref.ref(Pool), "weakref"),
     "module-level client": (lambda: CLIENT, ".session.resource['lock'] → _thread.RLock"),

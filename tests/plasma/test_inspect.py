@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+import plasma
 from plasma import object_id as ids
 from plasma.__main__ import main, parse_size
 from plasma.inspect import Report, Table, format_size, report, show
@@ -44,7 +46,6 @@ def test_the_report_counts_and_lists(store):
     assert "293.0 KiB" in text
     assert "pending" in text
     assert "sealed" in text
-    assert str(os.getpid()) in text
     store.drop_ref(pending)
 
 
@@ -55,13 +56,13 @@ def test_the_largest_objects_come_first_and_no_more_than_asked(store):
     assert objects[100_000].hex() not in text
 
 
-def test_channels_are_listed(store):
-    import plasma
-
-    other = plasma.Store.attach(store.fd)
+def test_other_clients_and_channels_are_shown(store):
+    other = plasma.Store.attach(store.fd, name="somebody else")
     store.endpoint.sender(other.address, 1).send(b"hello")
-    assert "Channels" in text_of(report(store))
-    assert other.endpoint.receive(1) == (store.address, b"hello")
+    text = text_of(report(store))
+    assert re.search(rf"{other.address} +{os.getpid()} +somebody else +active", text)
+    assert re.search(r"channels +1\n", text)
+    assert str(store.address) not in text.split("Clients")[1].split("Objects")[0].split()
     other.close()
 
 

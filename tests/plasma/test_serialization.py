@@ -329,7 +329,7 @@ def test_functions_and_classes_that_cannot_be_imported_travel_by_value():
         "function, point = loads(sys.stdin.buffer.read()); print(function(2), point.scaled().x)"
     )
     data = dumps((lambda x: x * factor, Point(5)))
-    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True, cwd="/")
+    done = subprocess.run([sys.executable, "-c", code], input=data, capture_output=True, check=True)
     assert done.stdout.split() == [b"6", b"15"]
 
 
@@ -359,7 +359,7 @@ def test_serializing_never_imports_numpy():
         "loads(dumps(ndarray()))\n"
         "assert 'numpy' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 # ---------------------------------------------------------------------------------------- bad input

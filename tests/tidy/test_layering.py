@@ -26,8 +26,13 @@ ENTRY_POINTS = {
     ("orchestrator/api/session.py", "orchestrator.node.launch"),
 }
 
-#: Files of orchestrator that may import plasma.
-PLASMA_DOOR = {"orchestrator/objects/plasma_adapter.py"}
+#: Files of orchestrator that may import plasma. The node process attaches to the store but never serializes:
+#: going through the adapter would cost it numpy. Its launcher only asks where the package lies.
+PLASMA_DOOR = {
+    "orchestrator/objects/plasma_adapter.py",
+    "orchestrator/node/daemon.py",
+    "orchestrator/node/launch.py",
+}
 
 #: Folders and files that do no I/O and know no clock, thread or socket but what they are handed.
 PURE = ("orchestrator/scheduling", "plasma/eviction.py")
@@ -71,7 +76,7 @@ def test_every_layer_is_known() -> None:
     assert folders <= set(LAYERS), f"new layers: say in LAYERS what they may import: {folders - set(LAYERS)}"
 
 
-def test_one_file_is_the_door_to_plasma() -> None:
+def test_few_files_are_the_door_to_plasma() -> None:
     found = [one for one in imports_in("orchestrator") if one.module.split(".")[0] == "plasma"]
     wrong = [str(one) for one in found if one.path not in PLASMA_DOOR]
     assert not wrong, "\n".join(wrong)

@@ -48,12 +48,19 @@ def relative(path: Path) -> str:
 
 
 def _absolute(node: ast.ImportFrom, path: Path) -> list[str]:
-    """The modules an ImportFrom names; ``from package import name`` may mean the module ``package.name``."""
+    """The modules an ImportFrom names: ``from package import name`` may mean the module ``package.name``."""
     base = node.module or ""
     if node.level:
         parents = path.relative_to(ROOT).parts[: -node.level]
         base = ".".join([*parents, *([base] if base else [])])
-    return [f"{base}.{alias.name}" for alias in node.names] if base in PACKAGES else [base]
+    folder = ROOT.joinpath(*base.split("."))
+    submodules = [folder / f"{alias.name}.py" for alias in node.names]
+    return sorted(
+        {
+            f"{base}.{path.stem}" if path.exists() or path.with_suffix("").is_dir() else base
+            for path in submodules
+        }
+    )
 
 
 def imports_of(path: Path) -> Iterator[Import]:

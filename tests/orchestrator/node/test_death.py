@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from pathlib import Path
 
@@ -15,6 +16,7 @@ def status_of(end: object) -> int:
     """Return the wait status of a child that ends like this."""
     pid = os.fork()
     if pid == 0:
+        faulthandler.disable()
         if isinstance(end, int):
             os._exit(end)
         os.kill(os.getpid(), int(str(end)))
