@@ -4,6 +4,7 @@ Object data is mapped twice: writable, used between create and seal only, and PR
 So a sealed object is immutable because the MMU says so, even against C code.
 """
 from libc.stdint cimport uint64_t
+from plasma._c.posix cimport pl_warmer
 from plasma.layout cimport Segment
 
 cdef class Arena:
@@ -12,6 +13,9 @@ cdef class Arena:
     cdef readonly uint64_t size_bytes
     cdef void* sealed_map
     cdef readonly uint64_t sealed_bytes      # of the data region
+    cdef pl_warmer warmer
+    cdef int owner_pid              # the warmer's thread is in no forked child
+    cdef void warm_ahead(self) noexcept
     cdef void release(self) noexcept
     cdef void protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept
     cdef int give_back(self, uint64_t offset, uint64_t size) noexcept

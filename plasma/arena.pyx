@@ -2,7 +2,7 @@ import os
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strncpy
-from plasma._c.posix cimport pl_memory_file, pl_mutex_init, pl_seal_size
+from plasma._c.posix cimport pl_memory_file, pl_mutex_init, pl_seal_size, pl_warm_from, pl_warm_stop
 from plasma.layout cimport (
     LAYOUT_VERSION, NAME_BYTES, PAGE, SHARD_COUNT, Header, Segment, bind_segment, check_header, plan, publish,
 )
@@ -22,6 +22,7 @@ cdef extern from "fcntl.h" nogil:
 
 cdef extern from "unistd.h" nogil:
     int close(int fd) noexcept
+    int getpid() noexcept
 
 cdef enum:
     SLOTS_LIMIT = 65535                  # an address keeps the slot in 16 bits
@@ -45,6 +46,7 @@ cdef class Arena:
 
     cdef void release(self) noexcept:
         """Unmaps the segment and closes its descriptor. Nothing may point into it any more."""
+        pl_warm_stop(&self.warmer, self.owner_pid == getpid())
         if self.seg.base != NULL:
             munmap(self.seg.base, self.size_bytes)
             self.seg.base = NULL
@@ -132,6 +134,11 @@ cdef class Arena:
             raise MemoryError(f"can't map a segment's {self.size_bytes - data_start} bytes a second time")
         self.sealed_map = at
         self.sealed_bytes = self.size_bytes - data_start
+
+    cdef void warm_ahead(self) noexcept:
+        """A large object was just placed in fresh memory: another will probably follow."""
+        self.owner_pid = getpid()
+        pl_warm_from(&self.warmer, self.seg.data, self.sealed_bytes, self.seg.allocator.fresh_at)
 
     cdef void protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept:
         """Write-protects (or opens again) whole pages of the writable mapping, in this process: after a seal its

@@ -44,6 +44,8 @@ cdef enum:
     PARTS_MAX = 1 << 20
     # Below this many bytes a copy is done with the interpreter's lock held: releasing and taking it costs as much.
     COPY_UNLOCKED_MIN = 32 * 1024
+    # From this size on the next fresh pages are made warm in the background.
+    WARM_MIN = 1024 * 1024
 
 
 class ObjectInfo(NamedTuple):
@@ -225,6 +227,8 @@ cdef class Store:
             status = self._create_when_room(hi, lo, size, flags, holder, count, timeout_s, entry, hold, fresh)
         if status != lifecycle.OK:
             self._refuse_create(status, object_id, size_bytes, owner)
+        if fresh[0] and size >= WARM_MIN:
+            self.client.arena.warm_ahead()
         for child in contained:
             try:
                 parse_id(child, &hi, &lo)

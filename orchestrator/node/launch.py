@@ -60,7 +60,7 @@ class NodeProcess:
         return address
 
     def alive(self) -> bool:
-        """Tell whether the process runs. When it was killed, what it left is ended as soon as this is noticed."""
+        """Tell whether the process runs. If it was killed, what it left is ended when this is noticed."""
         if self._process.poll() is None:
             return True
         self._end_leftovers()
@@ -155,7 +155,7 @@ class NodeProcess:
         os.close(self._lock_fd)
 
     def _end_leftovers(self) -> None:
-        """End what a node that was killed could not: its workers are dead already, but not all they had started."""
+        """End what a killed node could not: its workers are dead, but not all that they had started."""
         if self._process.returncode != 0 and not self._leftovers_ended and os.getpid() == self._owner_pid:
             self._leftovers_ended = True
             system.kill_marked(directories.MARK, self._session_dir)

@@ -4,7 +4,7 @@ It lies in `$XDG_RUNTIME_DIR/orchestrator`, or in `/tmp/orchestrator-<uid>` wher
 Both are 0700 and must belong to the user: on a shared machine anybody could have made
 `/tmp/orchestrator-1000` first, and would read the logs. A lock on the file `lock` tells that the session
 lives. It is held by an open file description that the driver and the node share, so that it is released when
-both are gone, however they went; whoever starts a session removes the directories that nobody holds.
+both are gone, however they went; whoever ends a session removes the directories that nobody holds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ import stat
 import time
 from collections.abc import Callable
 
+from orchestrator.node.system import kill_marked
+
 LOGS = "logs"
+#: Variable in the environment of every process of a session; its value is the session's directory.
+MARK = "ORCHESTRATOR_SESSION_DIR"
 _LOCK = "lock"
 _PREFIX = "session-"
 #: A directory without a lock that is younger than this may be about to be locked.
@@ -108,6 +112,7 @@ def sweep_dead_sessions(root: str, *, now_s: float | None = None) -> list[str]:
             continue
         try:
             fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kill_marked(MARK, path)
             remove_session_dir(path)
             swept.append(path)
         except OSError:

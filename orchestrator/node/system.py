@@ -110,7 +110,7 @@ def kill_children_until_none(timeout_s: float) -> bool:
 
 
 def kill_marked(variable: str, value: str) -> None:
-    """Kill every process of this user that was started with this value in its environment, whoever its parent is."""
+    """Kill every process of this user that was started with this value in its environment."""
     mark = f"{variable}={value}".encode()
     for _ in range(10):  # one of them may fork while the list is read
         found = False

@@ -38,3 +38,9 @@ cdef extern from "posix.h" nogil:
 cdef extern from "copying.h" nogil:
     void pl_populate(char* start, uint64_t size) noexcept
     void pl_copy(char* to, const char* source, uint64_t size, int populate) noexcept
+
+cdef extern from "warmer.h" nogil:
+    ctypedef struct pl_warmer:
+        int running
+    void pl_warm_from(pl_warmer* warmer, char* data, uint64_t size, uint64_t fresh_at) noexcept
+    void pl_warm_stop(pl_warmer* warmer, int alive) noexcept

@@ -1,4 +1,4 @@
-"""A driver to be killed: starts a session, lets a worker start processes of its own, says who they are, and waits."""
+"""A driver to be killed: it starts a session, lets a worker start processes, says who they are, and waits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def main(started_from: str) -> None:
     else:
         start()
     driver: Driver = said.pop("it")
-    said["pids"] = sorted(set(said["pids"]) | driver.processes())
+    said["pids"] += driver.processes() - set(said["pids"])
     print(json.dumps(said), flush=True)
     for line in sys.stdin:
         if line == "is it alive\n":
