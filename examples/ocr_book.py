@@ -36,9 +36,9 @@ import orchestrator
 if TYPE_CHECKING:
     from book.model import GreyImage
 
-DEFAULT_PAGES = 32
+DEFAULT_PAGES = 40
 #: With more pages than this, the serial run for comparison reads this many, evenly spread.
-SERIAL_PAGES_MAX = 32
+SERIAL_PAGES_MAX = 40
 
 
 def read_serially(pages: Sequence[BookPage]) -> Iterator[PageText]:

@@ -1,4 +1,5 @@
 from libc.stdint cimport uint32_t, uint64_t
+from plasma._c.posix cimport pl_count, pl_invariant
 from plasma.layout cimport (
     ALIGNMENT, CRASH_CREATE_ALLOCATED, CRASH_CREATE_ALLOCATING, CRASH_DELETE_MERGING, FIRST_LEVELS, SECOND_LEVELS,
     Allocator, Block, Segment, crash_point, round_up,
@@ -187,6 +188,9 @@ cdef bint allocate(Segment* seg, uint64_t size, uint64_t alignment, bint* fresh)
         b = extend(seg, size, alignment)
         fresh[0] = b != 0
     if b:
+        pl_invariant(seg.blocks[b].offset % alignment == 0 and seg.blocks[b].size >= size)
+        pl_invariant(seg.slots[seg.slot].intent == 0)
+        pl_count(seg.blocks_taken)
         seg.allocator.used_bytes += seg.blocks[b].size
         seg.allocator.allocations += 1
         seg.slots[seg.slot].intent_offset = seg.blocks[b].offset
@@ -205,6 +209,8 @@ cdef void release_intent(Segment* seg, uint32_t slot) noexcept nogil:
     b = seg.slots[slot].intent
     if b:
         block = &seg.blocks[b]
+        pl_invariant(block.used and block.size > 0 and block.offset == seg.slots[slot].intent_offset)
+        pl_count(seg.blocks_freed)
         seg.allocator.used_bytes -= block.size
         seg.allocator.frees += 1
         neighbour = block.after

@@ -8,7 +8,10 @@ cdef class Buffer:
     cdef Py_ssize_t size
     cdef uint32_t entry
     cdef uint32_t hold
+    cdef int exports                # views made of it that are alive
+    cdef bint released
     cdef readonly bytes object_id
+    cdef void _unpin(self) noexcept
 
 cdef class Allocation:
     """An object being written by this process."""

@@ -39,14 +39,33 @@ cdef class Buffer:
         raise TypeError("a Buffer comes from Store.get() or Store.try_get()")
 
     def __dealloc__(self):
-        if self.client is None:
-            return
+        if self.client is not None and not self.released:
+            self._unpin()
+
+    cdef void _unpin(self) noexcept:
+        self.released = True
         if self.client.usable():
             lifecycle.unpin(self.client.seg, self.entry, self.hold)
         self.client.view_gone()
 
     def __getbuffer__(self, Py_buffer* view, int flags):
+        if self.released:
+            raise ValueError(f"the Buffer on object {self.object_id.hex()} has been released")
         PyBuffer_FillInfo(view, self, <void*>self.start, self.size, 1, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.exports -= 1
+
+    def release(self):
+        """Lets go of the object now instead of with the last name of this Buffer. Doing it twice does no harm.
+
+        Raises BufferError while a view made of it (memoryview, array, ...) is alive.
+        """
+        if self.exports:
+            raise BufferError(f"object {self.object_id.hex()} has {self.exports} views that are still alive")
+        if not self.released:
+            self._unpin()
 
     def __len__(self):
         return self.size

@@ -283,6 +283,10 @@ cdef struct Segment:
     uint64_t address
     uint32_t crash_point
     uint32_t crash_countdown
+    uint64_t pins_made              # the counters of a PLASMA_DEBUG build
+    uint64_t pins_dropped
+    uint64_t blocks_taken
+    uint64_t blocks_freed
     # Repairs live in recovery.pyx, above the structures that they repair; the locks below call them through these.
     void (*repair_shard)(Segment*, uint32_t) noexcept nogil
     void (*repair_clients)(Segment*) noexcept nogil

@@ -24,7 +24,7 @@ by one store (the state, or a hold's `entry`), and leaves a trace that recovery.
     an entry dropped by all, not yet freed     found by the sweep of a shard whose lock's owner died
 """
 from libc.stdint cimport uint32_t, uint64_t
-from plasma._c.posix cimport add32, pl_now_coarse_ns, store32
+from plasma._c.posix cimport add32, pl_invariant, pl_now_coarse_ns, store32
 from plasma.allocator cimport allocate, release_intent
 from plasma.layout cimport (
     ALIGNMENT, CHANNEL, CRASH_CREATE_COMMITTED, CRASH_CREATE_CONTAINED, CRASH_CREATE_CONTAINING, CRASH_CREATE_FILLED,
@@ -127,6 +127,7 @@ cdef void free_locked(Segment* seg, uint32_t e) noexcept nogil:
     """Takes the memory, and the entry if nobody holds it, from a doomed object that contains nothing (any more).
     Lock held; afterwards the block is in the intent and release_intent() must follow the unlock."""
     cdef Entry* entry = &seg.entries[e]
+    pl_invariant(entry.pins == 0 and entry.contained_count == 0)
     if entry.block:
         set_intent(seg, e)
         crash_point(seg, CRASH_DELETE_INTENT)

@@ -3,6 +3,7 @@
 Always under the lock of the entry's shard. An entry's totals and all lists are derived from the records.
 """
 from libc.stdint cimport uint32_t, uint64_t
+from plasma._c.posix cimport pl_count, pl_invariant
 from plasma.layout cimport Entry, Hold, Segment
 
 cdef uint32_t find_hold(Segment* seg, uint32_t entry, uint32_t slot) noexcept nogil
@@ -19,10 +20,18 @@ cdef inline uint32_t hold_for(Segment* seg, uint32_t entry, uint32_t slot) noexc
     return h
 
 cdef inline void change_pins(Segment* seg, uint32_t hold, int by) noexcept nogil:
+    pl_invariant(seg.holds[hold].entry != 0)
+    pl_invariant(by > 0 or (seg.holds[hold].pins > 0 and seg.entries[seg.holds[hold].entry].pins > 0))
+    if by > 0:
+        pl_count(seg.pins_made)
+    else:
+        pl_count(seg.pins_dropped)
     seg.holds[hold].pins += by
     seg.entries[seg.holds[hold].entry].pins += by
 
 cdef inline void change_refs(Segment* seg, uint32_t hold, int by) noexcept nogil:
+    pl_invariant(seg.holds[hold].entry != 0)
+    pl_invariant(by > 0 or (seg.holds[hold].refs > 0 and seg.entries[seg.holds[hold].entry].refs > 0))
     seg.holds[hold].refs += by
     seg.entries[seg.holds[hold].entry].refs += by
 

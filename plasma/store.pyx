@@ -20,9 +20,7 @@ from plasma.recovery cimport reap_all, reap_slot
 from plasma.room cimport make_room
 from plasma.waiters cimport announce_space_waiter, retire_space_waiter
 
-from typing import NamedTuple
-
-from plasma import audit as _audit, object_id as _ids, serialization as _serialization
+from plasma import audit as _audit, object_id as _ids, serialization as _serialization, stats as _stats
 from plasma.arena import default_size_bytes
 from plasma.buffer import Allocation, Buffer
 from plasma.errors import (
@@ -39,6 +37,7 @@ from plasma.errors import (
     TableFullError,
 )
 from plasma.layout import STATE_NAMES
+from plasma.stats import ObjectInfo
 
 cdef enum:
     PARTS_MAX = 1 << 20
@@ -48,32 +47,12 @@ cdef enum:
     WARM_MIN = 1024 * 1024
 
 
-class ObjectInfo(NamedTuple):
-    """One object as Store.list() saw it."""
-
-    object_id: bytes
-    state: str
-    size_bytes: int
-    allocated_bytes: int
-    pins: int
-    refs: int
-    creator: int
-    offset: int
-
-
 cdef inline int parse_id(bytes object_id, uint64_t* hi, uint64_t* lo) except -1:
     if object_id is None or PyBytes_GET_SIZE(object_id) != 16:
         raise ValueError(f"an object id is 16 bytes (see plasma.object_id), got {object_id!r}")
     memcpy(hi, PyBytes_AS_STRING(object_id), 8)
     memcpy(lo, PyBytes_AS_STRING(object_id) + 8, 8)
     return 0
-
-
-cdef bytes id_bytes(const Entry* entry):
-    cdef char raw[16]
-    memcpy(raw, &entry.id_hi, 8)
-    memcpy(raw + 8, &entry.id_lo, 8)
-    return PyBytes_FromStringAndSize(raw, 16)
 
 
 def born_here(value):
@@ -478,8 +457,8 @@ cdef class Store:
     # ---- upkeep
 
     def release(self, buffer):
-        """For programs that speak of release: lets go of a Buffer before its last name does. The view must not be in use."""
-        memoryview(buffer).release()
+        """Lets go of a Buffer now. Raises BufferError while a view made of it is alive."""
+        buffer.release()
 
     def reap(self):
         """Drops all that dead clients held. Returns how many were found."""
@@ -497,39 +476,17 @@ cdef class Store:
     def trim(self):
         """Returns the pages of free memory to the kernel. Returns the number of bytes punched out."""
         self.client.check()
-        return _audit.trim(self.client)
+        return _stats.trim(self.client)
 
     def list(self):
         """ObjectInfo of every object (channels apart)."""
-        cdef Segment* seg = self.client.seg
-        cdef uint32_t shard, i, e
-        cdef Entry* entry
         self.client.check()
-        infos = []
-        for shard in range(SHARD_COUNT):
-            lock_shard(seg, shard)
-            try:
-                for i in range(1, seg.shards[shard].entry_high + 1):
-                    e = (shard << seg.entry_shift) + i
-                    entry = &seg.entries[e]
-                    if entry.state != FREE and not entry.flags & CHANNEL:
-                        infos.append((id_bytes(entry), STATE_NAMES[entry.state], entry.size_bytes,
-                                      entry.allocated_bytes if entry.block else 0, entry.pins, entry.refs,
-                                      entry.creator, entry.offset))
-            finally:
-                unlock_shard(seg, shard)
-        return [ObjectInfo(*info) for info in infos]
+        return _stats.list_objects(self.client)
 
     def clients(self):
         """A dict per client slot in use: address, pid, name, state."""
-        cdef Segment* seg = self.client.seg
-        cdef uint32_t i
         self.client.check()
-        return [
-            {"address": seg.slots[i].address, "pid": seg.slots[i].pid, "name": seg.slots[i].name.decode("utf-8", "replace"),
-             "state": "active" if seg.slots[i].state == SLOT_ACTIVE else "reaping"}
-            for i in range(1, seg.header.slot_high + 1) if seg.slots[i].state != SLOT_FREE
-        ]
+        return _stats.list_clients(self.client)
 
     def audit(self):
         """Checks every count and every byte of the store, under all its locks. See plasma.audit.Audit."""
@@ -539,7 +496,7 @@ cdef class Store:
     def stats(self):
         """Totals: bytes, objects, clients, operations, repairs."""
         self.client.check()
-        return _audit.stats(self.client)
+        return _stats.stats(self.client)
 
 
 cdef Store _client_of(Arena arena, name):

@@ -29,6 +29,13 @@ EWMA_WEIGHT = 0.25
 #: A lease without work is kept this long: the next task then needs no word with the node.
 LEASE_IDLE_S = 0.2
 
+#: The same for a task's own leases. Its process is one of many, and what it keeps its children's
+#: children may be waiting for; still long enough for a loop of calls.
+NESTED_LEASE_IDLE_S = 0.005
+
+#: After the node has said that others wait, a lease is given back as soon as it is idle, for this long.
+CONTENDED_S = 0.2
+
 #: How often leases with more than one task in flight are compared with idle ones.
 REBALANCE_S = 0.005
 

@@ -35,9 +35,9 @@ from orchestrator.objects.plasma_adapter import CONTROL, PeerDiedError, loads
 if TYPE_CHECKING:
     from orchestrator.core.actor_submitter import ActorRecord
     from orchestrator.core.executor import Executor
+    from orchestrator.core.leases import Lease
     from orchestrator.core.object_ref import ObjectRef
     from orchestrator.core.task import Task
-    from orchestrator.core.task_submitter import Lease
     from orchestrator.objects.plasma_adapter import Store
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from orchestrator.core.actor_submitter import ActorRecord
     from orchestrator.core.entry import Entry
     from orchestrator.core.generators import Stream
-    from orchestrator.core.task_submitter import Lease, SchedulingQueue
+    from orchestrator.core.leases import Lease, SchedulingQueue
 
 # Where a task is. WAITING: for its arguments. QUEUED: for a worker. SENT: in a worker's channel or
 # running. DONE: its results are known.

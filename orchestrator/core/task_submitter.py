@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import pickle
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -28,11 +27,12 @@ from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.resources import ResourceSet
 from orchestrator.core.entry import ERROR, Entry
+from orchestrator.core.leases import Lease, SchedulingQueue
 from orchestrator.core.messages import CANCEL, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task, Template
 from orchestrator.core.values import raisable
-from orchestrator.objects.plasma_adapter import WORK, PeerDiedError, Sender, is_plain
+from orchestrator.objects.plasma_adapter import WORK, PeerDiedError, is_plain
 
 if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime
@@ -42,90 +42,11 @@ dumps = pickle.dumps
 PIPELINE_US = config.PIPELINE_US
 COST_MIN_US = config.COST_MIN_US
 
-#: Work that may be ahead of a task while another worker is free: less than it takes to wake that one.
-WORTH_WAKING_US = 100
-
 #: The most workers asked for at once for one class.
 DEMAND_MAX = 256
 
 #: Every so many submissions with a full pipeline, the submitting thread reads replies itself.
 POLL_EVERY = 16
-
-
-class Lease:
-    """A worker lent to this process."""
-
-    __slots__ = (
-        "address",
-        "head",
-        "head_since",
-        "idle_since",
-        "inflight",
-        "load_us",
-        "paused",
-        "pid",
-        "queue",
-        "sender",
-        "stalled",
-        "state",
-        "used",
-    )
-
-    def __init__(self, queue: SchedulingQueue, address: int, pid: int, sender: Sender) -> None:
-        self.queue = queue
-        self.address = address
-        self.pid = pid
-        self.sender = sender
-        #: sent and not answered, in the order they were sent; the first one is running
-        self.inflight: dict[int, Task] = {}
-        #: what the tasks in flight are expected to take together
-        self.load_us = 0
-        #: its task waits in get(): it takes no others meanwhile
-        self.paused = False
-        #: its head runs longer than expected: it takes no others until it answers
-        self.stalled = False
-        #: the head at the last tick, and since when
-        self.head = -1
-        self.head_since = 0.0
-        #: something was sent since the last tick; and since when nothing was
-        self.used = True
-        self.idle_since = 0.0
-        #: an actor has a state and a lease has none: that is how a reply finds its way
-        self.state = None
-
-
-class SchedulingQueue:
-    """The tasks of one scheduling class, and the workers lent for it."""
-
-    __slots__ = ("key", "leases", "pending", "resources", "wanted", "warned", "waiting_since")
-
-    def __init__(self, resources: ResourceSet) -> None:
-        self.resources = resources
-        self.key = resources.key() or "none"
-        self.pending: deque[Task] = deque()
-        self.leases: list[Lease] = []
-        #: what the node believes this process wants more
-        self.wanted = 0
-        self.waiting_since = 0.0
-        self.warned = False
-
-    def pick(self, cost_us: int) -> Lease | None:
-        """Return the lease for a task of this cost, or None when all are busy enough.
-
-        The first one that is nearly idle, so that a trickle of tasks keeps to one warm worker;
-        then the least loaded one whose pipeline has room.
-        """
-        best = None
-        best_load = PIPELINE_US - cost_us + 1
-        for lease in self.leases:
-            if lease.paused or lease.stalled:
-                continue
-            load = lease.load_us
-            if not load or (load < WORTH_WAKING_US and cost_us < WORTH_WAKING_US):
-                return lease
-            if load < best_load:
-                best, best_load = lease, load
-        return best
 
 
 class TaskSubmitter:
@@ -142,7 +63,8 @@ class TaskSubmitter:
         self._completion = runtime.completion
         self.lock = threading.RLock()
         self._queues: dict[str, SchedulingQueue] = {}
-        self._idle_leases = False
+        #: how long a lease without work is kept; a worker keeps it shorter than a driver
+        self.lease_idle_s = config.LEASE_IDLE_S
 
     def queue_for(self, resources: ResourceSet) -> SchedulingQueue:
         """Return the queue of the scheduling class with these resources."""
@@ -151,6 +73,11 @@ class TaskSubmitter:
         if queue is None:
             queue = self._queues.setdefault(key, SchedulingQueue(resources))
         return queue
+
+    @property
+    def has_leases(self) -> bool:
+        """Whether somebody should call `tick` before long."""
+        return any(queue.leases for queue in self._queues.values())
 
     def close(self) -> None:
         """Let go of everything; templates that users' functions keep still refer to the queues."""
@@ -306,6 +233,8 @@ class TaskSubmitter:
             pending = queue.pending
             if pending:
                 self._refill(lease, queue)
+            elif queue.contended_until and not lease.inflight and not lease.paused:
+                self._return(lease)
 
     def _refill(self, lease: Lease, queue: SchedulingQueue) -> None:
         """A lease has room again: the shortest way from the queue into its channel. Lock held."""
@@ -364,6 +293,7 @@ class TaskSubmitter:
         queue = self._queues.get(class_key)
         if queue is not None:
             with self.lock:
+                queue.contended_until = monotonic() + config.CONTENDED_S
                 for lease in list(queue.leases):
                     if not lease.inflight and not queue.pending:
                         self._return(lease)
@@ -441,6 +371,8 @@ class TaskSubmitter:
         due = config.TICK_S
         with self.lock:
             for queue in self._queues.values():
+                if queue.contended_until and now > queue.contended_until:
+                    queue.contended_until = 0.0
                 if queue.pending:
                     self._fill(queue)
                     self._explain_wait(queue, now)
@@ -451,10 +383,10 @@ class TaskSubmitter:
                         if lease.used:
                             lease.used = False
                             lease.idle_since = now
-                        elif now - lease.idle_since >= config.LEASE_IDLE_S:
+                        elif now - lease.idle_since >= self.lease_idle_s:
                             self._return(lease)
                             continue
-                        due = min(due, config.LEASE_IDLE_S)
+                        due = min(due, self.lease_idle_s)
                     elif len(lease.inflight) > 1:
                         due = min(due, config.REBALANCE_S)
                         head = next(iter(lease.inflight))
@@ -486,6 +418,8 @@ class TaskSubmitter:
 
     def _return(self, lease: Lease) -> None:
         """Give an idle worker back to the node. Lock held."""
+        if lease not in lease.queue.leases:
+            return
         lease.queue.leases.remove(lease)
         self._peers.pop(lease.address, None)
         self._node_send({"op": "return", "worker": lease.address})

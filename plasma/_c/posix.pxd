@@ -44,3 +44,8 @@ cdef extern from "warmer.h" nogil:
         int running
     void pl_warm_from(pl_warmer* warmer, char* data, uint64_t size, uint64_t fresh_at) noexcept
     void pl_warm_stop(pl_warmer* warmer, int alive) noexcept
+
+cdef extern from "debug.h" nogil:
+    bint PL_DEBUG
+    void pl_invariant(bint condition) noexcept
+    void pl_count(uint64_t counter) noexcept

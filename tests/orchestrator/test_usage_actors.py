@@ -391,6 +391,27 @@ class TestTheEnd:
         assert "last words" in str(caught.value)
 
 
+class TestBackPressure:
+    def test_a_limit_on_pending_calls(self, tmp_path):
+        from orchestrator.exceptions import PendingCallsLimitExceeded
+
+        @ray.remote(max_pending_calls=2)
+        class Slow:
+            def wait(self):
+                import time
+
+                while not (tmp_path / "go").exists():
+                    time.sleep(0.005)
+
+        slow = Slow.remote()
+        refs = []
+        with pytest.raises(PendingCallsLimitExceeded):
+            for _ in range(10):
+                refs.append(slow.wait.remote())
+        (tmp_path / "go").touch()
+        ray.get(refs, timeout=20)
+
+
 class TestContext:
     def test_an_actor_knows_itself(self):
         @ray.remote

@@ -150,11 +150,42 @@ class TestNestedCalls:
         assert ray.get(total.remote(10), timeout=20) == 285
 
     def test_recursion_deeper_than_the_cpus(self):
+        """A parent that waits gives its CPU back, so a hundred of them on two CPUs do not wait for ever."""
+
         @ray.remote
         def down(n):
             return 0 if n == 0 else 1 + ray.get(down.remote(n - 1))
 
-        assert ray.get(down.remote(20), timeout=60) == 20
+        assert ray.get(down.remote(100), timeout=100) == 100
+
+
+class TestFairQueues:
+    def test_short_tasks_do_not_wait_behind_one_that_turns_out_long(self, tmp_path):
+        @ray.remote
+        def maybe_wait(path):
+            while path and not os.path.exists(path):
+                pass
+            return path
+
+        ray.get([maybe_wait.remote(None) for _ in range(100)])  # known to be short from now on
+        long = maybe_wait.remote(str(tmp_path / "go"))
+        assert ray.get([maybe_wait.remote(None) for _ in range(100)], timeout=30) == [None] * 100
+        assert ray.wait([long], timeout=0) == ([], [long])
+        (tmp_path / "go").touch()
+        ray.get(long, timeout=20)
+
+    def test_thousands_of_arguments_and_results(self):
+        @ray.remote
+        def count(*values):
+            return len(values)
+
+        assert ray.get(count.remote(*[ray.put(i) for i in range(10_000)]), timeout=60) == 10_000
+
+        @ray.remote(num_returns=3000)
+        def many():
+            return ["text" * 20] * 3000
+
+        assert set(ray.get(many.remote(), timeout=60)) == {"text" * 20}
 
 
 class TestSeveralResults:
@@ -274,6 +305,30 @@ def until_there(path):
     while not os.path.exists(path):
         time.sleep(0.005)
     return path
+
+
+class TestProgress:
+    def test_it_waits_for_all_and_writes_plain_lines_into_a_log(self, capsys):
+        refs = [square.remote(i) for i in range(5)]
+        assert ray.progress(refs, description="squares") == refs
+        assert ray.get(refs) == [0, 1, 4, 9, 16]
+        assert "squares: 5/5" in capsys.readouterr().err
+
+
+class TestContext:
+    def test_a_task_knows_its_name(self):
+        @ray.remote
+        def who():
+            context = ray.get_runtime_context()
+            return context.get_task_name(), context.get_task_id()
+
+        ref = who.remote()
+        name, task_id = ray.get(ref)
+        assert name.endswith("who") and task_id == ref.hex()
+
+    def test_what_the_session_has(self):
+        assert ray.cluster_resources()["CPU"] == 2.0
+        assert 0 <= ray.available_resources().get("CPU", 0) <= 2.0
 
 
 class TestErrors:

@@ -20,7 +20,9 @@ def test_an_unknown_option_is_answered_with_the_known_ones():
     assert all(name in str(caught.value) for name in options.valid_names(TASK))
 
 
-@pytest.mark.parametrize(("target", "name"), [(TASK, "lifetime"), (METHOD, "num_cpus"), (ACTOR, "num_returns")])
+@pytest.mark.parametrize(
+    ("target", "name"), [(TASK, "lifetime"), (METHOD, "num_cpus"), (ACTOR, "num_returns")]
+)
 def test_options_belong_to_their_targets(target, name):
     with pytest.raises(ValueError, match="not an option"):
         options.merge(target, {}, {name: 1})

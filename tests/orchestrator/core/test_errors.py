@@ -28,7 +28,12 @@ class Final(Exception):
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("x"), KeyError("k"), OSError(2, "no such file"), UnicodeDecodeError("utf-8", b"x", 0, 1, "bad")],
+    [
+        ValueError("x"),
+        KeyError("k"),
+        OSError(2, "no such file"),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, "bad"),
+    ],
     ids=lambda e: type(e).__name__,
 )
 def test_it_is_an_instance_of_both_classes(error):
