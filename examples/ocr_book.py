@@ -206,7 +206,7 @@ def write_outcome(outcome: Outcome, directory: Path) -> None:
     report.write_text(outcome.texts, directory / "book.txt")
     page = outcome.shown
     if page is not None:
-        image = page.image
+        image: Any = page.image
         if isinstance(image, orchestrator.ObjectRef):
             image = orchestrator.get(image)  # still where the layout task put it: this looks, it doesn't copy
         report.annotated(image, page).save(directory / "page.png")

@@ -53,8 +53,8 @@ def score_page(known: Iterable[Span], read: str) -> Score:
             text += piece + " "
             kinds += [span.kind] * (len(piece) + 1)
     score = Score(characters=Counter(kinds))
-    for _, position, _ in Levenshtein.editops(text.rstrip(), normalised(read)).as_list():
-        score.errors[kind_at(kinds, position)] += 1
+    for edit in Levenshtein.editops(text.rstrip(), normalised(read)):
+        score.errors[kind_at(kinds, edit.src_pos)] += 1
     return score
 
 

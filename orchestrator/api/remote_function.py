@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from orchestrator.api.session import ensure_runtime
 from orchestrator.common import options as option_rules
@@ -15,18 +15,7 @@ from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.runtime import Runtime, current
 from orchestrator.core.task import Template
 
-if TYPE_CHECKING:
-    from typing_extensions import ParamSpec
-
-    P = ParamSpec("P")
-else:
-    try:
-        from typing import ParamSpec
-
-        P = ParamSpec("P")
-    except ImportError:  # pragma: no cover
-        P = TypeVar("P")
-
+P = ParamSpec("P")
 R = TypeVar("R")
 
 _GENERATOR_FLAGS = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR

@@ -83,6 +83,7 @@ _sessions = _Sessions()
 
 
 def init(
+    address: str | None = None,
     *,
     num_cpus: float | None = None,
     num_gpus: float | None = None,
@@ -95,6 +96,7 @@ def init(
     """Start a private session on this machine. Nothing of it is left when this process ends, however it ends.
 
     Args:
+        address: None or "local"; both mean a session of this process's own.
         num_cpus: CPUs to give to tasks; the number this process may run on, unless given.
         num_gpus: GPUs to give to tasks.
         resources: further resources by name.
@@ -105,7 +107,7 @@ def init(
 
     Raises:
         RuntimeError: a session is running in this process.
-        ValueError: a quantity is negative, or the store too small.
+        ValueError: a quantity is negative, the store too small, or the address another one.
         NodeDiedError: the node process did not start.
     """
     with _sessions.lock:
@@ -118,6 +120,8 @@ def init(
             )
         if current() is not None:
             raise exceptions.SessionError("this process is a worker of a session already")
+        if address not in (None, "local"):
+            raise ValueError(f"address must be None or 'local': joining {address!r} is not possible")
         quantities = dict(resources or {})
         quantities[CPU] = float(num_cpus if num_cpus is not None else len(os.sched_getaffinity(0)))
         if num_gpus:

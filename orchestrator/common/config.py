@@ -63,8 +63,9 @@ ASYNC_CONCURRENCY = 1000
 #: Re-executions after a worker's death, as in Ray.
 MAX_RETRIES = 3
 
-#: Waiting for room in the store when it is full of objects that may still be released.
-STORE_FULL_TIMEOUT_S = 5.0
+#: Waiting for room in a store that is full: what is released anyway goes within milliseconds, and
+#: somebody who holds on to everything should hear of it at once.
+STORE_FULL_TIMEOUT_S = 1.0
 
 #: How long a named actor's look-up, a resource query or an actor's creation may take to answer.
 NODE_ANSWER_TIMEOUT_S = 60.0

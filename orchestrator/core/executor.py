@@ -124,6 +124,7 @@ class Executor:
         # The common case: plain arguments, one result, a function that is here.
         run = (sender, seq)
         if self.cancelled and run in self.cancelled:
+            self.cancelled.remove(run)
             self.replies.send(sender, (seq, CANCELLED, None, 0))
             return
         self.runtime.current_task = run
@@ -158,6 +159,7 @@ class Executor:
         started = perf_counter_ns()
         function: Any = None
         if self.cancelled and run in self.cancelled:
+            self.cancelled.remove(run)
             self.replies.send(sender, (seq, CANCELLED, None, 0))
             return
         self.runtime.current_task = run
@@ -234,6 +236,8 @@ class Executor:
         self.running = None
         try:
             if isinstance(error, TaskInterrupt) or run in self.cancelled:
+                if run in self.cancelled:
+                    self.cancelled.remove(run)
                 self.replies.send(sender, (seq, CANCELLED, None, spent_us))
             elif isinstance(error, DependencyError):
                 self.replies.send_failure(sender, seq, error.stored.rebuild(), spent_us)

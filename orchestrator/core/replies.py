@@ -50,6 +50,8 @@ class Replies:
             if len(payload) > config.MESSAGE_BYTES_MAX:
                 payload = self._store_message(address, payload)
             while not sender.send(payload):
+                # Read meanwhile: the receiver may be stuck in the same place, with this process's ring.
+                self._runtime.pump.poll()
                 self._endpoint.wait(0, 0.001, self._endpoint.bell())
         except PeerDiedError:
             self.forget(address)

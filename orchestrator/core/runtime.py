@@ -213,6 +213,7 @@ class Runtime:
                 sender = self._control_senders[address] = self.endpoint.sender(address, CONTROL)
             payload = pickle.dumps(message, PROTOCOL)
             while not sender.send(payload):
+                self.pump.poll()
                 self.endpoint.wait(0, 0.001, self.endpoint.bell())
         except PeerDiedError:
             self._control_senders.pop(address, None)

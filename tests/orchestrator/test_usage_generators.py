@@ -165,7 +165,7 @@ SIZE_BYTES = 100_000_000
 
 class TestMemory:
     def test_yielding_large_arrays_needs_less_memory_than_returning_them(self):
-        """Ten arrays of 100 MB: as a list all of them are in the worker's heap at once, yielded one or two are."""
+        """Ten arrays of 100 MB: as a list all are in the heap at once, yielded one or two are."""
 
         def peak_of_this_process():
             import resource

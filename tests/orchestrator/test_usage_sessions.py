@@ -112,6 +112,7 @@ class TestWhatOutlivesASession:
         ray.shutdown()
         assert array.sum() == sum(range(100_000))
 
+    @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
     def test_a_forked_child_is_no_part_of_the_session(self, session):
         ref = ray.put(5)
         pid = os.fork()

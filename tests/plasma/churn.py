@@ -39,9 +39,10 @@ class Churn:
         self.rng = random.Random(seed)
         self.views: list[plasma.Buffer] = []
         self.steps: list[Callable[[bytes], object]] = [
-            self.put, self.put, self.put_containing, self.write_slowly, self.abort, self.get, self.get, self.let_go,
-            self.delete, self.reference, self.dereference, self.declare, self.abandon, self.watch, self.message, self.read,
-        ]  # fmt: skip
+            *(self.put, self.put, self.put_containing, self.write_slowly, self.abort),
+            *(self.get, self.get, self.let_go, self.delete, self.reference, self.dereference),
+            *(self.declare, self.abandon, self.watch, self.message, self.read),
+        ]
 
     def put(self, object_id: bytes) -> None:
         size = self.rng.choice([1, 100, 5000, 70_000])
@@ -106,7 +107,7 @@ class Churn:
 
 
 def spawn(fd: int, body: Callable[[Store], None]) -> int:
-    """Forks a process that joins the store of `fd` and runs `body`. Its pid; exit code 3 stands for damage seen."""
+    """Forks a process that joins the store of `fd` and runs `body`. Exit code 3 stands for damage seen."""
     pid = os.fork()
     if pid:
         return pid
