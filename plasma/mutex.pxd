@@ -1,8 +1,8 @@
 """Robust process-shared locks. Whoever gets a lock whose owner died repairs what it guards, then goes on.
 
 Order: a shard's lock or the clients' lock, alone; the allocator's lock, alone. Only rebuild_allocator() and audit hold
-several: clients, then all shards ascending, then the allocator. Nobody waits for a second lock while holding a first
-elsewhere, so no cycle can form.
+several: all shards ascending, then the allocator. Nobody waits for a second lock while holding a first elsewhere, so no
+cycle can form.
 """
 from libc.stdint cimport uint32_t
 from plasma._c.posix cimport pl_mutex_lock, pl_mutex_repaired, pl_mutex_unlock

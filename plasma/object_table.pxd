@@ -1,6 +1,6 @@
 """id -> entry, within one shard and under its lock. No policy: states and counts belong to lifecycle and pins.
 
-Chained buckets of indices into a dense pool of entries, where DESIGN has open addressing: a chain needs no tombstones,
+Chained buckets of indices into a dense pool of entries, not open addressing: a chain needs no tombstones,
 a table of a million mostly unused entries touches only the pages in use, and it is rebuilt by one pass over the pool.
 """
 from libc.stdint cimport uint32_t, uint64_t

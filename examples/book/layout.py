@@ -192,8 +192,8 @@ def blocks(ink: Ink, column: Box) -> list[Box]:
     pitch = float(np.median(pitches)) if pitches else np.inf
     cut = [rows[0]]
     for above, below in itertools.pairwise(rows):
-        # Both, because the top of a line without ascenders and the bottom of one without descenders mislead.
-        if min(below[0] - above[0], below[1] - above[1]) > 1.25 * pitch:
+        # From middle to middle: a line without ascenders or descenders shifts that only by half as much.
+        if (sum(below) - sum(above)) / 2 > 1.25 * pitch:
             cut.append(below)
         else:
             cut[-1] = (cut[-1][0], below[1])

@@ -41,9 +41,8 @@ class Score:
 
 
 def score_page(known: Iterable[Span], read: str) -> Score:
-    """Aligns the page as read with its known text as a whole, so wrong reading order costs too, and books
-    every error to
-    the kind of text it fell in."""
+    """Aligns the page as read with all of its known text, so wrong reading order costs too, and books every
+    error to the kind of text it fell in."""
     from rapidfuzz.distance import Levenshtein
 
     text, kinds = "", []

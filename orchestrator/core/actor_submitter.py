@@ -231,7 +231,8 @@ class ActorSubmitter:
         queue = record.queue
         while queue and record.state == ALIVE:
             task = queue[0]
-            if task.place == DONE:
+            if task.place in (DONE, SENT):
+                # Cancelled; or sent, and an interrupt came before it was taken off the queue.
                 queue.popleft()
                 continue
             if task.place == WAITING:

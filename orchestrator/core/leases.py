@@ -41,7 +41,8 @@ class Lease:
         self.queue = queue
         self.address = address
         self.pid = pid
-        self.sender = sender
+        #: None once the worker is dead
+        self.sender: Sender | None = sender
         #: sent and not answered, in the order they were sent; the first one is running
         self.inflight: dict[int, Task] = {}
         #: what the tasks in flight are expected to take together
@@ -58,6 +59,10 @@ class Lease:
         self.idle_since = 0.0
         #: an actor has a state and a lease has none: that is how a reply finds its way
         self.state = None
+
+    def revoke(self, task: Task) -> bool:
+        """Take back a task that was sent; False when the worker has it already, or is dead."""
+        return self.sender is not None and self.sender.revoke(task.ticket)
 
 
 class SchedulingQueue:

@@ -9,11 +9,14 @@ foreground waiters first.
 
 Interrupts. Ctrl-C can raise in the main thread between any two bytecodes, so messages move from
 the channel into `inbox` inside one C call, and leave it only after they have been handled; handling
-a message twice must be harmless. That makes every interruption safe to continue from.
+a message twice must be harmless. That makes every interruption safe to continue from. One between the
+taking of the lead and its `try` leaves the lead taken by nobody; who finds it taken looks for its
+holder on the threads' stacks, and frees it when there is none.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import deque
@@ -140,6 +143,8 @@ class Pump:
                         self._hand_over()
                 if not done:
                     return bool(awaited.state)
+            elif self._free_if_abandoned():
+                continue
             elif not self._follow(awaited, deadline):
                 return bool(awaited.state)
         return True
@@ -202,6 +207,23 @@ class Pump:
             except ValueError:
                 pass
 
+    def _free_if_abandoned(self) -> bool:
+        """Free a lead that an interrupt has left without a holder. True if there was such a one.
+
+        Whoever holds the lead has a frame of one of three functions on its stack for as long, and the
+        snapshot of the stacks is taken in one step; so a missing frame is proof.
+        """
+        here = threading.get_ident()
+        for ident, top in sys._current_frames().items():
+            # Of this thread's own frames, this one and its caller's hold nothing; an outer one may.
+            frame = top.f_back.f_back if ident == here and top.f_back is not None else top
+            while frame is not None:
+                if frame.f_code in _HOLDERS:
+                    return False
+                frame = frame.f_back
+        open_gate(self.lock)
+        return True
+
     def _hand_over(self) -> None:
         try:
             open_gate(self._followers[0])
@@ -246,6 +268,7 @@ class Pump:
                 leads = self.leads
                 time.sleep(config.COLLECT_S)
             if not self.lock.acquire(False):
+                self._free_if_abandoned()
                 time.sleep(config.COLLECT_S)
                 timeout = config.TICK_S
                 continue
@@ -263,6 +286,10 @@ class Pump:
                 if leads != self.leads:
                     break
                 quiet = 0 if self.poll() else quiet + 1
+
+
+#: The functions that take the lead; no other does.
+_HOLDERS = frozenset({Pump._wait.__code__, Pump.poll.__code__, Pump._run.__code__})
 
 
 def _open_for(gate: Any, _: Entry) -> None:

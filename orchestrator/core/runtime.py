@@ -204,6 +204,8 @@ class Runtime:
         handler = self.handlers.get("died")
         if handler is not None:
             handler(address)
+        # The channels to it are memory of the store's.
+        self.endpoint.close_sender(address)
 
     def send_control(self, address: int, message: tuple[Any, ...]) -> None:
         """Send a CONTROL message to another process; one that is dead does not mind."""

@@ -153,7 +153,7 @@ class TaskSubmitter:
         lease.load_us += cost
         lease.used = True
         try:
-            task.ticket = lease.sender.send(task.message)  # type: ignore[arg-type]
+            task.ticket = lease.sender.send(task.message)  # type: ignore[union-attr, arg-type]
         except PeerDiedError:
             task.ticket = 0
             lease.paused = True
@@ -173,7 +173,8 @@ class TaskSubmitter:
         pending = queue.pending
         while pending:
             task = pending[0]
-            if task.cancelled:
+            if task.place != QUEUED:
+                # Cancelled; or sent, and an interrupt came before it was taken off the queue.
                 pending.popleft()
                 continue
             lease = queue.pick(task.template.cost_us)
@@ -241,7 +242,8 @@ class TaskSubmitter:
         pending = queue.pending
         while pending and not lease.paused:
             task = pending[0]
-            if task.cancelled:
+            if task.place != QUEUED:
+                # Cancelled; or sent, and an interrupt came before it was taken off the queue.
                 pending.popleft()
                 continue
             load = lease.load_us
@@ -341,6 +343,7 @@ class TaskSubmitter:
                 queue.leases.remove(lease)
             tasks = list(lease.inflight.values())
             lease.inflight.clear()
+            lease.sender = None
             if tasks:
                 lost, *queued = tasks
                 for task in reversed(queued):
@@ -404,7 +407,7 @@ class TaskSubmitter:
         head, *behind = lease.inflight.values()
         head.template.cost_us = config.UNKNOWN_COST_US
         for task in reversed(behind):
-            if not lease.sender.revoke(task.ticket):
+            if not lease.revoke(task):
                 break
             self._unsend(lease, task)
             lease.queue.pending.appendleft(task)
@@ -451,7 +454,7 @@ class TaskSubmitter:
         error = exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
         with self.lock:
             place = task.place
-            if place == SENT and lease is not None and lease.sender.revoke(task.ticket):
+            if place == SENT and lease is not None and lease.revoke(task):
                 self._unsend(lease, task)
                 place = QUEUED
                 self._fill(lease.queue)

@@ -432,6 +432,7 @@ class Daemon:
         self._pool.remove(process)  # its last lines go to the driver before the news
         self._clients.pop(address, None)
         self._outbox.forget(address)
+        self._endpoint.close_sender(address)
         if not address:
             self._store.reap()
             if status:
