@@ -10,10 +10,10 @@ survives neither lost nor shared when its client dies between the allocator and 
 from libc.stdint cimport uint32_t, uint64_t
 from plasma.layout cimport Segment
 
-cdef bint allocate(Segment* seg, uint64_t size, uint64_t alignment, bint* fresh) noexcept nogil
+cdef bint allocate(Segment* seg, uint64_t size, uint64_t alignment, uint32_t use, bint* fresh) noexcept nogil
 cdef void release_intent(Segment* seg, uint32_t slot) noexcept nogil
 cdef void reset(Segment* seg) noexcept nogil
-cdef uint32_t append_used(Segment* seg, uint64_t offset, uint64_t size, uint32_t entry) noexcept nogil
+cdef uint32_t append_used(Segment* seg, uint64_t offset, uint64_t size, uint32_t entry, uint32_t use) noexcept nogil
 cdef uint64_t largest_free(Segment* seg) noexcept nogil
 cdef uint64_t free_bytes(Segment* seg) noexcept nogil
 cdef const char* check_blocks(Segment* seg, uint64_t* used_bytes) noexcept nogil

@@ -2,7 +2,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from plasma._c.posix cimport pl_count, pl_invariant
 from plasma.layout cimport (
     ALIGNMENT, CRASH_CREATE_ALLOCATED, CRASH_CREATE_ALLOCATING, CRASH_DELETE_MERGING, FIRST_LEVELS, SECOND_LEVELS,
-    Allocator, Block, Segment, crash_point, round_up,
+    USED_BY_CHANNEL, USED_BY_OBJECT, Allocator, Block, Segment, crash_point, round_up,
 )
 from plasma.mutex cimport lock_allocator, unlock_allocator
 
@@ -170,8 +170,9 @@ cdef uint32_t extend(Segment* seg, uint64_t size, uint64_t alignment) noexcept n
     return carve(seg, last, size, alignment)
 
 
-cdef bint allocate(Segment* seg, uint64_t size, uint64_t alignment, bint* fresh) noexcept nogil:
-    """Takes `size` bytes (a multiple of 64) into the calling client's intent. False: no extent is large enough.
+cdef bint allocate(Segment* seg, uint64_t size, uint64_t alignment, uint32_t use, bint* fresh) noexcept nogil:
+    """Takes `size` bytes (a multiple of 64) into the calling client's intent. False: no extent is large enough, or
+    objects may not take more.
 
     Call it holding no lock. fresh: the memory has never been touched, populate it before copying.
     """
@@ -180,6 +181,9 @@ cdef bint allocate(Segment* seg, uint64_t size, uint64_t alignment, bint* fresh)
     fresh[0] = False
     lock_allocator(seg)
     crash_point(seg, CRASH_CREATE_ALLOCATING)
+    if use == USED_BY_OBJECT and seg.allocator.used_bytes - seg.allocator.channel_bytes + size > seg.header.objects_bytes:
+        unlock_allocator(seg)
+        return False
     b = find_free(seg, worst)
     if b:
         unlist_free(seg, b)
@@ -191,7 +195,10 @@ cdef bint allocate(Segment* seg, uint64_t size, uint64_t alignment, bint* fresh)
         pl_invariant(seg.blocks[b].offset % alignment == 0 and seg.blocks[b].size >= size)
         pl_invariant(seg.slots[seg.slot].intent == 0)
         pl_count(seg.blocks_taken)
+        seg.blocks[b].used = use
         seg.allocator.used_bytes += seg.blocks[b].size
+        if use == USED_BY_CHANNEL:
+            seg.allocator.channel_bytes += seg.blocks[b].size
         seg.allocator.allocations += 1
         seg.slots[seg.slot].intent_offset = seg.blocks[b].offset
         seg.slots[seg.slot].intent_bytes = seg.blocks[b].size
@@ -212,6 +219,8 @@ cdef void release_intent(Segment* seg, uint32_t slot) noexcept nogil:
         pl_invariant(block.used and block.size > 0 and block.offset == seg.slots[slot].intent_offset)
         pl_count(seg.blocks_freed)
         seg.allocator.used_bytes -= block.size
+        if block.used == USED_BY_CHANNEL:
+            seg.allocator.channel_bytes -= block.size
         seg.allocator.frees += 1
         neighbour = block.after
         if neighbour and not seg.blocks[neighbour].used:
@@ -252,6 +261,7 @@ cdef void reset(Segment* seg) noexcept nogil:
     a.last = 0
     a.fresh_at = 0
     a.used_bytes = 0
+    a.channel_bytes = 0
     a.first_bitmap = 0
     for i in range(FIRST_LEVELS):
         a.second_bitmap[i] = 0
@@ -259,7 +269,7 @@ cdef void reset(Segment* seg) noexcept nogil:
         a.heads[i] = 0
 
 
-cdef uint32_t append_used(Segment* seg, uint64_t offset, uint64_t size, uint32_t entry) noexcept nogil:
+cdef uint32_t append_used(Segment* seg, uint64_t offset, uint64_t size, uint32_t entry, uint32_t use) noexcept nogil:
     cdef Allocator* a = seg.allocator
     cdef uint32_t b
     if offset > a.fresh_at:
@@ -267,13 +277,17 @@ cdef uint32_t append_used(Segment* seg, uint64_t offset, uint64_t size, uint32_t
         list_free(seg, b)
     b = insert_after(seg, a.last, offset, size)
     seg.blocks[b].entry = entry
+    seg.blocks[b].used = use
     a.fresh_at = offset + size
     a.used_bytes += size
+    if use == USED_BY_CHANNEL:
+        a.channel_bytes += size
     return b
 
 
 cdef uint64_t free_bytes(Segment* seg) noexcept nogil:
-    return seg.header.data_bytes - seg.allocator.used_bytes
+    """What objects may still take."""
+    return seg.header.objects_bytes - (seg.allocator.used_bytes - seg.allocator.channel_bytes)
 
 
 cdef uint64_t largest_free(Segment* seg) noexcept nogil:
@@ -290,7 +304,7 @@ cdef uint64_t largest_free(Segment* seg) noexcept nogil:
             if seg.blocks[b].size > best:
                 best = seg.blocks[b].size
             b = seg.blocks[b].free_after
-    return best
+    return min(best, free_bytes(seg))
 
 
 cdef const char* check_blocks(Segment* seg, uint64_t* used_bytes) noexcept nogil:

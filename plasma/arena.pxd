@@ -13,6 +13,7 @@ cdef class Arena:
     cdef readonly uint64_t size_bytes
     cdef void* sealed_map
     cdef readonly uint64_t sealed_bytes      # of the data region
+    cdef readonly uint64_t objects_bytes     # of it, what objects may take
     cdef pl_warmer warmer
     cdef int owner_pid              # the warmer's thread is in no forked child
     cdef void warm_ahead(self) noexcept

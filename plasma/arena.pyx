@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strncpy
 from plasma._c.posix cimport pl_memory_file, pl_mutex_init, pl_seal_size, pl_warm_from, pl_warm_stop
 from plasma.layout cimport (
-    LAYOUT_VERSION, NAME_BYTES, PAGE, SHARD_COUNT, Header, Segment, bind_segment, check_header, plan, publish,
+    CHANNEL_RESERVE, LAYOUT_VERSION, NAME_BYTES, PAGE, SHARD_COUNT, Header, Segment, bind_segment, check_header, plan, publish,
 )
 
 from plasma.errors import LayoutVersionError, NotAStoreError
@@ -134,6 +134,7 @@ cdef class Arena:
             raise MemoryError(f"can't map a segment's {self.size_bytes - data_start} bytes a second time")
         self.sealed_map = at
         self.sealed_bytes = self.size_bytes - data_start
+        self.objects_bytes = self.sealed_bytes - CHANNEL_RESERVE
 
     cdef void warm_ahead(self) noexcept:
         """A large object was just placed in fresh memory: another will probably follow."""
@@ -143,7 +144,10 @@ cdef class Arena:
     cdef void protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept:
         """Write-protects (or opens again) whole pages of the writable mapping, in this process: after a seal its
         creator still has a view there. Best effort: the kernel limits the number of mappings (docs/caveats.md)."""
-        mprotect(self.seg.data + offset, size, PROT_READ if readonly else PROT_READ | PROT_WRITE)
+        if mprotect(self.seg.data + offset, size, PROT_READ if readonly else PROT_READ | PROT_WRITE) != 0 and not readonly:
+            # Opening these pages would split a mapping beyond the limit. They will be somebody's next object, so they
+            # must open: opening everything only merges mappings, and gives up protection that was an extra.
+            mprotect(self.seg.base, self.size_bytes, PROT_READ | PROT_WRITE)
 
     cdef int give_back(self, uint64_t offset, uint64_t size) noexcept:
         """Returns the pages of a free stretch to the kernel. Reading them gives zeros again."""

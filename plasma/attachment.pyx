@@ -1,8 +1,7 @@
 cimport cython
-import os
 import weakref
 
-from plasma._c.posix cimport pl_fork_depth, pl_fork_watch, pl_reopen
+from plasma._c.posix cimport pl_close_in_children, pl_fork_depth, pl_fork_watch, pl_reopen
 from plasma.arena cimport Arena
 from plasma.doorbell cimport ring_for_event
 from plasma.clients cimport give_slot, register
@@ -15,20 +14,8 @@ cdef extern from "unistd.h" nogil:
 
 pl_fork_watch()
 
-# Clients of this process, for one purpose: a forked child closes its copies of their liveness descriptors.
+# For the crash tests alone, which arm every client of a process (_faults.pyx).
 _clients = weakref.WeakSet()
-
-
-def _after_fork_in_child():
-    cdef Client client
-    for client in list(_clients):
-        if client.seg.liveness_fd >= 0:
-            close(client.seg.liveness_fd)
-            client.seg.liveness_fd = -1
-    _clients.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @cython.no_gc                            # can be in no cycle; its end must find what it refers to intact
@@ -41,6 +28,7 @@ cdef class Client:
         self.seg.liveness_fd = pl_reopen(arena.fd)
         if self.seg.liveness_fd < 0:
             raise OSError("can't open the segment anew through /proc/self/fd (is /proc mounted?)")
+        pl_close_in_children(self.seg.liveness_fd, True)
         self.seg.slot = register(self.seg, name)
         if self.seg.slot == 0:
             raise TooManyClientsError(
@@ -82,9 +70,10 @@ cdef class Client:
             clear_slot(self.seg, self.seg.slot)
             give_slot(self.seg, self.seg.slot)
         self.open = False
-        if self.seg.liveness_fd >= 0:
+        if self.seg.liveness_fd >= 0 and self.fork_depth == pl_fork_depth():     # a child's copy is closed already
+            pl_close_in_children(self.seg.liveness_fd, False)
             close(self.seg.liveness_fd)
-            self.seg.liveness_fd = -1
+        self.seg.liveness_fd = -1
         if self.seg.bell_fd >= 0:
             close(self.seg.bell_fd)
             self.seg.bell_fd = -1

@@ -266,16 +266,17 @@ cdef class Endpoint:
             i += 1
             k += 1
             start = ring_take(seg, inlet.ring, &size, &next_head)
-            if start == NULL:
-                continue
-            payload = PyBytes_FromStringAndSize(start, size)
-            crash_point(seg, CRASH_RECEIVE_COPIED)
-            ring_pass(inlet.ring, next_head)
-            crash_point(seg, CRASH_RECEIVE_ADVANCED)
+            if start != NULL:
+                payload = PyBytes_FromStringAndSize(start, size)
+                crash_point(seg, CRASH_RECEIVE_COPIED)
+                ring_pass(inlet.ring, next_head)
+                crash_point(seg, CRASH_RECEIVE_ADVANCED)
             full_fence()                 # SYNC: full/passed
             if load32(&inlet.ring.sender_waits) and ring_used(inlet.ring) <= RING_BYTES // 2:
                 if exchange32(&inlet.ring.sender_waits, 0):
                     ring_for_event(seg, <uint32_t>(inlet.ring.sender & 0xFFFF))
+            if start == NULL:            # all that was there had been revoked
+                continue
             self.cursor[lane] = i
             sender[0] = inlet.sender
             return payload

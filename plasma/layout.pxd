@@ -21,7 +21,13 @@ cdef enum:
     SHARD_MASK = 15
     NAME_BYTES = 32
     FIRST_LEVELS = 48               # size classes: powers of two ...
+    CHANNEL_RESERVE = 64 * 1024 * 1024  # data beyond what objects may take: messages flow when the store is full of objects
     SECOND_LEVELS = 16              # ... each split in sixteen, so that a good fit wastes at most 1/16
+
+cdef enum BlockUse:
+    UNUSED = 0
+    USED_BY_OBJECT = 1
+    USED_BY_CHANNEL = 2
 
 # An object's state. lifecycle.pyx holds the essay and the table of transitions.
 cdef enum ObjectState:
@@ -68,6 +74,7 @@ cdef struct Header:                 # one page
     uint64_t segment_bytes
     uint64_t data_start             # page-aligned offset of the data region
     uint64_t data_bytes
+    uint64_t objects_bytes          # the part of it that objects may take together; the rest is for channels
     uint64_t token_hi               # random: names the wake-up sockets
     uint64_t token_lo
     uint32_t entry_shift            # entries per shard = 1 << entry_shift
@@ -98,7 +105,7 @@ cdef struct Block:                  # a stretch of the data region; blocks tile 
     uint32_t after
     uint32_t free_before            # neighbours in the free list of the size class; `free_after` also links unused records
     uint32_t free_after
-    uint32_t used
+    uint32_t used                   # BlockUse
     uint32_t entry                  # the entry that owns it once committed; 0 while only an intent does
 
 cdef struct Allocator:
@@ -109,6 +116,7 @@ cdef struct Allocator:
     uint32_t last                   # the block that ends at fresh_at
     uint64_t fresh_at               # data from here on has never been used (cold pages)
     uint64_t used_bytes
+    uint64_t channel_bytes          # of these, in channels
     uint64_t first_bitmap
     uint32_t second_bitmap[FIRST_LEVELS]
     uint32_t heads[FIRST_LEVELS * SECOND_LEVELS]

@@ -32,7 +32,7 @@ from plasma.layout cimport (
     CRASH_DELETE_INTENT, CRASH_DELETE_MARKED, CRASH_GET_HELD, CRASH_GET_LOCKED, CRASH_GET_PINNED,
     CRASH_RELEASE_LOCKED, CRASH_RELEASE_UNHELD, CRASH_RELEASE_UNPINNED, CRASH_SEAL_COMMITTED, CRASH_SEAL_LOCKED,
     CRASH_SEAL_RANG, CREATED, DELETED, DELETING, EXPOSED, FREE, IN_LRU, LOST, PAGE, PENDING, REFERENCED, SEALED,
-    SLOT_ACTIVE, WATCHING, Contained, Entry, RingHeader, Segment, Shard, contained_at, crash_point, round_up,
+    SLOT_ACTIVE, USED_BY_CHANNEL, USED_BY_OBJECT, WATCHING, Contained, Entry, RingHeader, Segment, Shard, contained_at, crash_point, round_up,
     shard_of_entry, shard_of_id,
 )
 from plasma.doorbell cimport ring_for_event
@@ -47,7 +47,7 @@ from plasma.waiters cimport ring_space_waiters, ring_watchers
 TRANSITIONS = {
     "free": ("pending", "created"),
     "pending": ("created", "lost", "free"),
-    "created": ("sealed", "pending", "deleted"),
+    "created": ("sealed", "pending"),
     "sealed": ("deleted",),
     "lost": ("free",),
     "deleted": ("free",),
@@ -279,7 +279,7 @@ cdef int create(Segment* seg, uint64_t hi, uint64_t lo, uint64_t size, uint32_t 
     cdef Entry* entry
     cdef bint is_new = False
     bytes = round_up(bytes if bytes else 1, unit)
-    if bytes < size or not allocate(seg, bytes, unit, fresh):
+    if bytes < size or not allocate(seg, bytes, unit, USED_BY_CHANNEL if flags & CHANNEL else USED_BY_OBJECT, fresh):
         return NO_SPACE
     lock_shard(seg, shard)
     e = 0 if flags & CHANNEL else find_entry(seg, hi, lo)

@@ -19,8 +19,8 @@ from plasma._c.posix cimport pl_liveness_drop, pl_liveness_take, pl_mutex_lock, 
 from plasma.allocator cimport append_used, release_intent, reset
 from plasma.clients cimport give_slot, rebuild_slots
 from plasma.layout cimport (
-    CRASH_REAP_DROPPED, CRASH_REAP_DROPPING, CRASH_REAP_MARKED, FREE, IN_LRU, PENDING, SEALED, SHARD_COUNT,
-    SLOT_ACTIVE, SLOT_FREE, SLOT_REAPING, Entry, Segment, Shard, crash_point, shard_of_entry,
+    CHANNEL, CRASH_REAP_DROPPED, CRASH_REAP_DROPPING, CRASH_REAP_MARKED, FREE, IN_LRU, PENDING, SEALED, SHARD_COUNT,
+    SLOT_ACTIVE, SLOT_FREE, SLOT_REAPING, USED_BY_CHANNEL, USED_BY_OBJECT, Entry, Segment, Shard, crash_point, shard_of_entry,
 )
 from plasma.lifecycle cimport drop_hold_of_dead, is_doomed, lru_add, settle
 from plasma.mutex cimport lock_broken, lock_shard, unlock_shard
@@ -120,7 +120,9 @@ cdef void rebuild_allocator(Segment* seg) noexcept nogil:
         qsort(extents, count, sizeof(Extent), by_offset)
         reset(seg)
         for i in range(count):
-            b = append_used(seg, extents[i].offset, extents[i].size, extents[i].entry)
+            e = extents[i].entry
+            b = append_used(seg, extents[i].offset, extents[i].size, e,
+                            USED_BY_CHANNEL if e and seg.entries[e].flags & CHANNEL else USED_BY_OBJECT)
             if extents[i].entry:
                 seg.entries[extents[i].entry].block = b
             else:

@@ -102,7 +102,7 @@ cdef class Store:
 
     @property
     def size_bytes(self):
-        return self.client.arena.sealed_bytes
+        return self.client.arena.objects_bytes
 
     @property
     def closed(self):
@@ -195,9 +195,9 @@ cdef class Store:
         parse_id(object_id, &hi, &lo)
         if size_bytes < 0:
             raise ValueError(f"size_bytes must not be negative, got {size_bytes}")
-        if size_bytes > seg.header.data_bytes:
+        if size_bytes > seg.header.objects_bytes:
             raise ObjectTooLargeError(
-                f"an object of {size_bytes} bytes can't fit a store of {seg.header.data_bytes}; create a larger store")
+                f"an object of {size_bytes} bytes can't fit a store of {seg.header.objects_bytes}; create a larger store")
         size = size_bytes
         if referenced and not holder:
             holder = seg.address

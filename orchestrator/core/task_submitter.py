@@ -194,9 +194,7 @@ class TaskSubmitter:
             return
         if want != queue.wanted:
             queue.wanted = want
-            self._node_send(
-                {"op": "lease", "class": queue.key, "resources": queue.resources.to_floats(), "want": want}
-            )
+            self._tell_demand(queue)
 
     # -- replies
 
@@ -415,9 +413,11 @@ class TaskSubmitter:
 
     def _demand_nothing(self, queue: SchedulingQueue) -> None:
         queue.wanted = 0
-        self._node_send(
-            {"op": "lease", "class": queue.key, "resources": queue.resources.to_floats(), "want": 0}
-        )
+        self._tell_demand(queue)
+
+    def _tell_demand(self, queue: SchedulingQueue) -> None:
+        resources = queue.resources.to_floats()
+        self._node_send({"op": "lease", "class": queue.key, "resources": resources, "want": queue.wanted})
 
     def _return(self, lease: Lease) -> None:
         """Give an idle worker back to the node. Lock held."""

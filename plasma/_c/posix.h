@@ -167,7 +167,28 @@ static inline void pl_bell_drain(int fd) {
 /* Counts the forks between the process that loaded this module and the calling one: a client made
  * at one count is not the caller's at another. A comparison instead of a getpid() per operation. */
 static uint32_t pl_fork_depth_;
-static void pl_forked_(void) { pl_fork_depth_++; }
+
+/* A child's copies of the liveness descriptors are closed at once: while one is open, the parent's slot
+ * looks alive though the parent may be dead. In C, because a library may fork without telling Python. */
+#define PL_LIVENESS_FDS_MAX 1024
+static int pl_liveness_fds_[PL_LIVENESS_FDS_MAX]; /* fd + 1; 0: unused */
+
+static void pl_forked_(void) {
+    pl_fork_depth_++;
+    for (int i = 0; i < PL_LIVENESS_FDS_MAX; i++) {
+        if (pl_liveness_fds_[i]) close(pl_liveness_fds_[i] - 1);
+        pl_liveness_fds_[i] = 0;
+    }
+}
 static inline void pl_fork_watch(void) { pthread_atfork(NULL, NULL, pl_forked_); }
 static inline uint32_t pl_fork_depth(void) { return pl_fork_depth_; }
+static inline void pl_close_in_children(int fd, int yes) {
+    int from = yes ? 0 : fd + 1, to = yes ? fd + 1 : 0;
+    for (int i = 0; i < PL_LIVENESS_FDS_MAX; i++) {
+        if (pl_liveness_fds_[i] == from) {
+            pl_liveness_fds_[i] = to;
+            return;
+        }
+    }
+}
 #endif

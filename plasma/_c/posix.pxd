@@ -34,6 +34,7 @@ cdef extern from "posix.h" nogil:
     void pl_bell_drain(int fd) noexcept
     void pl_fork_watch() noexcept
     uint32_t pl_fork_depth() noexcept
+    void pl_close_in_children(int fd, int yes) noexcept
 
 cdef extern from "copying.h" nogil:
     void pl_populate(char* start, uint64_t size) noexcept
