@@ -23,17 +23,14 @@ from plasma.waiters cimport announce_space_waiter, retire_space_waiter
 from plasma import audit as _audit, object_id as _ids, serialization as _serialization, stats as _stats
 from plasma.arena import default_size_bytes
 from plasma.buffer import Allocation, Buffer
+from plasma.refusal import refusal
 from plasma.errors import (
     GetTimeoutError,
     NotOwnerError,
-    ObjectExistsError,
     ObjectLostError,
     ObjectNotFoundError,
     ObjectNotSealedError,
-    ObjectStoreFullError,
     ObjectTooLargeError,
-    PeerDiedError,
-    PlasmaError,
     TableFullError,
 )
 from plasma.layout import STATE_NAMES
@@ -205,7 +202,7 @@ cdef class Store:
         if status == lifecycle.NO_SPACE:
             status = self._create_when_room(hi, lo, size, flags, holder, count, timeout_s, entry, hold, fresh)
         if status != lifecycle.OK:
-            self._refuse_create(status, object_id, size_bytes, owner)
+            raise refusal(self.client, status, object_id, size_bytes, owner)
         if fresh[0] and size >= WARM_MIN:
             self.client.arena.warm_ahead()
         for child in contained:
@@ -252,27 +249,6 @@ cdef class Store:
         finally:
             if waiting:
                 retire_space_waiter(seg)
-
-    def _refuse_create(self, int status, bytes object_id, size_bytes, owner):
-        name = object_id.hex()
-        if status == lifecycle.NO_SPACE:
-            stats = self.stats()
-            raise ObjectStoreFullError(
-                f"object {name} needs {size_bytes} bytes; of {stats['data_bytes']} the store has {stats['free_bytes']} free "
-                f"(largest stretch {stats['largest_free_bytes']}), the rest is in {stats['objects_pinned']} pinned and "
-                f"{stats['objects_referenced']} referenced objects. Drop references or views, or create a larger store"
-            )
-        if status == lifecycle.EXISTS:
-            raise ObjectExistsError(f"object {name} exists already")
-        if status == lifecycle.OWNER_GONE:
-            raise PeerDiedError(f"object {name} was to be owned by the client at address {owner}, which is gone")
-        if status == lifecycle.TABLE_FULL:
-            raise TableFullError(
-                f"the store's table is full ({self.client.seg.header.objects_max} objects promised); "
-                "create the store with a larger max_objects")
-        if status == lifecycle.LEDGER_FULL:
-            raise TableFullError("the ledger of pins and references is full; create the store with a larger max_objects")
-        raise PlasmaError(f"object {name} couldn't be created (status {status})")
 
     # ---- reading objects
 
@@ -386,7 +362,7 @@ cdef class Store:
         parse_id(object_id, &hi, &lo)
         status = lifecycle.declare(self.client.seg, hi, lo)
         if status != lifecycle.OK:
-            self._refuse_create(status, object_id, 0, 0)
+            raise refusal(self.client, status, object_id, 0, 0)
 
     def abandon(self, bytes object_id not None):
         """Breaks the promise: whoever waits for the object gets ObjectLostError. False: it was not pending."""

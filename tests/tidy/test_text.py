@@ -19,7 +19,8 @@ UNFINISHED = re.compile(r"\b(" + "FIX" + "ME|" + "XX" + r"X)\b")
 
 LINES_MAX = 500
 #: Files that are longer, with what they have now: they may shrink, and grow no further.
-LINES_ALLOWED: dict[str, int] = {}
+#: The state machine of objects stays in one file: nowhere else may a state change.
+LINES_ALLOWED: dict[str, int] = {"plasma/lifecycle.pyx": 700}
 
 
 def lines_with(pattern: re.Pattern[str]) -> list[str]:
