@@ -14,6 +14,7 @@ cdef extern from * nogil:
 # How many blocks of the exact class are tried before the next class, where the first block surely fits.
 cdef enum:
     EXACT_TRIES = 8
+    TIGHT_TRIES = 1024
 
 
 cdef inline uint32_t size_class(uint64_t size) noexcept nogil:
@@ -75,20 +76,41 @@ cdef void unlist_free(Segment* seg, uint32_t b) noexcept nogil:
         seg.blocks[block.free_after].free_before = block.free_before
 
 
-cdef uint32_t find_free(Segment* seg, uint64_t size) noexcept nogil:
-    """A free block of at least `size` bytes: of the exact class if one of its first few fits, else of the next
-    class that has any."""
-    cdef Allocator* a = seg.allocator
-    cdef uint32_t cls = size_class(size), first, tries = EXACT_TRIES
-    cdef uint32_t b = a.heads[cls]
-    cdef uint32_t second
-    cdef uint64_t firsts
+cdef inline bint fits(const Block* block, uint64_t size, uint64_t alignment) noexcept nogil:
+    return round_up(block.offset, alignment) - block.offset + size <= block.size
+
+
+cdef uint32_t find_in_class(Segment* seg, uint32_t cls, uint64_t size, uint64_t alignment, uint32_t tries) noexcept nogil:
+    cdef uint32_t b = seg.allocator.heads[cls]
     while b and tries:
-        if seg.blocks[b].size >= size:
+        if fits(&seg.blocks[b], size, alignment):
             return b
         b = seg.blocks[b].free_after
         tries -= 1
-    cls += 1
+    return 0
+
+
+cdef uint32_t find_tight(Segment* seg, uint64_t size, uint64_t alignment) noexcept nogil:
+    """The last resort, when there is no fresh memory either: the blocks that may or may not fit."""
+    cdef uint32_t cls, b
+    for cls in range(size_class(size), size_class(size + alignment - ALIGNMENT) + 1):
+        b = find_in_class(seg, cls, size, alignment, TIGHT_TRIES)
+        if b:
+            return b
+    return 0
+
+
+cdef uint32_t find_free(Segment* seg, uint64_t size, uint64_t alignment) noexcept nogil:
+    """A free block for `size` aligned bytes: of their exact class if one of its first few fits, else of the next class
+    whose every block does."""
+    cdef Allocator* a = seg.allocator
+    cdef uint32_t cls, first
+    cdef uint32_t b = find_in_class(seg, size_class(size), size, alignment, EXACT_TRIES)
+    cdef uint32_t second
+    cdef uint64_t firsts
+    if b:
+        return b
+    cls = size_class(size + alignment - ALIGNMENT) + 1
     first = cls // SECOND_LEVELS
     if first >= FIRST_LEVELS:
         return 0
@@ -176,21 +198,23 @@ cdef bint allocate(Segment* seg, uint64_t size, uint64_t alignment, uint32_t use
 
     Call it holding no lock. fresh: the memory has never been touched, populate it before copying.
     """
-    cdef uint32_t b = 0
-    cdef uint64_t worst = size + alignment - ALIGNMENT
+    cdef uint32_t b, taken = 0
     fresh[0] = False
     lock_allocator(seg)
     crash_point(seg, CRASH_CREATE_ALLOCATING)
     if use == USED_BY_OBJECT and seg.allocator.used_bytes - seg.allocator.channel_bytes + size > seg.header.objects_bytes:
         unlock_allocator(seg)
         return False
-    b = find_free(seg, worst)
+    b = find_free(seg, size, alignment)
+    if not b:
+        taken = extend(seg, size, alignment)
+        fresh[0] = taken != 0
+        if not taken:
+            b = find_tight(seg, size, alignment)
     if b:
         unlist_free(seg, b)
-        b = carve(seg, b, size, alignment)
-    else:
-        b = extend(seg, size, alignment)
-        fresh[0] = b != 0
+        taken = carve(seg, b, size, alignment)
+    b = taken
     if b:
         pl_invariant(seg.blocks[b].offset % alignment == 0 and seg.blocks[b].size >= size)
         pl_invariant(seg.slots[seg.slot].intent == 0)

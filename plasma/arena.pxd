@@ -18,5 +18,5 @@ cdef class Arena:
     cdef int owner_pid              # the warmer's thread is in no forked child
     cdef void warm_ahead(self) noexcept
     cdef void release(self) noexcept
-    cdef void protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept
+    cdef bint protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept
     cdef int give_back(self, uint64_t offset, uint64_t size) noexcept

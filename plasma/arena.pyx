@@ -4,7 +4,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strncpy
 from plasma._c.posix cimport pl_memory_file, pl_mutex_init, pl_seal_size, pl_warm_from, pl_warm_stop
 from plasma.layout cimport (
-    CHANNEL_RESERVE, LAYOUT_VERSION, NAME_BYTES, PAGE, SHARD_COUNT, Header, Segment, bind_segment, check_header, plan, publish,
+    CHANNEL_RESERVE, LAYOUT_VERSION, NAME_BYTES, OBJECTS_LIMIT, PAGE, SHARD_COUNT, Header, Segment, bind_segment,
+    check_header, plan, publish,
 )
 
 from plasma.errors import LayoutVersionError, NotAStoreError
@@ -68,8 +69,8 @@ cdef class Arena:
         cdef uint32_t i
         if not 4096 <= data_bytes <= 1 << 46:
             raise ValueError(f"size_bytes must lie between 4 KiB and 64 TiB, got {data_bytes}")
-        if not 1 <= objects_max <= 1 << 26:
-            raise ValueError(f"max_objects must lie between 1 and {1 << 26}, got {objects_max}")
+        if not 1 <= objects_max <= OBJECTS_LIMIT:
+            raise ValueError(f"max_objects must lie between 1 and {OBJECTS_LIMIT}, got {objects_max}")
         if not 1 <= clients_max < SLOTS_LIMIT:
             raise ValueError(f"max_clients must lie between 1 and {SLOTS_LIMIT - 1}, got {clients_max}")
         arena.size_bytes = plan(&header, data_bytes, objects_max, clients_max)
@@ -141,13 +142,14 @@ cdef class Arena:
         self.owner_pid = getpid()
         pl_warm_from(&self.warmer, self.seg.data, self.sealed_bytes, self.seg.allocator.fresh_at)
 
-    cdef void protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept:
+    cdef bint protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept:
         """Write-protects (or opens again) whole pages of the writable mapping, in this process: after a seal its
         creator still has a view there. Best effort: the kernel limits the number of mappings (docs/caveats.md)."""
-        if mprotect(self.seg.data + offset, size, PROT_READ if readonly else PROT_READ | PROT_WRITE) != 0 and not readonly:
-            # Opening these pages would split a mapping beyond the limit. They will be somebody's next object, so they
-            # must open: opening everything only merges mappings, and gives up protection that was an extra.
-            mprotect(self.seg.base, self.size_bytes, PROT_READ | PROT_WRITE)
+        if mprotect(self.seg.data + offset, size, PROT_READ if readonly else PROT_READ | PROT_WRITE) == 0:
+            return True
+        # Opening these pages would split a mapping beyond the limit. They will be somebody's next object, so they
+        # must open: opening everything only merges mappings, and gives up protection that was an extra.
+        return not readonly and mprotect(self.seg.base, self.size_bytes, PROT_READ | PROT_WRITE) == 0
 
     cdef int give_back(self, uint64_t offset, uint64_t size) noexcept:
         """Returns the pages of a free stretch to the kernel. Reading them gives zeros again."""

@@ -14,7 +14,7 @@ cdef class Client:
     cdef uint32_t fork_depth
     cdef bint open                  # registered; false after leave()
     cdef bint closing               # close() was called: new operations are refused, views still drain
-    cdef long views                 # Buffers and Allocations alive
+    cdef long views                 # Buffers, Allocations and sleeping threads: the mapping outlives them
     cdef object __weakref__
     cdef int check(self) except -1
     cdef bint usable(self) noexcept

@@ -3,7 +3,7 @@ import weakref
 
 from plasma._c.posix cimport pl_close_in_children, pl_fork_depth, pl_fork_watch, pl_reopen
 from plasma.arena cimport Arena
-from plasma.doorbell cimport ring_for_event
+from plasma.doorbell cimport ring_all
 from plasma.clients cimport give_slot, register
 from plasma.recovery cimport clear_slot, install_repairs
 
@@ -82,6 +82,6 @@ cdef class Client:
     def begin_close(self):
         """Threads of ours that sleep in wait() are woken, and find the client closed."""
         self.closing = True
-        ring_for_event(self.seg, self.seg.slot)
+        ring_all(self.seg, self.seg.slot)
         if self.views == 0:
             self.leave()

@@ -10,8 +10,14 @@ from plasma.layout cimport (
 )
 from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
 from plasma.object_table cimport find_entry
+from plasma.pins cimport hold_is_empty
 
 from typing import NamedTuple
+
+
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
 
 
 class Audit(NamedTuple):
@@ -56,6 +62,7 @@ def audit(Client client):
     cdef Entry* entry
     cdef const char* wrong
     cdef list problems = []
+    cdef int collecting = PyGC_Disable()         # a Buffer in garbage would want a lock that we hold
     lock_all(seg)
     try:
         wrong = check_blocks(seg, &used)
@@ -91,6 +98,8 @@ def audit(Client client):
         return Audit(not problems, problems, objects, channels, clients, used, free_bytes(seg), total_pins, total_refs)
     finally:
         unlock_all(seg)
+        if collecting:
+            PyGC_Enable()
 
 
 cdef _audit_holds(Segment* seg, uint32_t shard, list problems):
@@ -106,7 +115,7 @@ cdef _audit_holds(Segment* seg, uint32_t shard, list problems):
             problems.append(f"hold {h} is on an entry that is free or elsewhere")
         elif hold.slot and seg.slots[hold.slot].state == SLOT_FREE:
             problems.append(f"hold {h} belongs to client slot {hold.slot}, which is free")
-        elif hold.pins == 0 and hold.refs == 0 and hold.flags == 0:
+        elif hold_is_empty(hold):
             problems.append(f"hold {h} is empty")
         elif not hold.slot and (not hold.parent or seg.entries[hold.parent].state == FREE):
             problems.append(f"hold {h} belongs to object entry {hold.parent}, which is free")

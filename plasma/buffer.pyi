@@ -28,4 +28,4 @@ class Allocation:
     def seal(self) -> None:
         """Make the object immutable and visible to all. Raises ObjectSealedError the second time."""
     def abort(self) -> None:
-        """Give the memory back; views made of it must not be used any more. Raises ObjectSealedError after a seal."""
+        """Give the memory back. BufferError while views of it exist, ObjectSealedError after a seal."""

@@ -104,14 +104,14 @@ cdef class Allocation:
         if self.client.usable():
             if self.phase == WRITING:
                 lifecycle.abort(self.client.seg, self.entry, self.hold)
-            elif self.phase == SEALED_VIEW:
-                self._protect(False)
+            elif self.phase == SEALED_VIEW and self._protect(False):
+                # Pages that can't be opened again (too many mappings) must not be allocated again: the pin stays.
                 lifecycle.unpin(self.client.seg, self.entry, self.hold)
         self.client.view_gone()
 
-    def _protect(self, bint readonly):
+    cdef bint _protect(self, bint readonly) noexcept:
         cdef Entry* entry = &self.client.seg.entries[self.entry]
-        self.client.arena.protect(entry.offset, entry.allocated_bytes, readonly)
+        return self.client.arena.protect(entry.offset, entry.allocated_bytes, readonly)
 
     def __getbuffer__(self, Py_buffer* view, int flags):
         if self.phase == OVER:
@@ -121,6 +121,10 @@ cdef class Allocation:
                 f"object {self.object_id.hex()} is sealed and can't be written any more; put a changed copy instead"
             )
         PyBuffer_FillInfo(view, self, self.start, self.size, self.phase != WRITING, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.exports -= 1
 
     @property
     def sealed(self):
@@ -146,14 +150,17 @@ cdef class Allocation:
         self._protect(True)
         status = lifecycle.seal(self.client.seg, self.entry, self.hold, True)
         if status != lifecycle.OK:
+            self._protect(False)
             raise NotOwnerError(f"object {self.object_id.hex()} is no longer this client's to seal (status {status})")
         self.phase = SEALED_VIEW
 
     def abort(self):
-        """Gives the memory back; views made of it must not be used any more."""
+        """Gives the memory back. Raises BufferError while views of it exist: they would write into the next object."""
         self.client.check()
         if self.phase != WRITING:
             raise ObjectSealedError(f"object {self.object_id.hex()} can't be aborted: it is sealed or gone")
+        if self.exports:
+            raise BufferError(f"object {self.object_id.hex()} has {self.exports} views in use: release them first")
         lifecycle.abort(self.client.seg, self.entry, self.hold)
         self.phase = OVER
 

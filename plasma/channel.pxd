@@ -18,7 +18,7 @@ cdef class Endpoint:
     cdef uint32_t inlet_room[2]
     cdef uint32_t cursor[2]
     cdef uint32_t inbox_seen
-    cdef int foreground             # threads of this process in wait()
+    cdef int sleeping[3]            # threads of this process in wait(): for CONTROL, for WORK, all
     cdef int loop_fd
     cdef dict senders
     cdef object __weakref__
@@ -26,7 +26,8 @@ cdef class Endpoint:
     cdef bint anything(self, uint32_t mask) noexcept
     cdef bytes take(self, uint32_t lane, void** sender)
     cdef Sender _open(self, uint64_t address, uint32_t lane)
-    cdef void _stop_waiting(self, Slot* slot) noexcept
+    cdef void _count_sleeper(self, Slot* slot, uint32_t flags, int by) noexcept
+    cdef void _tell_room(self, RingHeader* ring) noexcept
     cdef void forget(self, uint32_t lane, uint32_t index) noexcept
 
 cdef class Sender:

@@ -15,9 +15,8 @@ from plasma.attachment cimport Client
 from plasma.doorbell cimport ring_for_event, ring_for_message
 from plasma.layout cimport (
     CHANNEL, CRASH_CHANNEL_ANNOUNCED, CRASH_CHANNEL_CREATED, CRASH_RECEIVE_ADVANCED, CRASH_RECEIVE_COPIED,
-    LANE_CONTROL, LANE_WORK, SLOT_ACTIVE, WAIT_BACKGROUND, WAIT_CONTROL, WAIT_EVENT, WAIT_FOREGROUND, WAIT_POLL,
-    WAIT_WORK, RingHeader, Segment,
-    Slot, crash_point,
+    LANE_CONTROL, LANE_WORK, SLOT_ACTIVE, WAIT_BACKGROUND, WAIT_CONTROL, WAIT_EVENT, WAIT_POLL,
+    WAIT_WORK, RingHeader, Segment, Slot, crash_point,
 )
 from plasma.mutex cimport lock_shard, unlock_shard
 from plasma.room cimport make_room
@@ -56,7 +55,7 @@ cdef class Sender:
         """
         cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
         cdef uint64_t ticket
-        if not self.client.open or self.ring.closed:
+        if not self.client.usable() or self.ring.closed:
             self._refuse()
         if size > MESSAGE_MAX:
             raise MessageTooLargeError(
@@ -73,13 +72,13 @@ cdef class Sender:
 
     def revoke(self, uint64_t ticket):
         """True: the receiver has not seen the message and never will. False: it is taken (or the peer is dead)."""
-        if ticket == 0 or not self.client.open:
+        if ticket == 0 or not self.client.usable():
             return False
         return ring_revoke(self.ring, ticket)
 
     @property
     def alive(self):
-        return self.client.open and not self.ring.closed
+        return self.client.usable() and not self.ring.closed
 
     @property
     def used_bytes(self):
@@ -271,10 +270,7 @@ cdef class Endpoint:
                 crash_point(seg, CRASH_RECEIVE_COPIED)
                 ring_pass(inlet.ring, next_head)
                 crash_point(seg, CRASH_RECEIVE_ADVANCED)
-            full_fence()                 # SYNC: full/passed
-            if load32(&inlet.ring.sender_waits) and ring_used(inlet.ring) <= RING_BYTES // 2:
-                if exchange32(&inlet.ring.sender_waits, 0):
-                    ring_for_event(seg, <uint32_t>(inlet.ring.sender & 0xFFFF))
+            self._tell_room(inlet.ring)
             if start == NULL:            # all that was there had been revoked
                 continue
             self.cursor[lane] = i
@@ -282,45 +278,56 @@ cdef class Endpoint:
             return payload
         return None
 
+    cdef void _tell_room(self, RingHeader* ring) noexcept:
+        """Rings a sender that found its ring full, once half of it is free."""
+        full_fence()                     # SYNC: full/passed
+        if load32(&ring.sender_waits) and ring_used(ring) <= RING_BYTES // 2 and exchange32(&ring.sender_waits, 0):
+            if lifecycle.client_is(self.client.seg, ring.sender):
+                ring_for_event(self.client.seg, <uint32_t>(ring.sender & 0xFFFF))
+
     def receive(self, uint32_t lane=LANE_CONTROL):
         """(sender's address, payload) of the next message of that lane, or None. Never blocks."""
         cdef void* sender = NULL
         cdef bytes payload
+        cdef object address
         if lane > LANE_WORK:
             raise ValueError(f"lane must be 0 (CONTROL) or 1 (WORK), got {lane}")
-        if not self.client.open:
+        if not self.client.usable():
             self.client.check()
         payload = self.take(lane, &sender)
         if payload is None:
             return None
-        return (<object>sender, payload)
+        address = <object>sender         # owned before the tuple, whose making may run the garbage collector
+        return (address, payload)
 
     def receive_many(self, uint32_t lane=LANE_CONTROL, uint32_t limit=256):
         """A list of up to `limit` messages of that lane, as receive() gives them."""
         cdef void* sender = NULL
         cdef bytes payload
+        cdef object address
         cdef list messages = []
         if lane > LANE_WORK:
             raise ValueError(f"lane must be 0 (CONTROL) or 1 (WORK), got {lane}")
-        if not self.client.open:
+        if not self.client.usable():
             self.client.check()
         while limit:
             payload = self.take(lane, &sender)
             if payload is None:
                 break
-            messages.append((<object>sender, payload))
+            address = <object>sender
+            messages.append((address, payload))
             limit -= 1
         return messages
 
     def has_message(self, uint32_t lane=LANE_CONTROL):
-        if not self.client.open:
+        if not self.client.usable():
             self.client.check()
         return self.anything(<uint32_t>1 << lane)
 
     def channels(self):
         """For people: (sender, lane, bytes waiting, closed) of each channel to this client."""
         cdef uint32_t lane, i
-        if not self.client.open:
+        if not self.client.usable():
             self.client.check()
         return [
             (<object>self.inlets[lane][i].sender, lane, ring_used(self.inlets[lane][i].ring),
@@ -332,7 +339,7 @@ cdef class Endpoint:
 
     def bell(self):
         """The number of this client's bell. Look at it before looking at what you wait for."""
-        if not self.client.open:
+        if not self.client.usable():
             self.client.check()
         return load32(&self.client.seg.slots[self.client.seg.slot].bell)
 
@@ -362,27 +369,35 @@ cdef class Endpoint:
                 left = deadline - pl_now_ns()
                 if left <= 0:
                     return False
+            self._count_sleeper(slot, flags, 1)
             or32(&slot.waiting, flags)
             full_fence()                 # SYNC: sleep/publish
-            if self.anything(lane_mask) or load32(&slot.bell) != bell:
-                self._stop_waiting(slot)
-                return True
-            self.foreground += 1
-            try:
+            rc = 0
+            if not self.anything(lane_mask) and load32(&slot.bell) == bell:
+                self.client.views += 1   # another thread's close() unmaps nothing before we are awake
                 with nogil:
                     rc = pl_futex_wait(&slot.bell, bell, left)
-            finally:
-                self.foreground -= 1
-            if not self.client.open:
+                self._count_sleeper(slot, flags, -1)
+                self.client.view_gone()
+            else:
+                self._count_sleeper(slot, flags, -1)
+            if self.client.closing or not self.client.usable():
                 return True
-            self._stop_waiting(slot)
             if rc == EINTR:
                 PyErr_CheckSignals()
 
-    cdef void _stop_waiting(self, Slot* slot) noexcept:
-        # Another thread of ours may still sleep behind the same announcement.
-        if self.foreground == 0:
-            and32(&slot.waiting, ~<uint32_t>WAIT_FOREGROUND)
+    cdef void _count_sleeper(self, Slot* slot, uint32_t flags, int by) noexcept:
+        """An announcement is taken down with the last thread it is for: one that is left behind would draw to the
+        foreground what nobody there takes, past the background thread."""
+        cdef uint32_t over = 0
+        self.sleeping[0] += by if flags & WAIT_CONTROL else 0
+        self.sleeping[1] += by if flags & WAIT_WORK else 0
+        self.sleeping[2] += by
+        over |= WAIT_CONTROL if self.sleeping[0] == 0 else 0
+        over |= WAIT_WORK if self.sleeping[1] == 0 else 0
+        over |= WAIT_EVENT if self.sleeping[2] == 0 else 0
+        if over and by < 0:
+            and32(&slot.waiting, ~over)
 
     def wait_background(self, timeout_s, uint32_t bell):
         """Like wait() for the CONTROL lane, but woken only when no foreground thread and no event loop waits."""
@@ -397,16 +412,18 @@ cdef class Endpoint:
         or32(&slot.waiting, WAIT_BACKGROUND)
         full_fence()                     # SYNC: sleep/publish
         if not self.anything(1) and load32(&slot.bell) == bell:
+            self.client.views += 1       # as in wait()
             with nogil:
                 pl_futex_wait(&slot.bell_background, word, left)
-        if not self.client.open:
+            self.client.view_gone()
+        if self.client.closing or not self.client.usable():
             return True
         and32(&slot.waiting, ~<uint32_t>WAIT_BACKGROUND)
         return self.anything(1) or load32(&slot.bell) != bell
 
     def ring(self):
         """Wakes this client's own waiters, from another thread of the process."""
-        if self.client.open:
+        if self.client.usable():
             ring_for_event(self.client.seg, self.client.seg.slot)
 
     # ---- event loops

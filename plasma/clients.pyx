@@ -11,15 +11,20 @@ cdef extern from "unistd.h" nogil:
 cdef uint32_t register(Segment* seg, const char* name) noexcept nogil:
     """Takes a slot for this process. 0: all are in use."""
     cdef uint32_t i
+    cdef uint32_t* link
     cdef Slot* slot
     lock_clients(seg)
-    i = seg.header.slot_free
+    link = &seg.header.slot_free
+    while link[0] and pl_liveness_take(seg.liveness_fd, link[0]) != 0:
+        link = &seg.slots[link[0]].next_free     # its last owner's lock lives on in a child that didn't exec yet
+    i = link[0]
     if i:
-        seg.header.slot_free = seg.slots[i].next_free
+        link[0] = seg.slots[i].next_free
     elif seg.header.slot_high + 1 < seg.header.slots_max:
-        seg.header.slot_high += 1
-        i = seg.header.slot_high
-    if i and pl_liveness_take(seg.liveness_fd, i) == 0:
+        if pl_liveness_take(seg.liveness_fd, seg.header.slot_high + 1) == 0:
+            seg.header.slot_high += 1
+            i = seg.header.slot_high
+    if i:
         slot = &seg.slots[i]
         slot.generation += 1
         slot.address = (<uint64_t>slot.generation << 16) | i
@@ -31,8 +36,6 @@ cdef uint32_t register(Segment* seg, const char* name) noexcept nogil:
         slot.name[NAME_BYTES - 1] = 0
         seg.header.clients_ever += 1
         store32(&slot.state, SLOT_ACTIVE)
-    else:
-        i = 0
     unlock_clients(seg)
     return i
 
@@ -40,11 +43,24 @@ cdef uint32_t register(Segment* seg, const char* name) noexcept nogil:
 cdef void give_slot(Segment* seg, uint32_t i) noexcept nogil:
     """The slot's ledger is empty and its liveness lock ours."""
     lock_clients(seg)
-    pl_liveness_drop(seg.liveness_fd, i)
     store32(&seg.slots[i].state, SLOT_FREE)
     seg.slots[i].next_free = seg.header.slot_free
     seg.header.slot_free = i
+    pl_liveness_drop(seg.liveness_fd, i)         # last: a reaper must not get it while the slot looks taken
     unlock_clients(seg)
+
+
+cdef bint claim_dead(Segment* seg, uint32_t i) noexcept nogil:
+    """Takes the liveness lock of a slot whose client is dead: from here on the caller is its one reaper.
+
+    Under the clients' lock, because a slot may be given back and taken anew between the look and the lock: a reaper
+    that went on then would put it into the free list twice.
+    """
+    cdef bint claimed
+    lock_clients(seg)
+    claimed = seg.slots[i].state != SLOT_FREE and pl_liveness_take(seg.liveness_fd, i) == 0
+    unlock_clients(seg)
+    return claimed
 
 
 cdef void rebuild_slots(Segment* seg) noexcept nogil:

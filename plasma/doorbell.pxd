@@ -10,3 +10,4 @@ from plasma.layout cimport Segment
 
 cdef void ring_for_message(Segment* seg, uint32_t slot, uint32_t lane) noexcept nogil
 cdef void ring_for_event(Segment* seg, uint32_t slot) noexcept nogil
+cdef void ring_all(Segment* seg, uint32_t slot) noexcept nogil

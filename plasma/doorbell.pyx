@@ -39,13 +39,26 @@ cdef void ring_for_message(Segment* seg, uint32_t slot, uint32_t lane) noexcept 
 
 
 cdef void ring_for_event(Segment* seg, uint32_t slot) noexcept nogil:
-    """Something a foreground waiter may wait for happened (a seal, freed memory): it must not be missed by one
-    that is about to sleep, so the bell's number moves even when nobody sleeps."""
+    """Something that any of the client's waiters may wait for happened (a seal, freed memory): it must not be missed
+    by one that is about to sleep, so the bell's number moves even when nobody sleeps. Foreground threads and the event
+    loop may wait for different things, so both are woken; the background thread only when neither waits."""
+    cdef uint32_t waiting
     add32(&seg.slots[slot].bell, 1)
     add32(&seg.slots[slot].bell_background, 1)
     full_fence()
-    if load32(&seg.slots[slot].waiting) & WAIT_EVENT:
+    waiting = load32(&seg.slots[slot].waiting)
+    if waiting & WAIT_EVENT:
         and32(&seg.slots[slot].waiting, ~<uint32_t>WAIT_FOREGROUND)
         pl_futex_wake_all(&seg.slots[slot].bell)
-    else:
+    if waiting & WAIT_POLL or not waiting & WAIT_EVENT:
         wake(seg, &seg.slots[slot], 0, WAIT_BACKGROUND)
+
+
+cdef void ring_all(Segment* seg, uint32_t slot) noexcept nogil:
+    """Wakes everybody, announced or not. After a death: the dead may have taken an announcement down and not lived to
+    ring. And before a client closes. Announcements stay, so that nobody's new one is taken down."""
+    add32(&seg.slots[slot].bell, 1)
+    add32(&seg.slots[slot].bell_background, 1)
+    pl_futex_wake_all(&seg.slots[slot].bell)
+    pl_futex_wake_all(&seg.slots[slot].bell_background)
+    wake_loop(seg, &seg.slots[slot])

@@ -10,7 +10,7 @@ Bucket chains, free lists, hold lists, totals, the LRU list and the free map are
 from it after a death inside a critical section (recovery.pyx). Hence the one rule for writers: fill in first,
 then commit the truth with a single store, then update what is derived.
 """
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     LAYOUT_VERSION = 1
@@ -21,6 +21,7 @@ cdef enum:
     SHARD_MASK = 15
     NAME_BYTES = 32
     FIRST_LEVELS = 48               # size classes: powers of two ...
+    OBJECTS_LIMIT = 1 << 26         # beyond it, indices of holds would outgrow 32 bits
     CHANNEL_RESERVE = 64 * 1024 * 1024  # data beyond what objects may take: messages flow when the store is full of objects
     SECOND_LEVELS = 16              # ... each split in sixteen, so that a good fit wastes at most 1/16
 
@@ -48,6 +49,11 @@ cdef enum EntryFlag:
 cdef enum HoldFlag:
     WATCHING = 1                    # ring the holder's bell when the object is sealed or lost
     DELETING = 2                    # the holder has taken on finishing this object's deletion
+
+cdef enum Sweep:
+    SWEPT = 0
+    UNSWEPT = 1
+    SWEEPING = 2
 
 cdef enum SlotState:
     SLOT_FREE = 0
@@ -89,7 +95,7 @@ cdef struct Header:                 # one page
     uint64_t blocks_at
     uint64_t allocator_at
     uint32_t objects_max
-    uint32_t space_waiters          # > 0: a free rings the slots that wait for space
+    uint32_t space_waiters          # a hint: some slot may wait for space (its space_wanted is the truth)
     uint32_t slot_free              # under clients_mutex: free list (derived) and high-water mark (truth)
     uint32_t slot_high
     uint64_t clients_ever
@@ -136,7 +142,7 @@ cdef struct Shard:                  # a self-contained part of the table, under 
     uint32_t lru_oldest
     uint64_t evictions
     uint64_t repairs
-    uint32_t unswept                # a lock owner died in here: some entry may be kept by nobody and not freed yet
+    uint32_t unswept                # Sweep: some entry may be kept by nobody and not freed yet (a lock owner died in here)
     char pad[76]
 
 cdef struct Entry:                  # two cache lines
@@ -160,7 +166,8 @@ cdef struct Entry:                  # two cache lines
     uint32_t lru_older
     uint32_t collecting             # chain of entries whose deletion this process finishes (private to it)
     uint64_t used_at_ns
-    uint64_t pad[2]
+    uint64_t given_to               # the client whose reference create made: an abort takes it back
+    uint64_t pad
 
 cdef struct Hold:                   # the ledger: who keeps what, and how often
     uint32_t entry                  # truth; 0: unused
@@ -168,7 +175,8 @@ cdef struct Hold:                   # the ledger: who keeps what, and how often
     uint32_t parent                 # the holding object's entry
     uint32_t pins
     uint32_t refs
-    uint32_t flags
+    uint16_t flags
+    uint16_t waits                  # threads of the client that sleep until the object is sealed or lost
     uint32_t next_of_entry
     uint32_t prev_of_entry
     uint32_t next_of_slot
@@ -188,7 +196,7 @@ cdef struct Slot:                   # a client: its bell, its ledger, its intent
     uint64_t joined_at_ns
     uint64_t address
     uint32_t intent                 # a block in nobody's entry yet, or no longer: freed by the reaper
-    uint32_t space_wanted
+    uint32_t space_wanted           # threads of the client that wait for space
     uint64_t intent_offset          # the same block once more: its record may be half merged when its owner dies
     uint64_t intent_bytes
     uint64_t pad_line

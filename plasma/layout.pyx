@@ -96,10 +96,12 @@ cdef const char* check_header(const Header* header, uint64_t file_bytes) noexcep
         return b"it was made by a build with other lock sizes (another C library or processor)"
     if header.segment_bytes != file_bytes:
         return b"its size differs from the one in its header (truncated?)"
-    if header.objects_max == 0 or header.slots_max < 2 or header.slots_max > 65536 or header.objects_bytes > file_bytes:
+    if (not 0 < header.objects_max <= OBJECTS_LIMIT or not 2 <= header.slots_max <= 65536
+            or header.objects_bytes > file_bytes):
         return b"its header is damaged (impossible geometry)"
     plan(&expected, header.objects_bytes, header.objects_max, header.slots_max - 1)
-    if (expected.segment_bytes != header.segment_bytes or expected.data_bytes != header.data_bytes or expected.data_start != header.data_start
+    if (expected.segment_bytes != header.segment_bytes or expected.objects_bytes != header.objects_bytes
+            or expected.data_bytes != header.data_bytes or expected.data_start != header.data_start
             or expected.entry_shift != header.entry_shift or expected.hold_shift != header.hold_shift
             or expected.blocks_max != header.blocks_max or expected.shards_at != header.shards_at
             or expected.slots_at != header.slots_at or expected.buckets_at != header.buckets_at

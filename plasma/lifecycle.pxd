@@ -33,6 +33,10 @@ cdef int pin_for_peer(Segment* seg, uint32_t entry, uint64_t address) noexcept n
 cdef void close_channel(Segment* seg, uint32_t entry, uint64_t leaving) noexcept nogil
 cdef uint32_t state_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
 cdef void drop_hold_of_dead(Segment* seg, uint32_t hold, uint64_t address) noexcept nogil
+cdef int wait_for(Segment* seg, uint64_t hi, uint64_t lo, bint first, uint32_t* state) noexcept nogil
+cdef void stop_waiting_for(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
+cdef bint client_is(Segment* seg, uint64_t address) noexcept nogil
+cdef bint is_orphan(Segment* seg, uint32_t entry) noexcept nogil
+cdef void lose_locked(Segment* seg, uint32_t entry) noexcept nogil
 cdef void settle(Segment* seg, uint32_t entry) noexcept nogil
-cdef void lru_add(Segment* seg, uint32_t entry) noexcept nogil
 cdef bint is_doomed(Segment* seg, uint32_t entry) noexcept nogil

@@ -2,7 +2,7 @@
 
     FREE ──declare/watch──▶ PENDING ──create──▶ CREATED ──seal──▶ SEALED ──delete, evict, last reference──▶ DELETED ──▶ FREE
       │                        │  ▲                │
-      └───────create───────────┼──┼──▶ CREATED     └─abort─▶ PENDING (somebody else holds it) or FREE
+      └───────create───────────┼──┼──▶ CREATED     └─abort─▶ PENDING (somebody still holds it) or FREE
                                │  └──────────────────────────┘
                                └──abandon, its promiser died──▶ LOST ──last hold──▶ FREE
 
@@ -32,10 +32,11 @@ from plasma.layout cimport (
     CRASH_DELETE_INTENT, CRASH_DELETE_MARKED, CRASH_GET_HELD, CRASH_GET_LOCKED, CRASH_GET_PINNED,
     CRASH_RELEASE_LOCKED, CRASH_RELEASE_UNHELD, CRASH_RELEASE_UNPINNED, CRASH_SEAL_COMMITTED, CRASH_SEAL_LOCKED,
     CRASH_SEAL_RANG, CREATED, DELETED, DELETING, EXPOSED, FREE, IN_LRU, LOST, PAGE, PENDING, REFERENCED, SEALED,
-    SLOT_ACTIVE, USED_BY_CHANNEL, USED_BY_OBJECT, WATCHING, Contained, Entry, RingHeader, Segment, Shard, contained_at, crash_point, round_up,
+    SLOT_ACTIVE, UNSWEPT, USED_BY_CHANNEL, USED_BY_OBJECT, WATCHING, Contained, Entry, RingHeader, Segment, Shard,
+    contained_at, crash_point, round_up,
     shard_of_entry, shard_of_id,
 )
-from plasma.doorbell cimport ring_for_event
+from plasma.doorbell cimport ring_all
 from plasma.mutex cimport lock_shard, unlock_shard
 from plasma.object_table cimport find_entry, give_entry, link_entry, take_entry, unlink_entry
 from plasma.pins cimport (
@@ -95,16 +96,18 @@ cdef bint is_doomed(Segment* seg, uint32_t e) noexcept nogil:
     """Nothing keeps the object (its shard's lock is held). One that may be evicted only is put in the LRU list instead."""
     cdef Entry* entry = &seg.entries[e]
     cdef uint32_t h
+    cdef bint kept
     if entry.pins:
         return False
     if entry.state == DELETED:
-        if entry.contained_count:
-            h = entry.holders            # whoever has taken the deletion on still reads the contained list
-            while h:
-                if seg.holds[h].flags & DELETING:
-                    return False
-                h = seg.holds[h].next_of_entry
-        return entry.block != 0 or (entry.holders == 0 and entry.parents == 0)
+        kept = entry.parents != 0
+        h = entry.holders
+        while h:
+            if entry.contained_count and seg.holds[h].flags & DELETING:
+                return False             # whoever has taken the deletion on still reads the contained list
+            kept = kept or seg.holds[h].refs or seg.holds[h].flags
+            h = seg.holds[h].next_of_entry
+        return entry.block != 0 or not kept
     if entry.refs:
         return False
     if entry.state == SEALED:
@@ -123,6 +126,16 @@ cdef void set_intent(Segment* seg, uint32_t e) noexcept nogil:
     store32(&seg.slots[seg.slot].intent, b)
 
 
+cdef void shed_waiters(Segment* seg, uint32_t e) noexcept nogil:
+    """Threads that slept until the seal and have not looked yet don't keep a deleted entry: they'll find it gone."""
+    cdef uint32_t h = seg.entries[e].holders, following
+    while h:
+        following = seg.holds[h].next_of_entry
+        if seg.holds[h].pins == 0 and seg.holds[h].refs == 0 and seg.holds[h].flags == 0:
+            remove_hold(seg, h)
+        h = following
+
+
 cdef void free_locked(Segment* seg, uint32_t e) noexcept nogil:
     """Takes the memory, and the entry if nobody holds it, from a doomed object that contains nothing (any more).
     Lock held; afterwards the block is in the intent and release_intent() must follow the unlock."""
@@ -131,6 +144,8 @@ cdef void free_locked(Segment* seg, uint32_t e) noexcept nogil:
     if entry.block:
         set_intent(seg, e)
         crash_point(seg, CRASH_DELETE_INTENT)
+    if entry.state == DELETED:
+        shed_waiters(seg, e)
     if entry.holders == 0 and entry.parents == 0:
         unlink_entry(seg, e)
         store32(&entry.state, FREE)
@@ -149,9 +164,7 @@ cdef void free_intent(Segment* seg) noexcept nogil:
 
 cdef void take_on(Segment* seg, uint32_t e, uint32_t* chain) noexcept nogil:
     """Lock held: this client will finish the deletion, or its reaper will."""
-    cdef uint32_t h = hold_for(seg, e, seg.slot)
-    if h:
-        seg.holds[h].flags |= DELETING
+    seg.holds[hold_for(seg, e, seg.slot)].flags |= DELETING      # there is a record: one was made or given back just now
     seg.entries[e].collecting = chain[0]
     chain[0] = e
 
@@ -221,6 +234,11 @@ cdef void settle(Segment* seg, uint32_t e) noexcept nogil:
     if not is_doomed(seg, e):
         unlock_shard(seg, shard)
         return
+    if seg.entries[e].contained_count and hold_for(seg, e, seg.slot) == 0:
+        # The ledger is full, and without a record nobody would go on with the deletion if we died. The next sweep does.
+        seg.shards[shard].unswept = UNSWEPT
+        unlock_shard(seg, shard)
+        return
     mark_deleted(seg, e)
     if seg.entries[e].contained_count == 0:
         free_locked(seg, e)
@@ -250,6 +268,7 @@ cdef uint32_t new_entry(Segment* seg, uint64_t hi, uint64_t lo, uint32_t shard) 
     entry.allocated_bytes = 0
     entry.owner = 0
     entry.creator = 0
+    entry.given_to = 0
     entry.contained_count = 0
     entry.pins = 0
     entry.refs = 0
@@ -258,12 +277,18 @@ cdef uint32_t new_entry(Segment* seg, uint64_t hi, uint64_t lo, uint32_t shard) 
     return e
 
 
-cdef inline bint client_is(Segment* seg, uint64_t address) noexcept nogil:
+cdef bint client_is(Segment* seg, uint64_t address) noexcept nogil:
     """The address names a client that lives, or is at least not being reaped yet: then its reaper, which marks the
     slot before it locks this shard, will see what we add under that lock (SYNC: reap/add)."""
     cdef uint32_t slot = <uint32_t>(address & 0xFFFF)
     return (0 < slot < seg.header.slots_max and seg.slots[slot].state == SLOT_ACTIVE
             and seg.slots[slot].address == address)
+
+
+cdef bint is_orphan(Segment* seg, uint32_t e) noexcept nogil:
+    """Somebody promised the object and is gone: it will never come. Lock held."""
+    cdef Entry* entry = &seg.entries[e]
+    return entry.state == PENDING and entry.owner != 0 and not client_is(seg, entry.owner)
 
 
 cdef int create(Segment* seg, uint64_t hi, uint64_t lo, uint64_t size, uint32_t flags, uint64_t owner,
@@ -314,10 +339,12 @@ cdef int create(Segment* seg, uint64_t hi, uint64_t lo, uint64_t size, uint32_t 
         free_intent(seg)
         return LEDGER_FULL
     change_pins(seg, h, 1)
+    entry.given_to = 0
     if owner:
         flags |= REFERENCED
         if seg.holds[owner_hold].refs == 0:
             change_refs(seg, owner_hold, 1)
+            entry.given_to = owner
     crash_point(seg, CRASH_CREATE_HELD)
     entry.flags |= flags
     entry.offset = seg.slots[seg.slot].intent_offset
@@ -382,7 +409,7 @@ cdef int seal(Segment* seg, uint32_t e, uint32_t h, bint keep_pin) noexcept nogi
     entry.used_at_ns = pl_now_coarse_ns()
     store32(&entry.state, SEALED)
     crash_point(seg, CRASH_SEAL_COMMITTED)
-    ring_watchers(seg, e)
+    ring_watchers(seg, e, False)
     crash_point(seg, CRASH_SEAL_RANG)
     if keep_pin:
         unlock_shard(seg, shard)
@@ -394,12 +421,13 @@ cdef int seal(Segment* seg, uint32_t e, uint32_t h, bint keep_pin) noexcept nogi
     return OK
 
 
-cdef void abort_locked(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
+cdef void abort_locked(Segment* seg, uint32_t e, uint32_t h, bint creator_died) noexcept nogil:
     """Undoes a create, by its creator or the creator's reaper. Lock held; RELEASED on return. The entry goes back to
-    PENDING, and from there to FREE unless somebody else holds it."""
+    PENDING, and from there to FREE unless somebody still holds it: of what the creator itself holds, an abort takes
+    the pin and the reference that create made, its death takes all."""
     cdef Entry* entry = &seg.entries[e]
     cdef uint32_t shard = shard_of_entry(seg, e)
-    cdef uint32_t chain = 0
+    cdef uint32_t chain = 0, given
     if entry.contained_count:
         # Out of the lock and back: meanwhile the creator's hold keeps the entry, and should we die too, the creator's
         # reaper comes here again.
@@ -412,21 +440,28 @@ cdef void abort_locked(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
         set_intent(seg, e)
         crash_point(seg, CRASH_DELETE_INTENT)
         store32(&entry.block, 0)
-    entry.creator = 0
+    if client_is(seg, entry.given_to):
+        given = find_hold(seg, e, <uint32_t>(entry.given_to & 0xFFFF))
+        if given and seg.holds[given].refs:
+            change_refs(seg, given, -1)
+            if hold_is_empty(&seg.holds[given]):
+                remove_hold(seg, given)
+    entry.given_to = 0
     entry.flags &= ~<uint32_t>EXPOSED
+    if entry.refs == 0:
+        entry.flags &= ~<uint32_t>REFERENCED     # the next to create it starts anew
     store32(&entry.state, PENDING)
-    remove_hold(seg, h)
+    entry.creator = 0
+    if not creator_died:
+        change_pins(seg, h, -1)
+    if creator_died or hold_is_empty(&seg.holds[h]):
+        remove_hold(seg, h)
+    if is_orphan(seg, e):
+        lose_locked(seg, e)
+    if is_doomed(seg, e):                # decided before the lock is let go: a death afterwards leaves nothing but the intent
+        free_locked(seg, e)
     unlock_shard(seg, shard)
     free_intent(seg)
-    lock_shard(seg, shard)
-    if entry.state == PENDING and entry.owner == 0 and entry.holders == 0 and entry.parents == 0:
-        settle(seg, e)
-        return
-    if entry.state == PENDING and entry.owner and not client_is(seg, entry.owner):
-        lose_locked(seg, e)
-        settle(seg, e)
-        return
-    settle(seg, e)
 
 
 cdef int abort(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
@@ -435,7 +470,7 @@ cdef int abort(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
     if seg.entries[e].state != CREATED or seg.entries[e].creator != seg.address:
         unlock_shard(seg, shard)
         return NOT_CREATOR
-    abort_locked(seg, e, h)
+    abort_locked(seg, e, h, False)
     return OK
 
 
@@ -474,7 +509,7 @@ cdef int declare(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
 
 cdef void lose_locked(Segment* seg, uint32_t e) noexcept nogil:
     store32(&seg.entries[e].state, LOST)
-    ring_watchers(seg, e)
+    ring_watchers(seg, e, False)
 
 
 cdef int abandon(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
@@ -572,7 +607,7 @@ cdef int watch(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* state) noexcept
     e = find_entry(seg, hi, lo)
     is_new = e == 0
     if not is_new and seg.entries[e].state != PENDING and seg.entries[e].state != CREATED:
-        state[0] = seg.entries[e].state
+        state[0] = FREE if seg.entries[e].state == DELETED else seg.entries[e].state
         unlock_shard(seg, shard)
         return OK
     if is_new:
@@ -604,6 +639,54 @@ cdef void unwatch(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
         unlock_shard(seg, shard)
         return
     seg.holds[h].flags &= ~<uint32_t>WATCHING
+    if hold_is_empty(&seg.holds[h]):
+        remove_hold(seg, h)
+    settle(seg, e)
+
+
+cdef int wait_for(Segment* seg, uint64_t hi, uint64_t lo, bint first, uint32_t* state) noexcept nogil:
+    """Marks that a thread of this client sleeps until the object is sealed or lost (first: its first look), and tells the
+    state. The mark is counted, so that threads don't take down each other's, and stays until stop_waiting_for(): what
+    is lost remains to be seen. DELETED: somebody still reads it, and nobody will ring when it is gone."""
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h
+    cdef bint is_new
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    is_new = e == 0
+    if not is_new and seg.entries[e].state != PENDING and seg.entries[e].state != CREATED:
+        state[0] = seg.entries[e].state
+        unlock_shard(seg, shard)
+        return OK
+    if is_new:
+        e = new_entry(seg, hi, lo, shard)
+        if e == 0:
+            unlock_shard(seg, shard)
+            return TABLE_FULL
+    h = hold_for(seg, e, seg.slot)
+    if h == 0:
+        if is_new:
+            give_entry(seg, e)
+        unlock_shard(seg, shard)
+        return LEDGER_FULL
+    if first or seg.holds[h].waits == 0:         # 0: it was sealed, deleted and promised again since the last look
+        seg.holds[h].waits += 1
+    if is_new:
+        store32(&seg.entries[e].state, PENDING)
+        link_entry(seg, e)
+    state[0] = seg.entries[e].state
+    unlock_shard(seg, shard)
+    return OK
+
+
+cdef void stop_waiting_for(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    h = find_hold(seg, e, seg.slot) if e else 0
+    if h == 0 or seg.holds[h].waits == 0:
+        unlock_shard(seg, shard)
+        return
+    seg.holds[h].waits -= 1
     if hold_is_empty(&seg.holds[h]):
         remove_hold(seg, h)
     settle(seg, e)
@@ -664,7 +747,7 @@ cdef void close_channel(Segment* seg, uint32_t e, uint64_t leaving) noexcept nog
     store32(&ring.closed, 1)
     if client_is(seg, other):
         add32(&seg.slots[other & 0xFFFF].inbox, 1)
-        ring_for_event(seg, <uint32_t>(other & 0xFFFF))
+        ring_all(seg, <uint32_t>(other & 0xFFFF))        # it may have died in the middle of ringing
 
 
 cdef void drop_hold_of_dead(Segment* seg, uint32_t h, uint64_t address) noexcept nogil:
@@ -675,7 +758,7 @@ cdef void drop_hold_of_dead(Segment* seg, uint32_t h, uint64_t address) noexcept
     cdef uint32_t shard = shard_of_entry(seg, e)
     cdef uint32_t chain = 0
     if entry.state == CREATED and entry.creator == address:
-        abort_locked(seg, e, h)
+        abort_locked(seg, e, h, True)
         return
     if entry.state == DELETED and seg.holds[h].flags & DELETING and entry.contained_count:
         unlock_shard(seg, shard)
@@ -686,6 +769,6 @@ cdef void drop_hold_of_dead(Segment* seg, uint32_t h, uint64_t address) noexcept
     if entry.flags & CHANNEL:
         close_channel(seg, e, address)
     remove_hold(seg, h)
-    if entry.state == PENDING and entry.owner == address:
+    if is_orphan(seg, e):                # should we die here: the repair of the shard asks for a sweep, which asks the same
         lose_locked(seg, e)
     settle(seg, e)

@@ -36,4 +36,4 @@ cdef inline void change_refs(Segment* seg, uint32_t hold, int by) noexcept nogil
     seg.entries[seg.holds[hold].entry].refs += by
 
 cdef inline bint hold_is_empty(const Hold* hold) noexcept nogil:
-    return hold.pins == 0 and hold.refs == 0 and hold.flags == 0
+    return hold.pins == 0 and hold.refs == 0 and hold.flags == 0 and hold.waits == 0

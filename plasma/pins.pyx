@@ -60,6 +60,7 @@ cdef uint32_t add_hold(Segment* seg, uint32_t e, uint32_t slot, uint32_t parent)
     hold.pins = 0
     hold.refs = 0
     hold.flags = 0
+    hold.waits = 0
     hold.entry = e                       # the record exists from here on
     link_hold(seg, h)
     return h
@@ -96,8 +97,8 @@ cdef void remove_hold(Segment* seg, uint32_t h) noexcept nogil:
 
 
 cdef void rebuild_holds(Segment* seg, uint32_t shard) noexcept nogil:
-    """Lists, totals and free list of a shard from the records. A record on a FREE entry is a create or a delete that
-    its process didn't live to finish: dropped."""
+    """Lists, totals and free list of a shard from the records. A record on a FREE entry, or one that holds nothing, is
+    a step that its process didn't live to finish: dropped."""
     cdef Shard* s = &seg.shards[shard]
     cdef uint32_t entry_base = shard << seg.entry_shift
     cdef uint32_t base = shard << seg.hold_shift
@@ -119,7 +120,7 @@ cdef void rebuild_holds(Segment* seg, uint32_t shard) noexcept nogil:
     s.holds_used = 0
     for i in range(s.hold_high, 0, -1):
         h = base + i
-        if seg.holds[h].entry and seg.entries[seg.holds[h].entry].state == FREE:
+        if seg.holds[h].entry and (seg.entries[seg.holds[h].entry].state == FREE or hold_is_empty(&seg.holds[h])):
             seg.holds[h].entry = 0
         if seg.holds[h].entry == 0:
             seg.holds[h].next_of_entry = s.hold_free

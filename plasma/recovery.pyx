@@ -15,18 +15,19 @@ are swept for objects that nobody keeps, whose dropper died between the drop and
 """
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport abort, free, malloc, qsort
-from plasma._c.posix cimport pl_liveness_drop, pl_liveness_take, pl_mutex_lock, pl_mutex_repaired, pl_mutex_unlock, store32
+from plasma._c.posix cimport pl_mutex_lock, pl_mutex_repaired, pl_mutex_unlock, store32
 from plasma.allocator cimport append_used, release_intent, reset
-from plasma.clients cimport give_slot, rebuild_slots
+from plasma.clients cimport claim_dead, give_slot, rebuild_slots
 from plasma.layout cimport (
-    CHANNEL, CRASH_REAP_DROPPED, CRASH_REAP_DROPPING, CRASH_REAP_MARKED, FREE, IN_LRU, PENDING, SEALED, SHARD_COUNT,
-    SLOT_ACTIVE, SLOT_FREE, SLOT_REAPING, USED_BY_CHANNEL, USED_BY_OBJECT, Entry, Segment, Shard, crash_point, shard_of_entry,
+    CHANNEL, CRASH_REAP_DROPPED, CRASH_REAP_DROPPING, CRASH_REAP_MARKED, FREE, IN_LRU, LOST, PENDING, SEALED,
+    SHARD_COUNT, SLOT_FREE, SLOT_REAPING, SWEEPING, SWEPT, UNSWEPT, USED_BY_CHANNEL, USED_BY_OBJECT, Entry, Segment,
+    Shard, crash_point, shard_of_entry,
 )
-from plasma.lifecycle cimport drop_hold_of_dead, is_doomed, lru_add, settle
+from plasma.lifecycle cimport drop_hold_of_dead, is_doomed, is_orphan, lose_locked, settle
 from plasma.mutex cimport lock_broken, lock_shard, unlock_shard
 from plasma.object_table cimport rebuild_table
 from plasma.pins cimport rebuild_holds
-from plasma.waiters cimport ring_space_waiters
+from plasma.waiters cimport ring_space_waiters, ring_watchers
 
 
 cdef void install_repairs(Segment* seg) noexcept nogil:
@@ -45,7 +46,7 @@ cdef void repair_shard(Segment* seg, uint32_t shard) noexcept nogil:
     cdef uint32_t i, e, b
     cdef Entry* entry
     s.repairs += 1
-    s.unswept = 1
+    s.unswept = UNSWEPT
     seg.header.repairs_ever += 1
     rebuild_table(seg, shard)
     rebuild_holds(seg, shard)
@@ -60,6 +61,8 @@ cdef void repair_shard(Segment* seg, uint32_t shard) noexcept nogil:
         # is_doomed() lists what may be evicted; their order starts anew, by age in the table
         if seg.entries[base + i].state == SEALED:
             is_doomed(seg, base + i)
+        if seg.entries[base + i].state == SEALED or seg.entries[base + i].state == LOST:
+            ring_watchers(seg, base + i, True)           # the dead may have got to the state and not to the bells
     for i in range(1, seg.header.slot_high + 1):
         b = seg.slots[i].intent
         if b:
@@ -139,21 +142,22 @@ cdef void rebuild_allocator(Segment* seg) noexcept nogil:
 
 
 cdef void sweep(Segment* seg, uint32_t shard) noexcept nogil:
-    """Frees what nobody keeps in a shard in which somebody died."""
+    """Frees what nobody keeps, and gives up what nobody alive promises, in a shard in which somebody died."""
+    cdef Shard* s = &seg.shards[shard]
     cdef uint32_t base = shard << seg.entry_shift
     cdef uint32_t i = 1
-    while i <= seg.shards[shard].entry_high:
-        lock_shard(seg, shard)
-        while i <= seg.shards[shard].entry_high and not (
-                seg.entries[base + i].state != FREE and is_doomed(seg, base + i)):
-            i += 1
-        if i > seg.shards[shard].entry_high:
-            seg.shards[shard].unswept = 0
-            unlock_shard(seg, shard)
-            return
-        settle(seg, base + i)
+    lock_shard(seg, shard)
+    s.unswept = SWEEPING
+    while i <= s.entry_high:
+        if is_orphan(seg, base + i):
+            lose_locked(seg, base + i)
+        if seg.entries[base + i].state != FREE and is_doomed(seg, base + i):
+            settle(seg, base + i)
+            lock_shard(seg, shard)
         i += 1
-    seg.shards[shard].unswept = 0
+    if s.unswept == SWEEPING:            # else somebody died here meanwhile, or something had to be left
+        s.unswept = SWEPT
+    unlock_shard(seg, shard)
 
 
 cdef void clear_slot(Segment* seg, uint32_t slot) noexcept nogil:
@@ -180,10 +184,7 @@ cdef void clear_slot(Segment* seg, uint32_t slot) noexcept nogil:
         if seg.shards[shard].unswept:
             sweep(seg, shard)
     if seg.slots[slot].space_wanted:
-        # It died waiting for space; the count of waiters is only a hint, so an approximate repair will do.
         seg.slots[slot].space_wanted = 0
-        if seg.header.space_waiters:
-            seg.header.space_waiters -= 1
     ring_space_waiters(seg)
 
 
@@ -191,19 +192,12 @@ cdef bint reap_slot(Segment* seg, uint32_t slot) noexcept nogil:
     """Reaps one slot if its client is dead. False: it lives, or there is none, or somebody else is at it."""
     if slot == seg.slot or slot == 0 or slot > seg.header.slot_high:
         return False
-    if seg.slots[slot].state == SLOT_FREE or pl_liveness_take(seg.liveness_fd, slot) != 0:
-        return False
-    if seg.slots[slot].state == SLOT_FREE:               # given back between the look and the lock
-        give_back_lock(seg, slot)
+    if not claim_dead(seg, slot):
         return False
     clear_slot(seg, slot)
     seg.header.reaped_ever += 1
     give_slot(seg, slot)
     return True
-
-
-cdef void give_back_lock(Segment* seg, uint32_t slot) noexcept nogil:
-    pl_liveness_drop(seg.liveness_fd, slot)
 
 
 cdef uint32_t reap_all(Segment* seg) noexcept nogil:

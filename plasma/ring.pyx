@@ -22,6 +22,8 @@ cdef uint64_t ring_send(Segment* seg, RingHeader* ring, const char* payload, uin
     cdef uint64_t lap_rest = RING_BYTES - (at & (RING_BYTES - 1))
     cdef uint64_t total = need if need <= lap_rest else lap_rest + need
     cdef Record* record
+    if at & 15:
+        return 0                         # damaged: nothing is written to where it leads
     if at + total - load64(&ring.head) > RING_BYTES:
         # SYNC: full/passed. Announce, then look again: the consumer moves head, then looks at the announcement.
         store32(&ring.sender_waits, 1)
@@ -52,27 +54,37 @@ cdef bint ring_revoke(RingHeader* ring, uint64_t ticket) noexcept nogil:
     looking at head first is enough.
     """
     cdef uint64_t at = ticket - 1
-    if at < load64(&ring.head):
+    if at < load64(&ring.head) or at >= ring.tail or at & 15:
         return False
     return cas32(&record_at(ring, at).state, RECORD_READY, RECORD_REVOKED)
 
 
+cdef void close_damaged(RingHeader* ring, uint64_t tail) noexcept nogil:
+    store32(&ring.closed, 1)
+    ring_pass(ring, tail)
+
+
 cdef const char* ring_take(Segment* seg, RingHeader* ring, uint32_t* size, uint64_t* next_head) noexcept nogil:
-    """The next message's bytes, which stay until ring_pass(next_head); NULL: none. Sizes are checked, so that a
-    damaged ring ends in silence and not in a crash."""
+    """The next message's bytes, which stay until ring_pass(next_head); NULL: none. Positions and sizes are checked, so
+    that a damaged ring ends in silence and not in a crash: it is closed, and its sender told so."""
     cdef uint64_t at = ring.head
     cdef uint64_t tail = load64(&ring.tail)          # SYNC: publish/take
     cdef uint64_t end
+    cdef uint32_t bytes
     cdef Record* record
     while at != tail:
+        if (at | tail) & 15 or tail - at > RING_BYTES:
+            close_damaged(ring, tail)
+            return NULL
         record = record_at(ring, at)
-        end = at + round_up(record.size + sizeof(Record), 16)
-        if end > tail or (at & (RING_BYTES - 1)) + sizeof(Record) + record.size > RING_BYTES:
-            ring_pass(ring, tail)
+        bytes = load32(&record.size)                 # once: what is checked is what is used
+        end = at + round_up(<uint64_t>bytes + sizeof(Record), 16)
+        if end > tail or (at & (RING_BYTES - 1)) + sizeof(Record) + bytes > RING_BYTES:
+            close_damaged(ring, tail)
             return NULL
         if cas32(&record.state, RECORD_READY, RECORD_TAKEN):
             crash_point(seg, CRASH_RECEIVE_TAKEN)
-            size[0] = record.size
+            size[0] = bytes
             next_head[0] = end
             return <char*>record + sizeof(Record)
         at = end                         # revoked, or the padding at the end of a lap

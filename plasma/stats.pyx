@@ -13,6 +13,11 @@ from typing import NamedTuple
 from plasma.layout import STATE_NAMES
 
 
+cdef extern from "Python.h":
+    int PyGC_Disable()
+    int PyGC_Enable()
+
+
 class ObjectInfo(NamedTuple):
     """One object as Store.list() saw it."""
 
@@ -37,8 +42,10 @@ def list_objects(Client client):
     cdef Segment* seg = client.seg
     cdef uint32_t shard, i
     cdef Entry* entry
+    cdef int collecting
     infos = []
     for shard in range(SHARD_COUNT):
+        collecting = PyGC_Disable()              # a Buffer in garbage would want the lock that we hold
         lock_shard(seg, shard)
         try:
             for i in range(1, seg.shards[shard].entry_high + 1):
@@ -49,6 +56,8 @@ def list_objects(Client client):
                                   entry.creator, entry.offset))
         finally:
             unlock_shard(seg, shard)
+            if collecting:
+                PyGC_Enable()
     return [ObjectInfo(*info) for info in infos]
 
 

@@ -1,5 +1,6 @@
 import builtins
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any, Literal, NamedTuple, final
 
 import numpy as np
@@ -47,6 +48,10 @@ class Store:
     def endpoint(self) -> Endpoint: ...
     def close(self) -> None:
         """Give back all this client holds. Views stay valid until they are gone."""
+    def __enter__(self) -> Store: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
     def create_buffer(
         self,
         object_id: bytes,

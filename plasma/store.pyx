@@ -12,7 +12,7 @@ from plasma.attachment cimport Client
 from plasma.buffer cimport Allocation as AllocationType, Buffer as BufferType, make_allocation, make_buffer
 from plasma.channel cimport Endpoint
 from plasma.layout cimport (
-    CHANNEL, CRASH_WRITE, EXPOSED, FREE, LOST, SEALED, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, Contained, Entry, Segment,
+    CREATED, CRASH_WRITE, DELETED, EXPOSED, FREE, LOST, PENDING, SEALED, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, Contained, Entry, Segment,
     crash_point, round_up,
 )
 from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
@@ -42,6 +42,12 @@ cdef enum:
     COPY_UNLOCKED_MIN = 32 * 1024
     # From this size on the next fresh pages are made warm in the background.
     WARM_MIN = 1024 * 1024
+
+
+# Caps what is added to a clock: 30 years.
+FOREVER_S = 1e9
+# How often a waiter looks at an id whose last object is deleted and still being read.
+DELETED_LOOK_S = 0.01
 
 
 cdef inline int parse_id(bytes object_id, uint64_t* hi, uint64_t* lo) except -1:
@@ -192,7 +198,7 @@ cdef class Store:
         parse_id(object_id, &hi, &lo)
         if size_bytes < 0:
             raise ValueError(f"size_bytes must not be negative, got {size_bytes}")
-        if size_bytes > seg.header.objects_bytes:
+        if size_bytes + count * sizeof(Contained) > seg.header.objects_bytes:
             raise ObjectTooLargeError(
                 f"an object of {size_bytes} bytes can't fit a store of {seg.header.objects_bytes}; create a larger store")
         size = size_bytes
@@ -208,6 +214,8 @@ cdef class Store:
         for child in contained:
             try:
                 parse_id(child, &hi, &lo)
+                if child == object_id:
+                    raise ValueError(f"object {object_id.hex()} can't contain itself")
                 status = lifecycle.contain(seg, entry[0], hi, lo)
             except BaseException:
                 lifecycle.abort(seg, entry[0], hold[0])
@@ -225,11 +233,13 @@ cdef class Store:
         cdef Segment* seg = self.client.seg
         cdef uint64_t need = round_up(size, 16) + count * sizeof(Contained) + 4096
         cdef int status = lifecycle.NO_SPACE
-        deadline = None if timeout_s is None else pl_now_ns() + int(timeout_s * 1e9)
+        deadline = None if timeout_s is None else pl_now_ns() + int(min(timeout_s, FOREVER_S) * 1e9)
         waiting = False
+        self.client.views += 1           # another thread's close() must not unmap what we are about to take
         try:
             while True:
                 bell = self.endpoint.bell()
+                status = lifecycle.create(seg, hi, lo, size, flags, holder, count, entry, hold, fresh)
                 while status == lifecycle.NO_SPACE and make_room(seg, need):
                     status = lifecycle.create(seg, hi, lo, size, flags, holder, count, entry, hold, fresh)
                 if status != lifecycle.NO_SPACE:
@@ -245,10 +255,11 @@ cdef class Store:
                 # A dead client rings nobody, hence the second.
                 left = 1.0 if deadline is None else min(1.0, max(0.0, (deadline - pl_now_ns()) / 1e9))
                 self.endpoint.wait(0, left, bell)
-                status = lifecycle.create(seg, hi, lo, size, flags, holder, count, entry, hold, fresh)
+                self.client.check()
         finally:
             if waiting:
                 retire_space_waiter(seg)
+            self.client.view_gone()
 
     # ---- reading objects
 
@@ -276,6 +287,8 @@ cdef class Store:
 
         Raises GetTimeoutError, ObjectLostError; with timeout_s=0 ObjectNotFoundError or ObjectNotSealedError.
         """
+        cdef uint64_t hi = 0, lo = 0
+        cdef uint32_t state = 0
         buffer = self._lookup(object_id)
         if buffer is not None:
             return buffer
@@ -283,8 +296,16 @@ cdef class Store:
             if self.state(object_id) == 0:
                 raise ObjectNotFoundError(f"no object {object_id.hex()} in the store")
             raise ObjectNotSealedError(f"object {object_id.hex()} is not sealed yet")
-        self.wait([object_id], 1, timeout_s)
-        buffer = self._lookup(object_id)
+        parse_id(object_id, &hi, &lo)
+        if lifecycle.wait_for(self.client.seg, hi, lo, True, &state) != lifecycle.OK:
+            raise TableFullError("the store's table is full; create the store with a larger max_objects")
+        marked = state == PENDING or state == CREATED
+        try:
+            self.wait([object_id], 1, timeout_s)
+            buffer = self._lookup(object_id)     # before our mark goes: it may be all that keeps a lost object known
+        finally:
+            if marked and self.client.usable():
+                lifecycle.stop_waiting_for(self.client.seg, hi, lo)
         if buffer is None:
             raise GetTimeoutError(
                 f"object {object_id.hex()} was not sealed within {timeout_s} s (it is {STATE_NAMES[self.state(object_id)]})")
@@ -299,18 +320,27 @@ cdef class Store:
         cdef uint32_t state = 0
         if not 0 <= count <= len(object_ids):
             raise ValueError(f"count must lie between 0 and the number of objects ({len(object_ids)}), got {count}")
-        deadline = None if timeout_s is None else pl_now_ns() + int(max(0.0, timeout_s) * 1e9)
+        deadline = None if timeout_s is None else pl_now_ns() + int(max(0.0, min(timeout_s, FOREVER_S)) * 1e9)
+        marked = set()                   # ids that have our mark: it must be taken back
         try:
             while True:
                 self.client.check()
                 bell = self.endpoint.bell()
                 ready = []
                 rest = []
+                leaving = False
                 for object_id in object_ids:
                     parse_id(object_id, &hi, &lo)
-                    if lifecycle.watch(self.client.seg, hi, lo, &state) != lifecycle.OK:
+                    if lifecycle.wait_for(self.client.seg, hi, lo, object_id not in marked, &state) != lifecycle.OK:
                         raise TableFullError("the store's table is full; create the store with a larger max_objects")
-                    (ready if state == SEALED or state == LOST else rest).append(object_id)
+                    if state == SEALED or state == LOST:
+                        ready.append(object_id)
+                        continue
+                    rest.append(object_id)
+                    if state == DELETED:
+                        leaving = True
+                    else:
+                        marked.add(object_id)
                 if len(ready) >= count:
                     return ready, rest
                 left = None
@@ -318,12 +348,14 @@ cdef class Store:
                     left = (deadline - pl_now_ns()) / 1e9
                     if left <= 0:
                         return ready, rest
+                if leaving:              # nobody rings when the last view of a deleted object goes
+                    left = DELETED_LOOK_S if left is None else min(left, DELETED_LOOK_S)
                 self.endpoint.wait(0, left, bell)
         finally:
             if self.client.usable():
-                for object_id in object_ids:
+                for object_id in marked:
                     parse_id(object_id, &hi, &lo)
-                    lifecycle.unwatch(self.client.seg, hi, lo)
+                    lifecycle.stop_waiting_for(self.client.seg, hi, lo)
 
     def state(self, bytes object_id not None):
         """ABSENT, PENDING, CREATED, SEALED, SPILLED or LOST."""

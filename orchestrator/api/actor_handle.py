@@ -107,6 +107,15 @@ def _template(name: str, options: dict[str, Any]) -> Template:
     )
 
 
+class _Met:
+    """What a handle leaves with whatever it is pickled into, so that the actor lives as long as that."""
+
+    __slots__ = ("hold",)
+
+    def __init__(self, hold: Hold) -> None:
+        self.hold = hold
+
+
 class ActorHandle:
     """An actor, from outside. Picklable; the actor lives as long as there are handles."""
 
@@ -119,11 +128,6 @@ class ActorHandle:
         self._orchestrator_id = actor_id
         self._orchestrator_hold = hold
         self._orchestrator_description = description
-
-    @property
-    def hold(self) -> Hold | None:
-        """The reference that keeps the actor alive; what contains this handle holds it too."""
-        return self._orchestrator_hold
 
     def __getattr__(self, name: str) -> ActorMethod:
         if name.startswith("_orchestrator"):
@@ -166,7 +170,7 @@ class ActorHandle:
             if met is None:
                 references.pin_hold(self._orchestrator_hold)
             else:
-                met.append(self)
+                met.append(_Met(self._orchestrator_hold))
         return (rebuild_handle, (self._orchestrator_id,))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from orchestrator import exceptions
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.api.actor_handle import ActorHandle
 
 T = TypeVar("T")
+Ref = TypeVar("Ref")  # ObjectRef or ObjectRefGenerator; a list may hold both
 
 
 @overload
@@ -49,7 +49,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         for ref in refs:
             if type(ref) is not ObjectRef:
                 raise exceptions.ReferenceTypeError(
-                    f"get() takes references; the list has a {type(ref).__name__}"
+                    f"get() takes references; the list has an item of type {type(ref).__name__}"
                 )
         return refs[0]._runtime.get_many(refs, timeout)
     if isinstance(refs, ObjectRefGenerator):
@@ -76,8 +76,8 @@ def put(value: T) -> ObjectRef[T]:
 
 
 def wait(
-    refs: Sequence[Any], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
-) -> tuple[list[Any], list[Any]]:
+    refs: list[Ref], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
+) -> tuple[list[Ref], list[Ref]]:
     """Wait until `num_returns` of the references are ready; return (ready, rest), both in the given order.
 
     At most `num_returns` are returned as ready. One that failed counts as ready, and so does a
@@ -102,7 +102,9 @@ def wait(
         return [], []
     if not _WAITABLE.issuperset(map(type, refs)):
         wrong = next(ref for ref in refs if type(ref) not in _WAITABLE)
-        raise exceptions.ReferenceTypeError(f"wait() takes references; the list has a {type(wrong).__name__}")
+        raise exceptions.ReferenceTypeError(
+            f"wait() takes references; the list has an item of type {type(wrong).__name__}"
+        )
     entries = [ref._entry for ref in refs]
     if len(set(entries)) != len(entries):
         raise ValueError("wait() takes each reference once")
@@ -113,8 +115,8 @@ def wait(
     if len(places) < num_returns:
         runtime.wait_many(entries, num_returns, timeout)
         places = _first_ready(entries, num_returns)
-    ready: list[Any] = []
-    rest: list[Any] = []
+    ready: list[Ref] = []
+    rest: list[Ref] = []
     begin = 0
     for place in places:
         ready.append(refs[place])

@@ -3,21 +3,69 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
-from typing import Any, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Protocol, TypeVar, overload
 
 from orchestrator.api.actor_class import make_actor_class
 from orchestrator.api.remote_function import P, R, RemoteFunction
 from orchestrator.common import options as option_rules
 from orchestrator.common.options import ACTOR, TASK
+from orchestrator.core.generators import ObjectRefGenerator
+from orchestrator.core.object_ref import ObjectRef
+
+T = TypeVar("T")
+
+
+class Decorator(Protocol):
+    """What `remote` with options returns."""
+
+    @overload
+    def __call__(self, target: type, /) -> Any: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, target: Callable[P, Iterator[T]], /
+    ) -> RemoteFunction[P, Iterator[T], ObjectRefGenerator[T]]: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, target: Callable[P, AsyncIterator[T]], /
+    ) -> RemoteFunction[P, AsyncIterator[T], ObjectRefGenerator[T]]: ...
+    @overload
+    def __call__(
+        self, target: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> RemoteFunction[P, Coroutine[Any, Any, T], ObjectRef[T]]: ...
+    @overload
+    def __call__(self, target: Callable[P, R], /) -> RemoteFunction[P, R, ObjectRef[R]]: ...
+
+
+class ReturnsDecorator(Protocol):
+    """What `remote` with `num_returns` among its options returns: the number decides what a call gives."""
+
+    @overload
+    def __call__(self, target: type, /) -> Any: ...
+    @overload
+    def __call__(self, target: Callable[P, R], /) -> RemoteFunction[P, R, Any]: ...
 
 
 @overload
 def remote(function: type, /) -> Any: ...
 @overload
-def remote(function: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+def remote(  # type: ignore[overload-overlap]
+    function: Callable[P, Iterator[T]], /
+) -> RemoteFunction[P, Iterator[T], ObjectRefGenerator[T]]: ...
 @overload
-def remote(**options: Any) -> Callable[[Any], Any]: ...
+def remote(  # type: ignore[overload-overlap]
+    function: Callable[P, AsyncIterator[T]], /
+) -> RemoteFunction[P, AsyncIterator[T], ObjectRefGenerator[T]]: ...
+@overload
+def remote(
+    function: Callable[P, Coroutine[Any, Any, T]], /
+) -> RemoteFunction[P, Coroutine[Any, Any, T], ObjectRef[T]]: ...
+@overload
+def remote(function: Callable[P, R], /) -> RemoteFunction[P, R, ObjectRef[R]]: ...
+@overload
+def remote(*, num_returns: int | str, **options: Any) -> ReturnsDecorator: ...
+@overload
+def remote(**options: Any) -> Decorator: ...
 def remote(*args: Any, **options: Any) -> Any:
     """Make a function remote, or a class an actor class.
 

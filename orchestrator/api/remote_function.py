@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from orchestrator.api.session import ensure_runtime
 from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
 from orchestrator.common.options import STREAMING, TASK
-from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.runtime import Runtime, current
 from orchestrator.core.task import Template
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")  # what a call gives the caller: ObjectRef[R], ObjectRefGenerator of R's items, ...
 
 _GENERATOR_FLAGS = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR
 
@@ -27,7 +27,7 @@ def is_generator(function: Any) -> bool:
     return bool(code is not None and code.co_flags & _GENERATOR_FLAGS)
 
 
-class RemoteFunction(Generic[P, R]):
+class RemoteFunction(Generic[P, R, S]):
     """A function that can also run in another process.
 
     `f(...)` calls it here, as ever; `f.remote(...)` submits it and returns an `ObjectRef` of its
@@ -65,7 +65,12 @@ class RemoteFunction(Generic[P, R]):
         """Call the function itself, in this process."""
         return self._function(*args, **kwargs)
 
-    def remote(self, *args: P.args, **kwargs: P.kwargs) -> ObjectRef[R]:
+    # The second lets a reference stand wherever a value may, which a ParamSpec cannot say.
+    @overload
+    def remote(self, *args: P.args, **kwargs: P.kwargs) -> S: ...
+    @overload
+    def remote(self, *args: Any, **kwargs: Any) -> S: ...
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit a call and return a reference to its result.
 
         References given as arguments are replaced by their values before the call runs.
@@ -80,7 +85,7 @@ class RemoteFunction(Generic[P, R]):
         shape = self._shape
         if shape is not None and (kwargs or not shape.low <= len(args) <= shape.high):
             shape.check(args, kwargs)
-        return self._submit(self._template, args, kwargs)  # type: ignore[misc, no-any-return]
+        return self._submit(self._template, args, kwargs)  # type: ignore[misc]
 
     def _prepare(self, runtime: Runtime) -> None:
         """Export the function to this session."""
@@ -98,7 +103,11 @@ class RemoteFunction(Generic[P, R]):
         self._submit = runtime.tasks.submit
         self._runtime = runtime
 
-    def options(self, **changes: Any) -> RemoteFunction[P, R]:
+    @overload
+    def options(self, *, num_returns: int | str, **changes: Any) -> RemoteFunction[P, R, Any]: ...
+    @overload
+    def options(self, **changes: Any) -> RemoteFunction[P, R, S]: ...
+    def options(self, **changes: Any) -> Any:
         """Return this function with other options; this one stays as it is.
 
         Raises:

@@ -19,6 +19,8 @@ from orchestrator.core.runtime import Runtime, current
 
 #: Time for a node process to end its workers in good order.
 STOP_TIMEOUT_S = 3.0
+#: Time for a thread that reads messages to notice that the session ends.
+LEAD_TIMEOUT_S = 0.5
 
 
 class Session:
@@ -49,6 +51,7 @@ class Session:
         runtime = self._runtime
         if os.getpid() != self._pid:
             return
+        runtime.lose(exceptions.SessionError("this session is over: shutdown() was called"))
         runtime.open = False
         runtime.on_tick = None
         self._node.stop(STOP_TIMEOUT_S)
@@ -63,12 +66,18 @@ class Session:
         show = runtime.handlers.get("log")
         if show is None:
             return
-        with runtime.pump.lock:
+        # Whoever reads leaves at once; unless it is this very thread, in a handler of signals.
+        lock = runtime.pump.lock
+        leads = lock.acquire(timeout=LEAD_TIMEOUT_S)
+        try:
             while (item := runtime.endpoint.receive(0)) is not None:
                 if item[1][:1] == b"{":
                     message = json.loads(item[1])
                     if message.get("op") == "log":
                         show(message)
+        finally:
+            if leads:
+                lock.release()
 
 
 class _Sessions:
@@ -185,7 +194,7 @@ def _node_watch(runtime: Runtime, node: Any) -> Any:
             return
         next_look_s = now + 0.25
         if not node.alive():
-            runtime.pump.end_all_waits(
+            runtime.lose(
                 exceptions.NodeDiedError(
                     f"the node process (pid {node.pid}) died; shutdown() and init() again"
                 )

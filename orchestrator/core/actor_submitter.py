@@ -21,6 +21,7 @@ from orchestrator import exceptions
 from orchestrator.core.entry import ERROR, Entry, Hold, StoreLink
 from orchestrator.core.messages import CANCEL, CHECK_HANDLES, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
+from orchestrator.core.part import Part
 from orchestrator.core.reports import describe_death
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task, Template
 from orchestrator.core.values import raisable
@@ -84,7 +85,7 @@ class ActorRecord:
         return exceptions.ActorDiedError(text, self.actor_id.hex(), self.init_failed)
 
 
-class ActorSubmitter:
+class ActorSubmitter(Part):
     """All calls of actors this process has made, until their replies."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -391,14 +392,18 @@ class ActorSubmitter:
         elif task.place == SENT:
             self._runtime.send_control(record.address, (CANCEL, task.seq, recursive))  # type: ignore[union-attr]
 
+    def unfinished(self) -> list[Task]:
+        """Return all calls that are queued or with their actor."""
+        with self.lock:
+            return [
+                task
+                for record in self._records.values()
+                for task in [*record.inflight.values(), *record.queue]
+            ]
+
     def children_of(self, parent: Any) -> list[Task]:
         """Return the unfinished calls made by this run of a task."""
-        return [
-            task
-            for record in list(self._records.values())
-            for task in [*record.inflight.values(), *record.queue]
-            if task.parent == parent
-        ]
+        return [task for task in self.unfinished() if task.parent == parent]
 
     def describe(self, task: Task) -> str:
         """Say in a few words what a call is waiting for."""

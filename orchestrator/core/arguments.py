@@ -16,7 +16,9 @@ from orchestrator.common.ids import object_id
 from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STORED, Entry, Hold
 from orchestrator.core.messages import LONG, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
+from orchestrator.core.part import Part
 from orchestrator.core.task import WAITING
+from orchestrator.exceptions import SerializationError
 from orchestrator.objects import plasma_adapter as objects
 from orchestrator.objects.plasma_adapter import is_plain
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 dumps = pickle.dumps
 
 
-class Arguments:
+class Arguments(Part):
     """Packs the arguments of tasks, for one process."""
 
     def __init__(
@@ -86,7 +88,13 @@ class Arguments:
         gathering = self._references.gathering
         outer, gathering.met = gathering.met, []
         try:
-            serialized = objects.encode((args, kwargs), f"arguments of {task.template.name}")
+            try:
+                serialized = objects.encode((args, kwargs))
+            except SerializationError:
+                # One of them is to blame: say which.
+                for place, value in (*enumerate(args), *kwargs.items()):
+                    objects.encode(value, f"argument {place!r} of {task.template.name}")
+                raise
             met = gathering.met
         finally:
             gathering.met = outer

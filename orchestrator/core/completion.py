@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.core.entry import ERROR, STORED, Entry
 from orchestrator.core.messages import CANCELLED, END, MANY
+from orchestrator.core.part import Part
 from orchestrator.core.task import DONE
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.core.task import Task
 
 
-class Completion:
+class Completion(Part):
     """Fills the entries of tasks from replies and errors."""
 
     def __init__(self, references: References) -> None:
@@ -23,7 +24,7 @@ class Completion:
     def fill(self, entry: Entry, state: int, value: Any) -> None:
         """Complete one entry; its value goes to the store too if others wait for it there."""
         if state == STORED:
-            if entry.state:
+            if entry.state and entry.state != STORED:
                 # Cancelled meanwhile: nobody will ask for it. Give the reference back.
                 self._release(entry)
                 return

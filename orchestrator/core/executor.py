@@ -74,7 +74,11 @@ class Executor:
         #: the process is to end when what runs is done; the rest fails with the news of its end
         self.quitting = False
         self._interrupt: Run | None = None
-        self._blocked = False
+        #: waits of more than a moment that are going on in threads of the running task
+        self._waits = 0
+        #: which task's waits those are; never 0
+        self._waits_of = 1
+        self._waits_lock = threading.RLock()
         self._main_ident = threading.get_ident()
         #: items taken of the generators that run here with back-pressure, and who waits for more
         self.consumed: dict[Run, int] = {}
@@ -104,6 +108,8 @@ class Executor:
             item = receive()
             if item is not None:
                 self.execute(*item)
+                if self._waits:
+                    self._end_waits(item[0])
                 if self.actor is not None and (self.actor.owns_loop or self.quitting):
                     return
                 continue
@@ -143,7 +149,7 @@ class Executor:
             return
         try:
             self.replies.send_value(sender, seq, value, (perf_counter_ns() - started) // 1000)
-        except Exception as error:
+        except BaseException as error:
             self._failed(run, error, function, started)
 
     def _execute_any(self, sender: int, message: tuple[Any, ...]) -> None:
@@ -300,38 +306,57 @@ class Executor:
 
     # -- being blocked
 
-    def enter_blocked(self) -> bool:
-        """The running task waits: give back its CPU and its queue. False if something else waits."""
-        run = self.running
-        if run is None or self._blocked or threading.get_ident() != self._main_ident:
-            return False
-        self._blocked = True
-        self.runtime.node.send({"op": "blocked"})
-        if self.actor is None:
-            self.runtime.pump.lane_mask = CONTROL_MASK | WORK_MASK
-            self.runtime.send_control(run[0], (RETURNED, []))
-            self.send_back()
-        return True
+    def enter_blocked(self) -> int:
+        """The running task waits, in whichever thread: give back its CPU and its queue.
 
-    def leave_blocked(self) -> None:
-        """The running task goes on."""
-        self._blocked = False
+        Returns what `leave_blocked` wants to know; 0 if nothing runs here that could be blocked.
+        """
+        run = self.running
+        if run is None and self.actor is None:
+            return 0
+        with self._waits_lock:
+            self._waits += 1
+            if self._waits == 1:
+                self.runtime.node.send({"op": "blocked"})
+                if self.actor is None and run is not None:
+                    self.runtime.pump.lane_mask = CONTROL_MASK | WORK_MASK
+                    self.runtime.send_control(run[0], (RETURNED, []))
+                    self.send_back()
+            return self._waits_of
+
+    def leave_blocked(self, waits_of: int) -> None:
+        """A wait is over; with the last one the running task goes on."""
+        with self._waits_lock:
+            if waits_of == self._waits_of and self._waits:
+                self._waits -= 1
+                if not self._waits:
+                    self._unblock(self.running[0] if self.running is not None else 0)
+
+    def _end_waits(self, submitter: int) -> None:
+        """The task is over. Threads it has left behind may wait on; that blocks nobody any more."""
+        with self._waits_lock:
+            if self._waits:
+                self._waits = 0
+                self._waits_of += 1
+                self._unblock(submitter)
+
+    def _unblock(self, submitter: int) -> None:
         self.runtime.pump.lane_mask = CONTROL_MASK
         self.runtime.node.send({"op": "unblocked"})
-        run = self.running
-        if self.actor is None and run is not None:
-            self.runtime.send_control(run[0], (UNBLOCKED,))
+        if self.actor is None and submitter:
+            self.runtime.send_control(submitter, (UNBLOCKED,))
 
     def send_back(self) -> None:
         """Send the tasks that are queued here back to their submitters."""
-        if not self._blocked or self.actor is not None:
-            return
-        returned: dict[int, list[int]] = {}
-        while (item := self.endpoint.receive(WORK)) is not None:
-            sender, payload = item
-            returned.setdefault(sender, []).append(loads(payload)[0])
-        for sender, seqs in returned.items():
-            self.runtime.send_control(sender, (RETURNED, seqs))
+        with self._waits_lock:
+            if not self._waits or self.actor is not None:
+                return
+            returned: dict[int, list[int]] = {}
+            while (item := self.endpoint.receive(WORK)) is not None:
+                sender, payload = item
+                returned.setdefault(sender, []).append(loads(payload)[0])
+            for sender, seqs in returned.items():
+                self.runtime.send_control(sender, (RETURNED, seqs))
 
     # -- back-pressure
 

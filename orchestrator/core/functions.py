@@ -15,6 +15,7 @@ from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.ids import content_id
 from orchestrator.core.entry import Hold
+from orchestrator.core.part import Part
 from orchestrator.objects import plasma_adapter as objects
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.objects.plasma_adapter import Store
 
 
-class Functions:
+class Functions(Part):
     """The functions and classes this process has exported or imported in this session."""
 
     def __init__(self, store: Store, references: References) -> None:

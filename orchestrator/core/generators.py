@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime
     from orchestrator.core.task import Task
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 
 class Stream:

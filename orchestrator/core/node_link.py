@@ -11,13 +11,14 @@ from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.core.entry import PLAIN, Entry
+from orchestrator.core.part import Part
 from orchestrator.core.pump import Pump
 from orchestrator.objects.plasma_adapter import CONTROL, Endpoint, PeerDiedError
 
 Answer = dict[str, Any]
 
 
-class NodeLink:
+class NodeLink(Part):
     """The way to the node process."""
 
     def __init__(self, endpoint: Endpoint, address: int, pump: Pump) -> None:

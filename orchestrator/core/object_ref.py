@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from orchestrator.core.runtime import Runtime
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 
 class ObjectRef(Generic[T]):
@@ -67,16 +67,19 @@ class ObjectRef(Generic[T]):
     def add_done_callback(self, callback: Callable[[ObjectRef[T]], Any]) -> None:
         """Call `callback(ref)` once the object is there or has failed; at once if it is.
 
-        It is called in whichever thread learns of it; keep it short.
+        Otherwise it is called in a thread for callbacks, one after the other; it may wait for other
+        objects and submit tasks.
         """
         runtime = self._runtime
         runtime.check_alive()
         entry = self._entry
-
-        def call(_: Entry) -> None:
-            runtime.call_user(callback, ObjectRef(entry, runtime))
-
-        entry.when_done(call)
+        if entry.state != PENDING:
+            runtime.call_user(callback, self)
+            return
+        # Made now: a reference that comes to life when the session ends would be refused.
+        ref = ObjectRef(entry, runtime)
+        callbacks = runtime.callbacks
+        entry.when_done(lambda _: callbacks.add(callback, ref))
         runtime.references.watch(entry)
 
     def future(self) -> concurrent.futures.Future[T]:
@@ -89,7 +92,7 @@ class ObjectRef(Generic[T]):
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                future.set_result(ref._runtime.get_one(ref, None))
+                future.set_result(ref._runtime.value_of(ref._entry))
             except BaseException as error:
                 future.set_exception(error)
 

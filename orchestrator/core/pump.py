@@ -9,25 +9,30 @@ foreground waiters first.
 
 Interrupts. Ctrl-C can raise in the main thread between any two bytecodes, so messages move from
 the channel into `inbox` inside one C call, and leave it only after they have been handled; handling
-a message twice must be harmless. That makes every interruption safe to continue from. One between the
-taking of the lead and its `try` leaves the lead taken by nobody; who finds it taken looks for its
-holder on the threads' stacks, and frees it when there is none.
+a message twice must be harmless. That makes every interruption safe to continue from. The lead itself is
+taken in the step of a `for` loop over `_attempts`, after which the interpreter lets no interrupt in
+before the `try` has begun; a call would leave a gap in which the lead is taken and nobody's.
+
+A thread that leads may be called back while it handles a message (a destructor, a handler of signals) and
+wait again, in `_lead_again`: nobody else could read for it.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
+from itertools import islice, repeat
+from threading import get_ident
 from typing import Any, Protocol
 
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.core.entry import Entry, Waiter, open_gate
+from orchestrator.core.part import Part
+from orchestrator.core.values import raisable
 from orchestrator.objects.plasma_adapter import CONTROL, CONTROL_MASK, Endpoint
 
 #: Messages moved out of the channels at once. Bounds what waits in `inbox` while others fill the rings.
@@ -44,7 +49,7 @@ class Awaited(Protocol):
     def state(self) -> int: ...
 
 
-class Pump:
+class Pump(Part):
     """Reads CONTROL messages and hands each to `handle(sender_address, payload)`."""
 
     def __init__(self, endpoint: Endpoint, handle: Callable[[int, bytes], None]) -> None:
@@ -54,6 +59,10 @@ class Pump:
         self._inbox: deque[tuple[int, bytes]] = deque()
         #: held by the thread that reads
         self.lock = threading.Lock()
+        #: each step tries once to take `lock` and says whether it did
+        self._attempts = map(self.lock.acquire, repeat(False))
+        #: the thread that holds `lock`; 0 when it is free
+        self._leader = 0
         #: gates of the threads that wait while another one reads
         self._followers: deque[Any] = deque()
         #: number of times a thread took the lead: tells the background thread whether somebody reads
@@ -64,8 +73,9 @@ class Pump:
         #: it wants to be called again
         self.tick: Callable[[], float] = lambda: config.TICK_S
         #: called in a thread that has waited for BLOCKED_AFTER_S, and when its wait is over
-        self.on_blocked: Callable[[], bool] | None = None
-        self.on_unblocked: Callable[[], None] | None = None
+        self.on_blocked: Callable[[], int] | None = None
+        #: called with what `on_blocked` returned, unless that was 0
+        self.on_unblocked: Callable[[int], None] | None = None
         #: lanes a leader wakes for; a worker whose task waits adds WORK, to send tasks back
         self.lane_mask = CONTROL_MASK
         #: called by a leader that was woken while `lane_mask` has WORK
@@ -97,13 +107,18 @@ class Pump:
 
     def poll(self) -> int:
         """Handle the messages that are here, unless another thread is at it."""
-        if self.lock.acquire(False):
+        for leads in self._attempts:
             try:
-                return self.drain()
+                if leads:
+                    self._leader = get_ident()
+                    return self.drain()
+                break
             finally:
-                self.lock.release()
-                if self._followers:
-                    self._hand_over()
+                if leads:
+                    self._leader = 0
+                    self.lock.release()
+                    if self._followers:
+                        self._hand_over()
         return 0
 
     # -- waiting
@@ -126,26 +141,32 @@ class Pump:
             return self._wait(awaited, deadline)
         finally:
             if blocked and self.on_unblocked is not None:
-                self.on_unblocked()
+                self.on_unblocked(blocked)
 
     def _wait(self, awaited: Entry | Waiter, deadline: float | None) -> bool:
-        lock = self.lock
         while not awaited.state:
             if self.fatal is not None:
-                raise self.fatal
-            if lock.acquire(False):
+                raise raisable(self.fatal)
+            done = True
+            for leads in self._attempts:
                 try:
-                    self.leads += 1
-                    done = self._lead(awaited, deadline)
+                    if leads:
+                        self._leader = get_ident()
+                        self.leads += 1
+                        done = self._lead(awaited, deadline)
+                    elif self._leader == get_ident():
+                        done = self._lead_again(awaited, deadline)
+                    else:
+                        done = self._follow(awaited, deadline)
+                    break
                 finally:
-                    lock.release()
-                    if self._followers:
-                        self._hand_over()
-                if not done:
-                    return bool(awaited.state)
-            elif self._free_if_abandoned():
-                continue
-            elif not self._follow(awaited, deadline):
+                    if leads:
+                        # No call before the release: an interrupt would come in with it.
+                        self._leader = 0
+                        self.lock.release()
+                        if self._followers:
+                            self._hand_over()
+            if not done:
                 return bool(awaited.state)
         return True
 
@@ -160,7 +181,7 @@ class Pump:
             if awaited.state:
                 return True
             if self.fatal is not None:
-                raise self.fatal
+                raise raisable(self.fatal)
             timeout = self.tick()
             if awaited.state:
                 return True
@@ -171,6 +192,16 @@ class Pump:
                 if left < timeout:
                     timeout = left
             endpoint.wait(self.lane_mask, timeout, bell)
+
+    def _lead_again(self, awaited: Entry | Waiter, deadline: float | None) -> bool:
+        """Wait in a thread that leads already, and is inside the handling of the inbox's first message."""
+        inbox = self._inbox
+        under_way = inbox.popleft() if inbox else None
+        try:
+            return self._lead(awaited, deadline)
+        finally:
+            if under_way is not None:
+                inbox.appendleft(under_way)
 
     def _follow(self, awaited: Entry | Waiter, deadline: float | None) -> bool:
         """Sleep until the wait is over or the lead is free. False when the deadline has passed."""
@@ -207,23 +238,6 @@ class Pump:
             except ValueError:
                 pass
 
-    def _free_if_abandoned(self) -> bool:
-        """Free a lead that an interrupt has left without a holder. True if there was such a one.
-
-        Whoever holds the lead has a frame of one of three functions on its stack for as long, and the
-        snapshot of the stacks is taken in one step; so a missing frame is proof.
-        """
-        here = threading.get_ident()
-        for ident, top in sys._current_frames().items():
-            # Of this thread's own frames, this one and its caller's hold nothing; an outer one may.
-            frame = top.f_back.f_back if ident == here and top.f_back is not None else top
-            while frame is not None:
-                if frame.f_code in _HOLDERS:
-                    return False
-                frame = frame.f_back
-        open_gate(self.lock)
-        return True
-
     def _hand_over(self) -> None:
         try:
             open_gate(self._followers[0])
@@ -246,13 +260,16 @@ class Pump:
         self._thread.start()
 
     def close(self) -> None:
-        """End the background thread."""
+        """End the background thread, and let go of the store."""
         self._closed = True
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self._endpoint.ring()
             thread.join(2 * config.TICK_S)
         self._thread = None
+        # Threads that were waiting may not have left yet. They find `fatal` set, or these gone.
+        del self._endpoint, self._receive, self._handle
+        self.tick, self.on_blocked, self.on_unblocked, self.on_work = _never, None, None, None
 
     def _run(self) -> None:
         endpoint = self._endpoint
@@ -267,18 +284,12 @@ class Pump:
                 # Somebody was reading a moment ago and most likely is about to again.
                 leads = self.leads
                 time.sleep(config.COLLECT_S)
-            if not self.lock.acquire(False):
-                self._free_if_abandoned()
+            due = self._background_turn()
+            if due is None:
                 time.sleep(config.COLLECT_S)
                 timeout = config.TICK_S
                 continue
-            try:
-                self.drain()
-                timeout = self.tick()
-            finally:
-                self.lock.release()
-                if self._followers:
-                    self._hand_over()
+            timeout = due
             # While traffic flows, collect rather than be woken for each message.
             quiet = 0
             while woken and quiet < 2 and not self._closed:
@@ -287,9 +298,23 @@ class Pump:
                     break
                 quiet = 0 if self.poll() else quiet + 1
 
+    def _background_turn(self) -> float | None:
+        """Read and tick once, as the background thread; None if another thread has the lead."""
+        if not self.lock.acquire(False):
+            return None
+        try:
+            self._leader = get_ident()
+            self.drain()
+            return self.tick()
+        finally:
+            self._leader = 0
+            self.lock.release()
+            if self._followers:
+                self._hand_over()
 
-#: The functions that take the lead; no other does.
-_HOLDERS = frozenset({Pump._wait.__code__, Pump.poll.__code__, Pump._run.__code__})
+
+def _never() -> float:
+    return config.TICK_S
 
 
 def _open_for(gate: Any, _: Entry) -> None:

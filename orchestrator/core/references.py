@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common.clock import monotonic
 from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry, Hold, StoreLink
+from orchestrator.core.part import Part
 from orchestrator.core.values import StoredError, dump_error
 from orchestrator.objects import plasma_adapter as objects
 
@@ -39,7 +40,7 @@ class Gathering(threading.local):
     met: list[Any] | None = None
 
 
-class References:
+class References(Part):
     """Promotion, borrowing and waiting for borrowed objects, of one process."""
 
     def __init__(self, store: Store, id_of: Callable[[Entry], bytes]) -> None:
@@ -170,6 +171,12 @@ class References:
         self._watched[identity] = entry
         if self._settle(entry, self._store.watch(identity)):
             self._watched.pop(identity, None)
+
+    def lose(self, error: exceptions.OrchestratorError) -> None:
+        """Nobody will produce the watched entries any more."""
+        while self._watched:
+            _, entry = self._watched.popitem()
+            entry.complete(ERROR, error)
 
     def scan(self) -> float:
         """Complete the watched entries that were decided; seconds until this should be called again.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
+import traceback
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestrator.common import config
 from orchestrator.common.ids import object_id, process_prefix
@@ -31,6 +33,24 @@ class Replies:
         self._endpoint = runtime.endpoint
         self._senders: dict[int, Sender] = {}
         self._prefixes: dict[int, bytes] = {}
+
+    def forked(self) -> None:
+        """In a child that the task has forked: when it leaves the task's code it ends, and replies nothing."""
+
+        def leave(address: int, seq: int, outcome: Any, *_: Any) -> NoReturn:
+            code = 0
+            if isinstance(outcome, SystemExit):
+                code = outcome.code if type(outcome.code) is int else 0 if outcome.code is None else 1
+            elif isinstance(outcome, BaseException):
+                code = 1
+                traceback.print_exception(outcome)
+            sys.stdout.flush()
+            os._exit(code)
+
+        self.send = lambda *_: leave(0, 0, None)  # type: ignore[method-assign]
+        vars(self).update(
+            dict.fromkeys(("send_value", "send_many", "send_items", "send_error", "send_failure"), leave)
+        )
 
     def forget(self, address: int) -> None:
         """A process has died: its channel is of no more use."""

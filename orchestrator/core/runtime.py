@@ -28,6 +28,7 @@ from orchestrator.common.ids import object_id, process_prefix
 from orchestrator.common.options import STREAMING
 from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STATE_NAMES, STORED, Entry, Waiter
 from orchestrator.core.messages import LONG, PROTOCOL, RETURNED, UNBLOCKED
+from orchestrator.core.part import Part
 from orchestrator.core.values import raisable
 from orchestrator.objects import plasma_adapter as objects
 from orchestrator.objects.plasma_adapter import CONTROL, PeerDiedError, loads
@@ -69,7 +70,7 @@ def install(runtime: Runtime | None) -> None:
     _Current.runtime = runtime
 
 
-class Runtime:
+class Runtime(Part):
     """See the module's text."""
 
     dumps = staticmethod(pickle.dumps)
@@ -77,6 +78,7 @@ class Runtime:
     def __init__(self, store: Store, session: str, node_address: int, info: dict[str, Any]) -> None:
         from orchestrator.core.actor_submitter import ActorSubmitter
         from orchestrator.core.arguments import Arguments
+        from orchestrator.core.callbacks import Callbacks
         from orchestrator.core.completion import Completion
         from orchestrator.core.functions import Functions
         from orchestrator.core.node_link import NodeLink
@@ -107,6 +109,7 @@ class Runtime:
 
         self.pump = Pump(self.endpoint, self.handle)
         self.pump.tick = self.tick
+        self.callbacks = Callbacks(self.call_user)
         self.node = NodeLink(self.endpoint, node_address, self.pump)
         self.references = References(store, self.id_of)
         self.functions = Functions(store, self.references)
@@ -132,9 +135,11 @@ class Runtime:
             install(None)
         self.references.link.store = None
         self.tasks.close()
-        for name in ("tasks", "actors", "arguments", "completion", "functions", "node", "references", "pump"):
+        self.callbacks.close()
+        for name in ("tasks", "actors", "arguments", "completion", "functions", "node", "references"):
             vars(getattr(self, name)).clear()
             delattr(self, name)
+        del self.pump
         for peer in self.peers.values():
             peer.sender = None  # type: ignore[assignment]
         self.peers.clear()
@@ -142,6 +147,13 @@ class Runtime:
         self.handlers.clear()
         self.on_tick = None
         del self.endpoint, self.store
+
+    def lose(self, error: exceptions.OrchestratorError) -> None:
+        """Nothing will arrive any more: end all waits, and everything that is awaited, with this error."""
+        self.pump.end_all_waits(error)
+        for task in [*self.tasks.unfinished(), *self.actors.unfinished()]:
+            self.completion.fail(task, error)
+        self.references.lose(error)
 
     def id_of(self, entry: Entry) -> bytes:
         """Return the object's id; computed from its number when nobody has asked before."""
@@ -189,7 +201,8 @@ class Runtime:
             else:
                 self.handlers[head](sender, *message[1:])
         except Exception:
-            self.warn("a message could not be handled:\n" + traceback.format_exc())
+            if self.open:
+                self.warn("a message could not be handled:\n" + traceback.format_exc())
 
     def on_died(self, message: dict[str, Any]) -> None:
         """A worker or an actor's process has died."""

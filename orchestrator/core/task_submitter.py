@@ -30,6 +30,7 @@ from orchestrator.core.entry import ERROR, Entry
 from orchestrator.core.leases import Lease, SchedulingQueue
 from orchestrator.core.messages import CANCEL, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
+from orchestrator.core.part import Part
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task, Template
 from orchestrator.core.values import raisable
 from orchestrator.objects.plasma_adapter import WORK, PeerDiedError, is_plain
@@ -49,7 +50,7 @@ DEMAND_MAX = 256
 POLL_EVERY = 16
 
 
-class TaskSubmitter:
+class TaskSubmitter(Part):
     """All tasks this process has submitted, until their replies."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -276,11 +277,12 @@ class TaskSubmitter:
         with self.lock:
             if address in self._peers:
                 return
+            queue.wanted = max(0, queue.wanted - 1)
             try:
                 sender = self._endpoint.sender(address, WORK)
             except PeerDiedError:
+                self._fill(queue)  # asks for another
                 return
-            queue.wanted = max(0, queue.wanted - 1)
             queue.waiting_since = monotonic()
             lease = Lease(queue, address, pid, sender)
             lease.idle_since = queue.waiting_since
@@ -440,9 +442,8 @@ class TaskSubmitter:
             return
         queue.warned = True
         self._runtime.warn(
-            f"{len(queue.pending)} tasks ({queue.pending[0].template.name}, ...) have waited "
-            f"{config.UNPLACED_WARNING_S:.0f} s for a worker: each needs {queue.resources}. "
-            "Other tasks or actors hold the resources."
+            f"{len(queue.pending)} tasks ({queue.pending[0].template.name}, ...) have waited for a worker: "
+            f"each needs {queue.resources}. Other tasks or actors hold the resources."
         )
 
     # -- cancelling, explaining
@@ -478,16 +479,19 @@ class TaskSubmitter:
             task.place = DONE
             task.held = task.message = task.packed = None
 
+    def unfinished(self) -> list[Task]:
+        """Return all tasks that are queued or with a worker."""
+        with self.lock:
+            found: list[Task] = []
+            for queue in self._queues.values():
+                found += queue.pending
+                for lease in queue.leases:
+                    found += lease.inflight.values()
+        return found
+
     def children_of(self, parent: Any) -> list[Task]:
         """Return the unfinished tasks that were submitted by this run of a task."""
-        with self.lock:
-            found = [
-                task for queue in self._queues.values() for task in queue.pending if task.parent == parent
-            ]
-            for queue in self._queues.values():
-                for lease in queue.leases:
-                    found += [task for task in lease.inflight.values() if task.parent == parent]
-        return found
+        return [task for task in self.unfinished() if task.parent == parent]
 
     def describe(self, task: Task) -> str:
         """Say in a few words what a task is waiting for."""

@@ -61,10 +61,26 @@ def task_error(error: BaseException, function: str) -> TaskError:
         if trace is not None and error.__traceback__ is None:
             # Raised by this package about what the task returned: there is nothing of the user's to show.
             return TaskError(error, function, os.getpid(), f"{type(error).__name__}: {error}")
-        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        text = _traceback_text(error)
     except Exception:
         text = f"{type(error).__name__} (its traceback cannot be formatted)"
     return TaskError(error, function, os.getpid(), text)
+
+
+def _traceback_text(error: BaseException) -> str:
+    """Format an exception: the user's frames only, and no cause of a TaskError, whose own text has that."""
+    whole = traceback.TracebackException.from_exception(error)
+    link: traceback.TracebackException | None = whole
+    link_error: BaseException | None = error
+    while link is not None and link_error is not None:
+        link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(_OWN_PACKAGES)]
+        if isinstance(link_error, TaskError):
+            link.__cause__ = link.__context__ = None
+        elif link.__cause__ is not None:
+            link, link_error = link.__cause__, link_error.__cause__
+            continue
+        link, link_error = link.__context__, link_error.__context__
+    return "".join(whole.format())
 
 
 def dump_error(error: BaseException) -> bytes:

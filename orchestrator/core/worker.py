@@ -36,6 +36,7 @@ def run_worker(store_fd: int, node_address: int, token: int, info: dict[str, Any
         runtime.executor = executor
         # The node asks an idle worker it needs no more to end; one that is busy is killed after a while.
         signal.signal(signal.SIGTERM, lambda signum, frame: executor.stop())
+        os.register_at_fork(after_in_child=lambda: _leave_worker(executor))
         runtime.node.send({"op": "ready", "token": token, "pid": os.getpid()})
         code = _work(runtime, executor)
     except BaseException:
@@ -44,6 +45,13 @@ def run_worker(store_fd: int, node_address: int, token: int, info: dict[str, Any
         _flush()
         # Whatever threads user code has left behind must not keep a dead worker alive.
         os._exit(code)
+
+
+def _leave_worker(executor: Executor) -> None:
+    """In a child that a task has forked: it is a process of the task's, no worker."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    executor.replies.forked()
 
 
 def _work(runtime: Runtime, executor: Executor) -> int:

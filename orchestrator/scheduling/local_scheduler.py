@@ -166,7 +166,7 @@ class LocalScheduler:
             deadlines.append(max(self._reclaimed_at_s + RECLAIM_REPEAT_S, self._start_not_before_s))
         if self.slots.count(WorkerState.STARTING):
             deadlines.append(self._now_s + START_TIMEOUT_S / 4)
-        if self._surplus() > 0 and (oldest := self.slots.idle()[:1]):
+        if self._surplus() > 0 and (oldest := self.slots.in_state(WorkerState.IDLE)[:1]):
             # An idle worker may be kept because it owns something: not looked at without a pause, then.
             deadlines.append(max(oldest[0].since_s + self._idle_timeout_s, self._ticked_at_s + IDLE_REPEAT_S))
         if self._start_failures and self._missing() > 0:
@@ -263,14 +263,14 @@ class LocalScheduler:
 
     def _tick(self, _: Tick) -> None:
         self._ticked_at_s = self._now_s
-        for slot in self.slots.idle():
+        for slot in self.slots.in_state(WorkerState.IDLE):
             if self._surplus() <= 0 or self._now_s - slot.since_s < self._idle_timeout_s:
                 break
             if not self._owns_something(slot.address):
                 self._end(slot, "it was idle and not needed", gently=True)
         if self.slots.count(WorkerState.STARTING):
-            for slot in self.slots:
-                if slot.state is WorkerState.STARTING and self._now_s - slot.since_s > START_TIMEOUT_S:
+            for slot in self.slots.in_state(WorkerState.STARTING):
+                if self._now_s - slot.since_s > START_TIMEOUT_S:
                     self._end(slot, f"it was not ready {START_TIMEOUT_S:.0f} s after its start", gently=False)
 
     def _owns_something(self, client: int) -> bool:
@@ -296,7 +296,7 @@ class LocalScheduler:
         return demand.resources.fits(self.available) and demand.hold.fits(self.available)
 
     def _free_leases(self) -> int:
-        return sum(slot.state is WorkerState.LEASED and not slot.held for slot in self.slots)
+        return sum(not slot.held for slot in self.slots.in_state(WorkerState.LEASED))
 
     def _is_blocked(self, client: int) -> bool:
         slot = self.slots.at(client)
@@ -363,18 +363,27 @@ class LocalScheduler:
         if self._now_s - self._reclaimed_at_s >= RECLAIM_REPEAT_S:
             self._reclaimed.clear()
             self._reclaimed_at_s = self._now_s
+        # Leases that run are at most as many as the resources allow, however many workers are blocked and however
+        # many clients wait: look at these first.
+        leased = [
+            slot
+            for slot in self.slots.in_state(WorkerState.LEASED)
+            if (slot.holder, slot.class_key) not in self._reclaimed
+        ]
+        if not leased:
+            return
         waiting = [demand for demand in self._demands if not self._fits(demand)]
         if not waiting and len(self.slots) >= self._workers_max:
             waiting = list(self._demands)
-        for demand in waiting:
-            for slot in self.slots:
-                pair = (slot.holder, slot.class_key)
-                if slot.state is not WorkerState.LEASED or pair in self._reclaimed:
-                    continue
-                if pair == (demand.client, demand.class_key) or not self._would_help(slot.held, demand):
-                    continue
-                self._reclaimed.add(pair)
-                self._out.append(Reclaim(slot.holder, slot.class_key))
+        for slot in leased:
+            pair = (slot.holder, slot.class_key)
+            if pair in self._reclaimed:
+                continue
+            for demand in waiting:
+                if pair != (demand.client, demand.class_key) and self._would_help(slot.held, demand):
+                    self._reclaimed.add(pair)
+                    self._out.append(Reclaim(slot.holder, slot.class_key))
+                    break
 
     def _would_help(self, held: ResourceSet, demand: Demand) -> bool:
         lacking = [n for want in (demand.resources, demand.hold) for n in want if want[n] > self.available[n]]

@@ -122,10 +122,9 @@ class WorkerSlots:
         self._by_token: dict[int, WorkerSlot] = {}
         #: Only workers that have become ready.
         self._by_address: dict[int, WorkerSlot] = {}
-        #: Idle ones, the longest idle first. Work goes to the last: its caches are warm, and the others can
-        #: age.
-        self._idle: dict[int, WorkerSlot] = {}
-        self._counts = dict.fromkeys(WorkerState, 0)
+        #: By state and token, who came into the state first at the front. The dead are in none. Work goes to the
+        #: last of the idle: its caches are warm, and the others can age.
+        self._in_state: dict[WorkerState, dict[int, WorkerSlot]] = {state: {} for state in WorkerState}
 
     def __len__(self) -> int:
         return len(self._by_token)
@@ -135,7 +134,11 @@ class WorkerSlots:
 
     def count(self, *states: WorkerState) -> int:
         """Return how many workers are in one of `states`."""
-        return sum(self._counts[state] for state in states)
+        return sum(len(self._in_state[state]) for state in states)
+
+    def in_state(self, state: WorkerState) -> list[WorkerSlot]:
+        """Return the workers in `state`, the longest in it first."""
+        return list(self._in_state[state].values())
 
     def get(self, token: int) -> WorkerSlot | None:
         """Return the worker with this token, unless it is dead or was never asked for."""
@@ -145,20 +148,17 @@ class WorkerSlots:
         """Return the worker with this address in the store."""
         return self._by_address.get(address)
 
-    def idle(self) -> list[WorkerSlot]:
-        """Return the idle workers, the longest idle first."""
-        return list(self._idle.values())
-
     def newest_idle(self) -> WorkerSlot | None:
         """Return the worker that has been idle for the shortest time."""
-        return self._idle[next(reversed(self._idle))] if self._idle else None
+        idle = self._in_state[WorkerState.IDLE]
+        return idle[next(reversed(idle))] if idle else None
 
     def add(self, token: int, now_s: float) -> WorkerSlot:
         """Enter a worker that has been asked for."""
         if token in self._by_token:
             raise InvalidTransition(f"worker {token} exists: {self._by_token[token]}")
         slot = self._by_token[token] = WorkerSlot(token, now_s)
-        self._counts[WorkerState.STARTING] += 1
+        self._in_state[WorkerState.STARTING][token] = slot
         return slot
 
     def change(self, slot: WorkerSlot, change: WorkerChange, now_s: float) -> None:
@@ -170,18 +170,15 @@ class WorkerSlots:
         state = TRANSITIONS.get((slot.state, change))
         if state is None:
             raise InvalidTransition(f"{change.value} is not possible for {slot}")
-        if slot.state is WorkerState.IDLE:
-            del self._idle[slot.token]
-        self._counts[slot.state] -= 1
+        del self._in_state[slot.state][slot.token]
         slot.state, slot.since_s = state, now_s
         if state is WorkerState.DEAD:
             del self._by_token[slot.token]
             if slot.address:
                 del self._by_address[slot.address]
             return
-        self._counts[state] += 1
+        self._in_state[state][slot.token] = slot
         if state is WorkerState.IDLE:
-            self._idle[slot.token] = slot
             slot.holder, slot.class_key, slot.held, slot.lent = 0, "", NOTHING, NOTHING
         elif change is WorkerChange.BLOCK:
             slot.lent = slot.held.only(CPU)
@@ -197,12 +194,10 @@ class WorkerSlots:
 
     def validate(self) -> None:
         """Check every invariant; `AssertionError` with the culprit."""
-        counts = dict.fromkeys(WorkerState, 0)
         for token, slot in self._by_token.items():
             state = slot.state
-            counts[state] += 1
             assert slot.token == token and state is not WorkerState.DEAD, slot
-            assert (slot.token in self._idle) == (state is WorkerState.IDLE), slot
+            assert self._in_state[state][token] is slot, slot
             assert (slot.address == 0) <= (state in (WorkerState.STARTING, WorkerState.ENDING)), slot
             assert slot.address == 0 or self._by_address[slot.address] is slot, slot
             assert slot.lent == NOTHING or slot.lent == slot.held.only(CPU), slot
@@ -214,7 +209,6 @@ class WorkerSlots:
                 assert slot.actor is not None and not slot.holder, slot
             if state in (WorkerState.LEASED, WorkerState.ACTOR):
                 assert not slot.lent, slot
-        assert counts == self._counts, (counts, self._counts)
-        assert len(self._idle) == counts[WorkerState.IDLE]
+        assert sum(map(len, self._in_state.values())) == len(self._by_token)
         for address, slot in self._by_address.items():
             assert slot.address == address and self._by_token[slot.token] is slot, slot

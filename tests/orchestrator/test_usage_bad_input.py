@@ -105,7 +105,7 @@ class TestCallingWrongly:
             ray.get(thing)
 
     def test_get_of_a_list_with_something_else(self):
-        with pytest.raises(TypeError, match="the list has a int"):
+        with pytest.raises(TypeError, match="the list has an item of type int"):
             ray.get([one.remote(), 2])
 
     def test_wait(self):
@@ -130,8 +130,12 @@ class TestCallingWrongly:
 
 class TestWhatCannotBePickled:
     def test_an_argument(self):
-        with pytest.raises(SerializationError, match=r"arguments of identity.*\['key'\].*lock"):
+        with pytest.raises(SerializationError, match=r"argument 0 of identity\['key'\].*lock"):
             identity.remote({"key": threading.Lock()})
+
+    def test_an_argument_by_name(self):
+        with pytest.raises(SerializationError, match="argument 'x' of identity.*lock"):
+            identity.remote(x=[threading.Lock()])
 
     def test_a_closure(self):
         lock = threading.Lock()
@@ -241,7 +245,7 @@ class TestDeaths:
     @pytest.mark.parametrize(
         ("how", "text"),
         [
-            ("os._exit(7)", "exit code 7"),
+            ("os._exit(7)", "pid [0-9]+: exited with code 7\\n"),
             ("os.kill(os.getpid(), 9)", "SIGKILL"),
             ("os.kill(os.getpid(), 11)", "SIGSEGV"),
         ],

@@ -36,12 +36,12 @@ def test_work_goes_to_the_worker_that_was_busy_last() -> None:
     slots = idle_slots(3)
     newest = slots.newest_idle()
     assert newest is not None and newest.token == 3
-    assert [slot.token for slot in slots.idle()] == [1, 2, 3]
+    assert [slot.token for slot in slots.in_state(WorkerState.IDLE)] == [1, 2, 3]
 
 
 def test_a_blocked_worker_lends_its_cpu_and_nothing_else() -> None:
     slots = idle_slots(1)
-    slot = slots.idle()[0]
+    slot = slots.in_state(WorkerState.IDLE)[0]
     slots.change(slot, WorkerChange.LEASE, 2.0)
     slot.holder, slot.held = 7, ONE_CPU_AND_GPU
     slots.change(slot, WorkerChange.BLOCK, 3.0)
@@ -56,7 +56,7 @@ def test_a_blocked_worker_lends_its_cpu_and_nothing_else() -> None:
 
 def test_an_impossible_change_leaves_everything_as_it_was() -> None:
     slots = idle_slots(1)
-    slot = slots.idle()[0]
+    slot = slots.in_state(WorkerState.IDLE)[0]
     with pytest.raises(InvalidTransition, match="unblock is not possible for <worker 1 idle"):
         slots.change(slot, WorkerChange.UNBLOCK, 2.0)
     assert slot.state is WorkerState.IDLE and slot.since_s == 1.0
@@ -65,7 +65,7 @@ def test_an_impossible_change_leaves_everything_as_it_was() -> None:
 
 def test_the_dead_are_forgotten() -> None:
     slots = idle_slots(2)
-    first = slots.idle()[0]
+    first = slots.in_state(WorkerState.IDLE)[0]
     slots.change(first, WorkerChange.DIE, 9.0)
     slots.validate()
     assert first.state is WorkerState.DEAD
