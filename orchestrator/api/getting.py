@@ -105,7 +105,7 @@ def wait(
         raise exceptions.ReferenceTypeError(
             f"wait() takes references; the list has an item of type {type(wrong).__name__}"
         )
-    entries = [ref._entry for ref in refs]
+    entries = [ref._entry for ref in refs]  # type: ignore[attr-defined]
     if len(set(entries)) != len(entries):
         raise ValueError("wait() takes each reference once")
     if not 1 <= num_returns <= len(refs):

@@ -109,7 +109,8 @@ def init(
         num_cpus: CPUs to give to tasks; the number this process may run on, unless given.
         num_gpus: GPUs to give to tasks.
         resources: further resources by name.
-        object_store_memory: size of the object store in bytes; memory is taken only as it is used.
+        object_store_memory: size of the object store in bytes, 30 % of the machine's memory unless given;
+            memory is taken only as it is used.
         namespace: where named actors are looked up.
         ignore_reinit_error: return the running session instead of raising.
         log_to_driver: show what workers print.

@@ -58,11 +58,16 @@ class Completion(Part):
         stream = task.stream
         if stream is None:
             return
-        if not stream.wants(index):
-            # A repetition after a worker's death: this index has its entry already.
-            return
         entry = Entry((task.seq << 24) | (index + 1))
+        if not stream.wants(index):
+            # Nobody reads any more; or it is a repetition after a worker's death, whose first
+            # entry may still hold the object.
+            if state == STORED and index not in stream.stored:
+                self._release(entry)
+            return
         self.fill(entry, state, payload)
+        if state == STORED:
+            stream.stored[index] = entry
         stream.accept(entry)
 
     def fail(self, task: Task, error: BaseException | bytes) -> None:

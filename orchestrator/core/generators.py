@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from orchestrator.core.entry import ERROR, PENDING, PLAIN, Entry
 from orchestrator.core.messages import CONSUMED
@@ -20,10 +21,12 @@ T = TypeVar("T", covariant=True)
 class Stream:
     """The submitter's end of a generator's task: items that have arrived and were not taken yet."""
 
-    __slots__ = ("_closed", "arrived", "completed", "count", "items", "next_ready", "taken")
+    __slots__ = ("_closed", "arrived", "completed", "count", "items", "next_ready", "stored", "taken")
 
     def __init__(self, completed: Entry) -> None:
         self.items: deque[Entry] = deque()
+        #: items in the store that somebody here still refers to, by index
+        self.stored: WeakValueDictionary[int, Entry] = WeakValueDictionary()
         #: items accepted so far; the next one must have this index
         self.arrived = 0
         self.taken = 0

@@ -77,7 +77,7 @@ class ObjectRef(Generic[T]):
             runtime.call_user(callback, self)
             return
         # Made now: a reference that comes to life when the session ends would be refused.
-        ref = ObjectRef(entry, runtime)
+        ref: ObjectRef[T] = ObjectRef(entry, runtime)
         callbacks = runtime.callbacks
         entry.when_done(lambda _: callbacks.add(callback, ref))
         runtime.references.watch(entry)

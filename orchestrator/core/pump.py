@@ -259,14 +259,18 @@ class Pump(Part):
         self._thread = threading.Thread(target=self._run, name="orchestrator-pump", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """End the background thread, and let go of the store."""
+    def stop(self) -> None:
+        """End the background thread."""
         self._closed = True
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             self._endpoint.ring()
             thread.join(2 * config.TICK_S)
         self._thread = None
+
+    def close(self) -> None:
+        """End the background thread, and let go of the store."""
+        self.stop()
         # Threads that were waiting may not have left yet. They find `fatal` set, or these gone.
         del self._endpoint, self._receive, self._handle
         self.tick, self.on_blocked, self.on_unblocked, self.on_work = _never, None, None, None

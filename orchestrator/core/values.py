@@ -97,7 +97,7 @@ def dump_error(error: BaseException) -> bytes:
                 raise TypeError(f"it arrives as a {type(arrived.cause).__name__}")
             blob = _with_context(error, blob)
         return blob
-    except Exception as reason:
+    except (Exception, SystemExit) as reason:  # pickling runs the user's code
         cause = error.cause if isinstance(error, TaskError) else error
         stand_in: BaseException = _stand_in(cause, reason)
         if isinstance(error, TaskError):
@@ -140,7 +140,7 @@ def _rebuild_chained(error: TaskError, chained: dict[str, BaseException]) -> Tas
     return error
 
 
-def _stand_in(cause: BaseException, reason: Exception) -> UnserializableException:
+def _stand_in(cause: BaseException, reason: BaseException) -> UnserializableException:
     try:
         message = str(cause)
     except Exception:

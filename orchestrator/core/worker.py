@@ -62,7 +62,7 @@ def _work(runtime: Runtime, executor: Executor) -> int:
         if actor.owns_loop:
             # A loop that waits for messages itself needs nobody to read them in the background.
             if actor.is_async:
-                runtime.pump.close()
+                runtime.pump.stop()
             actor.run()
         actor.finish()
     atexit._run_exitfuncs()

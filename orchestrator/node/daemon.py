@@ -28,6 +28,7 @@ from orchestrator.node import control, system
 from orchestrator.node.death import MemoryWitness, make_report
 from orchestrator.node.logs import LogKeeper, encode_batches
 from orchestrator.node.outbox import Outbox
+from orchestrator.node.pressure import PressureRelief
 from orchestrator.node.reactor import Reactor
 from orchestrator.node.session_dir import LOGS
 from orchestrator.node.worker_pool import WorkerPool, WorkerProcess
@@ -64,10 +65,9 @@ class Daemon:
     def __init__(self, config: dict[str, Any], launcher: socket.socket, zygote: ZygoteLink) -> None:
         import plasma
 
-        info = config["info"]
         self._session_dir: str = config["session_dir"]
         self._driver_pid: int = config["driver_pid"]
-        self._driver: int = info["driver_address"]
+        self._driver: int = config["info"]["driver_address"]
         self._launcher = launcher
         self._stop_reason: str | None = None
         self._complaints_count = 0
@@ -93,6 +93,7 @@ class Daemon:
         self._scheduler = LocalScheduler(total, pool_size=pool_size)
         self._actors = ActorTable()
         self._memory = MemoryWitness()
+        self._pressure = PressureRelief(self._store)
         #: Everybody who hears of deaths: the driver, and workers that are ready.
         self._clients: dict[int, None] = {self._driver: None}
 
@@ -153,6 +154,7 @@ class Daemon:
     def _tick(self, now_s: float) -> None:
         self._check_driver()
         self._pool.kill_overdue(now_s)
+        self._pressure.relieve(now_s)
         self._tell_scheduler(events.Tick())
 
     def _check_driver(self) -> None:

@@ -92,6 +92,18 @@ class TestAClassMadeAnActor:
 
 
 class TestHandles:
+    def test_methods_may_have_any_name(self):
+        @ray.remote
+        class Lock:
+            def hold(self):
+                return "held"
+
+            def runtime(self):
+                return "own"
+
+        lock = Lock.remote()
+        assert ray.get([lock.hold.remote(), lock.runtime.remote()]) == ["held", "own"]
+
     def test_passed_to_tasks_and_kept_in_objects(self):
         @ray.remote
         def use(counter, boxed):
@@ -386,7 +398,7 @@ class TestTheEnd:
                 os._exit(3)
 
         crasher = Crasher.remote()
-        with pytest.raises(ActorDiedError, match="exit code 3") as caught:
+        with pytest.raises(ActorDiedError, match="exited with code 3") as caught:
             ray.get(crasher.crash.remote(), timeout=20)
         assert "last words" in str(caught.value)
 

@@ -344,6 +344,22 @@ class TestErrors:
         assert "raise KeyError" in str(error) and "[remote: " in str(error) and "pid" in str(error)
         assert "orchestrator/core" not in str(error), "the traceback has the user's frames only"
 
+    def test_the_traceback_through_nested_tasks_tells_each_step_once(self):
+        @ray.remote
+        def inner():
+            raise KeyError("missing")
+
+        @ray.remote
+        def outer():
+            return ray.get(inner.remote())
+
+        with pytest.raises(KeyError) as caught:
+            ray.get(outer.remote())
+        text = str(caught.value)
+        assert text.count("raise KeyError") == 1 and text.count("ray.get(inner.remote())") == 1
+        assert "The above exception" not in text
+        assert not any(f"orchestrator{os.sep}{part}{os.sep}" in text for part in ("api", "core"))
+
     def test_a_failed_dependency_fails_its_dependents_without_running_them(self, tmp_path):
         @ray.remote
         def fail():

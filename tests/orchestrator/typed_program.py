@@ -68,8 +68,8 @@ def tasks() -> None:
     assert_type(answer.remote(), ObjectRef[int])
     assert_type(add(1), int)
     add("1")  # type: ignore[arg-type]
-    first, second = halves.remote(3)
-    again, _ = text_of.options(num_returns=2).remote(3)
+    _first, _second = halves.remote(3)
+    _first, _second = text_of.options(num_returns=2).remote(3)
 
 
 def objects() -> None:
