@@ -44,6 +44,8 @@ def connect(path: str | os.PathLike[str], timeout_s: float = 5.0) -> Store:
         raise NotAStoreError(f"no store at {path}: {error.strerror}") from error
     try:
         return Store.attach(fd)
+    except NotAStoreError as error:
+        raise type(error)(f"no store at {path}: {error}") from None
     finally:
         os.close(fd)
 

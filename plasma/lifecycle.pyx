@@ -475,7 +475,10 @@ cdef int abort(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
 
 
 cdef int declare(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
-    """This client promises the object and takes a reference on it."""
+    """This client promises the object and takes a reference on it.
+
+    The reference is its only one: a client for which the object has been stored already keeps just that.
+    """
     cdef uint32_t shard = shard_of_id(hi, lo), e, h
     cdef bint is_new
     lock_shard(seg, shard)
@@ -495,7 +498,10 @@ cdef int declare(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
             give_entry(seg, e)
         unlock_shard(seg, shard)
         return LEDGER_FULL
-    change_refs(seg, h, 1)
+    if seg.entries[e].state == PENDING or seg.holds[h].refs == 0:
+        change_refs(seg, h, 1)
+    elif seg.entries[e].given_to == seg.address:
+        seg.entries[e].given_to = 0      # no longer the maker's to take back
     seg.entries[e].flags |= REFERENCED
     lru_remove(seg, e)
     if seg.entries[e].owner == 0:

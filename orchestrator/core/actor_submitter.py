@@ -329,6 +329,8 @@ class ActorSubmitter(Part):
         if answer is not None and answer.get("error") == "infeasible":
             error = exceptions.InfeasibleError(f"actor {record.class_name} can never be placed: {cause}")
         for task in doomed:
+            if task.place == SENT:
+                self._completion.give_back(task)
             self._completion.fail(task, error)
 
     def on_actor_address(self, message: dict[str, Any]) -> None:

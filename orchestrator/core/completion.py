@@ -36,6 +36,18 @@ class Completion(Part):
     def _release(self, entry: Entry) -> None:
         self._references.release(self._references.id_of(entry))
 
+    def give_back(self, task: Task) -> None:
+        """Release what a worker may have stored for a task before it died, if the news of it died too."""
+        for entry in task.returns:
+            if entry.hold is None:
+                self._release(entry)
+        stream = task.stream
+        if stream is not None:
+            # A repetition stores its items from the first one on.
+            for index in range(stream.arrived + 1):
+                if index not in stream.stored:
+                    self._release(Entry((task.seq << 24) | (index + 1)))
+
     def settle(self, task: Task, kind: int, value: Any) -> None:
         """Complete what this reply (not an ITEM) completes; harmless when repeated."""
         task.place = DONE
@@ -64,6 +76,7 @@ class Completion(Part):
             # entry may still hold the object.
             if state == STORED and index not in stream.stored:
                 self._release(entry)
+            stream.arrived = max(stream.arrived, index + 1)
             return
         self.fill(entry, state, payload)
         if state == STORED:

@@ -357,6 +357,7 @@ class TaskSubmitter(Part):
                     lost = None
             self._fill(queue)
         if lost is not None:
+            self._completion.give_back(lost)
             if lost.cancelled:
                 self._completion.fail(
                     lost, exceptions.TaskCancelledError(f"{lost.template.name} was cancelled")
@@ -478,6 +479,8 @@ class TaskSubmitter(Part):
         if place in (WAITING, QUEUED):
             task.place = DONE
             task.held = task.message = task.packed = None
+            if task.attempts:
+                self._completion.give_back(task)
 
     def unfinished(self) -> list[Task]:
         """Return all tasks that are queued or with a worker."""

@@ -1,4 +1,4 @@
-"""Channels: order, revocation, full rings, wake-ups of every kind of waiter, the death of a peer, damaged rings."""
+"""Channels: order, revocation, full rings, waking every kind of waiter, dead peers, damaged rings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from plasma.channel import MESSAGE_BYTES_MAX
 from plasma.testing import temporary_store
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sleepers import run, until_asleep  # noqa: E402
+from sleepers import run, until_asleep
 
 CONTROL, WORK = 0, 1
 TIMEOUT_S = 20.0
@@ -177,7 +177,7 @@ def test_a_message_wakes_who_waits_for_its_lane(store, peer, lane):
 
 
 def test_a_foreground_thread_that_left_draws_no_messages_from_the_background(store, peer):
-    """One waits for WORK; another waited for CONTROL and gave up: CONTROL is the background thread's again."""
+    """One waits for WORK; another waited for CONTROL and gave up: that is the background thread's again."""
     endpoint = peer.endpoint
     sender = store.endpoint.sender(peer.address, CONTROL)
     assert endpoint.receive(CONTROL) is None

@@ -100,7 +100,7 @@ def test_hundreds_of_processes_come_and_are_killed(store):
 
 
 def test_slots_survive_closing_and_reaping_at_the_same_time(store):
-    """A reaper may look at a slot in the very moment in which its client gives it back and another takes it."""
+    """A reaper may look at a slot in the moment in which its client gives it back and another takes it."""
     pids = []
     for _ in range(3):
         pid = os.fork()

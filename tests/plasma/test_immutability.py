@@ -111,8 +111,7 @@ def frame_of(address: int) -> int | None:
 
 
 def test_an_array_is_the_same_physical_pages_in_every_process(store):
-    """Seen through: what the creator writes before its seal stands in the page that readers map afterwards; and no
-    reader has a page of its own: all it maps of the array is shared."""
+    """The creator's frame is the reader's, and no reader has a page of its own: all of it is shared."""
     array = store.empty(1 << 20, np.uint8)
     array[:] = 1
     frame = frame_of(address_of(array))

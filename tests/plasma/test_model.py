@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -29,8 +31,8 @@ class Modelled:
 
 
 class Lives(RuleBasedStateMachine):
-    """Two clients, seven ids, every operation that changes a state. Views are taken and dropped at once: what they
-    keep alive is the business of the other model, in test_store."""
+    """Two clients, seven ids, every operation that changes a state. Views are taken and dropped at once: what
+    they keep alive is the business of the model in test_store."""
 
     @initialize()
     def open(self):
@@ -108,7 +110,10 @@ class Lives(RuleBasedStateMachine):
     def declare(self, object_id, who):
         self.clients[who].declare(object_id)
         one = self.model.setdefault(object_id, Modelled(plasma.PENDING))
-        one.refs[who] += 1
+        if one.state == plasma.PENDING or not one.refs[who]:
+            one.refs[who] += 1
+        elif one.given_to == who:
+            one.given_to = None  # its own from now on: an abort doesn't take it back
         one.referenced = True
 
     @rule(object_id=st.sampled_from(IDS), who=CLIENTS)
@@ -167,7 +172,8 @@ class Lives(RuleBasedStateMachine):
     def wait_in_vain(self, object_id, who):
         one = self.model.get(object_id)
         final = one is not None and one.state in (plasma.SEALED, plasma.LOST)
-        assert self.clients[who].wait([object_id], 1, 0) == (([object_id], []) if final else ([], [object_id]))
+        expected = ([object_id], []) if final else ([], [object_id])
+        assert self.clients[who].wait([object_id], 1, 0) == expected
 
     @invariant()
     def the_store_agrees(self):
@@ -255,7 +261,7 @@ class Memory(RuleBasedStateMachine):
             return
         assert_sound(self.store)
         edges = sorted(self.extents.values())
-        assert all(at + length <= following for (at, length), (following, _) in zip(edges, edges[1:], strict=False))
+        assert all(at + length <= following for (at, length), (following, _) in pairwise(edges))
         assert self.store.audit().bytes_used == sum(length for _, length in edges)
 
     def teardown(self):

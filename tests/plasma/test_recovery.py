@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from plasma import ABSENT, LOST, PENDING, GetTimeoutError, ObjectLostError, Stor
 from plasma.testing import arm_crash_point, temporary_store
 
 sys.path.insert(0, str(Path(__file__).parent))
-from sleepers import run, until_asleep  # noqa: E402
+from sleepers import run, until_asleep
 
 A, B, C = (bytes([n]) * 16 for n in (0xA0, 0xB0, 0xC0))
 TIMEOUT_S = 20.0
@@ -158,7 +159,9 @@ def test_a_death_in_the_middle_of_an_abort(store, point):
     assert audit.ok and audit.bytes_used == 0, audit
 
 
-@pytest.mark.parametrize("point", ["create_held", "create_committed", "write", "delete_intent", "delete_done"])
+@pytest.mark.parametrize(
+    "point", ["create_held", "create_committed", "write", "delete_intent", "delete_done"]
+)
 def test_a_death_of_the_creator_that_had_promised(store, other, point):
     """Whatever step it dies at: who waits is told, or nobody promises anything."""
 
@@ -207,7 +210,7 @@ def test_a_collection_that_drops_views_while_the_store_is_listed_or_audited(stor
     assert store.audit().pins == 0
 
 
-# ---------------------------------------------------------------------------------------- references between objects
+# ---------------------------------------------------------------------------------------- references
 
 
 def test_objects_that_contain_each_other_die_together(store):
@@ -230,14 +233,16 @@ def test_an_object_can_not_contain_itself(store):
 def test_a_long_chain_is_freed_with_its_end(store):
     ids = [number.to_bytes(16, "big") for number in range(1, 2001)]
     store.put_parts(ids[0], [b"leaf"])
-    for inner, outer in zip(ids, ids[1:], strict=False):
+    for inner, outer in pairwise(ids):
         store.put_parts(outer, [b"link"], contained=[inner])
     store.delete(ids[-1])
     assert store.list() == [] and store.audit().bytes_used == 0
 
 
 @pytest.mark.parametrize("countdown", range(1, 12))
-@pytest.mark.parametrize("point", ["delete_cascading", "delete_marked", "delete_freed", "delete_intent", "delete_done"])
+@pytest.mark.parametrize(
+    "point", ["delete_cascading", "delete_marked", "delete_freed", "delete_intent", "delete_done"]
+)
 def test_a_cascade_whose_deleter_dies_is_finished_by_its_reaper(store, point, countdown):
     """A tree of references, its deleter killed at each object in turn, and then its reaper too."""
 

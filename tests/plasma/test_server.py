@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -242,7 +243,7 @@ def test_a_directory_and_a_device(path):
 @pytest.mark.parametrize("content", [b"", b"garbage", bytes(1 << 16), b"\x89plasma\x01" * 10_000], ids=len)
 def test_a_file_that_is_no_store(path, content):
     path.write_bytes(content)
-    with pytest.raises(NotAStoreError):
+    with pytest.raises(NotAStoreError, match=re.escape(str(path))):
         connect(path)
 
 
