@@ -381,10 +381,10 @@ cdef class Endpoint:
                 self.client.view_gone()
             else:
                 self._count_sleeper(slot, flags, -1)
-            if self.client.closing or not self.client.usable():
-                return True
             if rc == EINTR:
                 PyErr_CheckSignals()
+            if self.client.closing or not self.client.usable():      # perhaps by a handler of signals
+                return True
 
     cdef void _count_sleeper(self, Slot* slot, uint32_t flags, int by) noexcept:
         """An announcement is taken down with the last thread it is for: one that is left behind would draw to the

@@ -308,7 +308,8 @@ cdef class Store:
                 lifecycle.stop_waiting_for(self.client.seg, hi, lo)
         if buffer is None:
             raise GetTimeoutError(
-                f"object {object_id.hex()} was not sealed within {timeout_s} s (it is {STATE_NAMES[self.state(object_id)]})")
+                f"object {object_id.hex()} was not sealed within {timeout_s} s "
+                f"(it is {STATE_NAMES[self.state(object_id)] if self.state(object_id) else 'unknown to the store'})")
         return buffer
 
     def wait(self, list object_ids not None, count=1, timeout_s=None):

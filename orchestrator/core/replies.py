@@ -35,7 +35,7 @@ class Replies:
         self._prefixes: dict[int, bytes] = {}
 
     def forked(self) -> None:
-        """In a child that the task has forked: when it leaves the task's code it ends, and replies nothing."""
+        """In a child that the task has forked: when it leaves the task's code it ends, without a reply."""
 
         def leave(address: int, seq: int, outcome: Any, *_: Any) -> NoReturn:
             code = 0

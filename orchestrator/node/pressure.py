@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-#: Below this share of the machine's memory, free pages of the store are worth more elsewhere. Above it they are
-#: worth more where they are: a put into warm pages is several times faster than into fresh ones.
+#: Below this share of the machine's memory, free pages of the store are worth more elsewhere. Above it
+#: they are worth more where they are: a put into warm pages is several times faster than into fresh ones.
 AVAILABLE_MIN = 0.1
 #: A store that was trimmed a moment ago has little to give.
 REPEAT_S = 5.0

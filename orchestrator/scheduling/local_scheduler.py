@@ -363,8 +363,8 @@ class LocalScheduler:
         if self._now_s - self._reclaimed_at_s >= RECLAIM_REPEAT_S:
             self._reclaimed.clear()
             self._reclaimed_at_s = self._now_s
-        # Leases that run are at most as many as the resources allow, however many workers are blocked and however
-        # many clients wait: look at these first.
+        # Leases that run are at most as many as the resources allow, however many workers are blocked and
+        # however many clients wait: look at these first.
         leased = [
             slot
             for slot in self.slots.in_state(WorkerState.LEASED)

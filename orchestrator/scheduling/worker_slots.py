@@ -122,8 +122,8 @@ class WorkerSlots:
         self._by_token: dict[int, WorkerSlot] = {}
         #: Only workers that have become ready.
         self._by_address: dict[int, WorkerSlot] = {}
-        #: By state and token, who came into the state first at the front. The dead are in none. Work goes to the
-        #: last of the idle: its caches are warm, and the others can age.
+        #: By state and token, who came into the state first at the front. The dead are in none. Work goes to
+        #: the last of the idle: its caches are warm, and the others can age.
         self._in_state: dict[WorkerState, dict[int, WorkerSlot]] = {state: {} for state in WorkerState}
 
     def __len__(self) -> int:
