@@ -52,6 +52,8 @@ class Completion(Part):
         """Complete what this reply (not an ITEM) completes; harmless when repeated."""
         task.place = DONE
         stream = task.stream
+        if kind in (ERROR, CANCELLED) and (stream is not None or len(task.returns) > 1):
+            self.give_back(task)  # it may have been stopped between storing and telling
         if kind == MANY:
             for entry, (state, item) in zip(task.returns, value, strict=True):
                 self.fill(entry, state, item)

@@ -129,15 +129,14 @@ class Executor:
             return
         # The common case: plain arguments, one result, a function that is here.
         run = (sender, seq)
-        if self.cancelled and run in self.cancelled:
-            self.cancelled.remove(run)
-            self.replies.send(sender, (seq, CANCELLED, None, 0))
-            return
         self.runtime.current_task = run
         started = perf_counter_ns()
         try:
             try:
                 self.running = run
+                # In this order, as `on_cancel` notes the run before it looks whether that is running.
+                if self.cancelled and run in self.cancelled:
+                    raise TaskInterrupt("the task was cancelled")
                 self.current_function = function
                 value = function(*message[2])
                 if type(value) is CoroutineType:
@@ -164,14 +163,13 @@ class Executor:
             return
         started = perf_counter_ns()
         function: Any = None
-        if self.cancelled and run in self.cancelled:
-            self.cancelled.remove(run)
-            self.replies.send(sender, (seq, CANCELLED, None, 0))
-            return
         self.runtime.current_task = run
         try:
             try:
                 self.running = run
+                # In this order, as `on_cancel` notes the run before it looks whether that is running.
+                if self.cancelled and run in self.cancelled:
+                    raise TaskInterrupt("the task was cancelled")
                 self.current_function = function = self.callable_of(key)
                 args, kwargs = (message[2], {}) if len(message) == 3 else self.unpack(message)
                 del message

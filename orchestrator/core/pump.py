@@ -28,12 +28,13 @@ from itertools import islice, repeat
 from threading import get_ident
 from typing import Any, Protocol
 
+from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.core.entry import Entry, Waiter, open_gate
 from orchestrator.core.part import Part
 from orchestrator.core.values import raisable
-from orchestrator.objects.plasma_adapter import CONTROL, CONTROL_MASK, Endpoint
+from orchestrator.objects.plasma_adapter import CONTROL, CONTROL_MASK, Endpoint, PlasmaError
 
 #: Messages moved out of the channels at once. Bounds what waits in `inbox` while others fill the rings.
 BATCH = 256
@@ -174,6 +175,8 @@ class Pump(Part):
         endpoint = self._endpoint
         drain = self.drain
         while True:
+            if self.fatal is not None:
+                raise raisable(self.fatal)
             bell = endpoint.bell()
             drain()
             if self.lane_mask != CONTROL_MASK and self.on_work is not None:
@@ -276,6 +279,13 @@ class Pump(Part):
         self.tick, self.on_blocked, self.on_unblocked, self.on_work = _never, None, None, None
 
     def _run(self) -> None:
+        try:
+            self._read_in_background()
+        except (exceptions.SessionError, PlasmaError):
+            if self.fatal is None:
+                raise  # else the session has ended under it
+
+    def _read_in_background(self) -> None:
         endpoint = self._endpoint
         leads = self.leads
         timeout = config.TICK_S

@@ -452,14 +452,15 @@ class TaskSubmitter(Part):
     def cancel(self, task: Task, force: bool, recursive: bool) -> None:
         """Cancel a task wherever it is. Its references raise TaskCancelledError from now on."""
         task.cancelled = True
-        lease = task.lease
         error = exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
         with self.lock:
-            place = task.place
+            place, lease = task.place, task.lease
             if place == SENT and lease is not None and lease.revoke(task):
                 self._unsend(lease, task)
                 place = QUEUED
                 self._fill(lease.queue)
+            if place in (WAITING, QUEUED):
+                task.place = DONE  # so that nobody sends it from here on
         if place == SENT and lease is not None:
             if force:
                 self._node_send(
@@ -477,7 +478,6 @@ class TaskSubmitter(Part):
         if task.stream is not None:
             task.stream.finish(error, None)
         if place in (WAITING, QUEUED):
-            task.place = DONE
             task.held = task.message = task.packed = None
             if task.attempts:
                 self._completion.give_back(task)

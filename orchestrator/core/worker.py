@@ -15,6 +15,8 @@ from orchestrator.core.executor import Executor
 from orchestrator.core.runtime import Runtime
 from orchestrator.objects.plasma_adapter import Store
 
+_SIGTERM = frozenset({signal.SIGTERM})
+
 
 def run_worker(store_fd: int, node_address: int, token: int, info: dict[str, Any]) -> NoReturn:
     """Be a worker of a session, in a process forked for it; its stdout and stderr are set already.
@@ -36,7 +38,12 @@ def run_worker(store_fd: int, node_address: int, token: int, info: dict[str, Any
         runtime.executor = executor
         # The node asks an idle worker it needs no more to end; one that is busy is killed after a while.
         signal.signal(signal.SIGTERM, lambda signum, frame: executor.stop())
-        os.register_at_fork(after_in_child=lambda: _leave_worker(executor))
+        # A SIGTERM for the child must find the child's handler, so it waits until that is set.
+        os.register_at_fork(
+            before=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, _SIGTERM),
+            after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGTERM),
+            after_in_child=lambda: _leave_worker(executor),
+        )
         runtime.node.send({"op": "ready", "token": token, "pid": os.getpid()})
         code = _work(runtime, executor)
     except BaseException:
@@ -51,6 +58,7 @@ def _leave_worker(executor: Executor) -> None:
     """In a child that a task has forked: it is a process of the task's, no worker."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGTERM)
     executor.replies.forked()
 
 

@@ -44,8 +44,14 @@ def items(count):
 
 
 def workers_of(session):
-    node = psutil.Process(session.node_pid)
-    return [child for child in node.children(recursive=True) if child.ppid() != node.pid]
+    found = []
+    for child in psutil.Process(session.node_pid).children(recursive=True):
+        try:
+            if child.ppid() != session.node_pid:
+                found.append(child)
+        except psutil.NoSuchProcess:
+            continue
+    return found
 
 
 def test_a_worker_that_dies_while_it_is_being_lent(session):

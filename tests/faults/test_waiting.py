@@ -173,3 +173,11 @@ def test_shutdown_in_a_handler_of_signals_while_get_waits(session):
             ray.get(ref, timeout=PATIENCE_S)
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+def test_a_flood_of_cancellations_frees_every_worker(session):
+    for _ in range(5):
+        refs = [never.remote() for _ in range(10_000)]
+        for ref in refs:
+            ray.cancel(ref)
+        assert ray.get([echo.remote(i) for i in range(10)], timeout=PATIENCE_S) == list(range(10))
