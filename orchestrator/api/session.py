@@ -9,13 +9,15 @@ import sys
 import threading
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common.ids import random_hex
 from orchestrator.common.resources import CPU, ResourceSet
-from orchestrator.core import runtime as runtimes
-from orchestrator.core.runtime import Runtime, current
+from orchestrator.core.current import current, install, require
+
+if TYPE_CHECKING:
+    from orchestrator.core.runtime import Runtime
 
 #: Time for a node process to end its workers in good order.
 STOP_TIMEOUT_S = 3.0
@@ -164,6 +166,10 @@ def _start(
         }
         node = launch.start_node(store, resources=quantities, session_dir=path, info=info)
         try:
+            # Imported while the node starts: it has a core of its own to do so on.
+            from orchestrator.api import getting, remote  # noqa: F401
+            from orchestrator.core.runtime import Runtime
+
             node.wait_hello()
             runtime = Runtime(store, name, node.address, info)
         except BaseException:
@@ -175,7 +181,7 @@ def _start(
     if log_to_driver:
         runtime.handlers["log"] = _print_log
     runtime.on_tick = _node_watch(runtime, node)
-    runtimes.install(runtime)
+    install(runtime)
     runtime.pump.start()
     return Session(runtime, node, store)
 
@@ -226,7 +232,7 @@ def ensure_runtime() -> Runtime:
         with _sessions.lock:
             if current() is None:
                 init()
-            runtime = runtimes.require()
+            runtime = require()
     return runtime
 
 
@@ -249,7 +255,7 @@ def _forget_session() -> None:
     if runtime is not None:
         runtime.open = False
         runtime.pump.lock = threading.Lock()
-        runtimes.install(None)
+        install(None)
     _sessions.lock = threading.RLock()
     _sessions.session = None
 

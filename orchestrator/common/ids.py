@@ -11,7 +11,6 @@ from one generator.
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 ID_SIZE_BYTES = 16
@@ -24,6 +23,8 @@ def process_prefix(session: str, address: int) -> bytes:
 
     It is a hash and not random so that a peer can compute it; the session's name is random.
     """
+    import hashlib  # not at the top: it brings OpenSSL along, 3 ms before the node can be started
+
     return hashlib.blake2b(address.to_bytes(8, "big"), digest_size=8, key=session.encode()[:64]).digest()
 
 
@@ -34,6 +35,8 @@ def object_id(prefix: bytes, sequence: int, index: int = 0) -> bytes:
 
 def content_id(blob: bytes) -> bytes:
     """Return the id of a blob that is the same in every process: functions are exported under it."""
+    import hashlib
+
     return hashlib.blake2b(blob, digest_size=ID_SIZE_BYTES).digest()
 
 

@@ -26,6 +26,9 @@ from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import object_id, process_prefix
 from orchestrator.common.options import STREAMING
+from orchestrator.core.current import current as current
+from orchestrator.core.current import install as install
+from orchestrator.core.current import require as require
 from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STATE_NAMES, STORED, Entry, Waiter
 from orchestrator.core.messages import LONG, PROTOCOL, RETURNED, UNBLOCKED
 from orchestrator.core.part import Part
@@ -40,34 +43,6 @@ if TYPE_CHECKING:
     from orchestrator.core.object_ref import ObjectRef
     from orchestrator.core.task import Task
     from orchestrator.objects.plasma_adapter import Store
-
-
-class _Current:
-    """The process's runtime. One attribute, so that whoever needs the runtime asks `current()`."""
-
-    runtime: Runtime | None = None
-
-
-def current() -> Runtime | None:
-    """Return the runtime of the session this process takes part in, or None."""
-    return _Current.runtime
-
-
-def require() -> Runtime:
-    """Return the runtime.
-
-    Raises:
-        SessionError: there is no session.
-    """
-    runtime = _Current.runtime
-    if runtime is None:
-        raise exceptions.SessionError("there is no session in this process: call init() first")
-    return runtime
-
-
-def install(runtime: Runtime | None) -> None:
-    """Make this the process's runtime; None when the session is over."""
-    _Current.runtime = runtime
 
 
 class Runtime(Part):
@@ -120,7 +95,7 @@ class Runtime(Part):
 
     def check_alive(self) -> None:
         """Raise SessionError when this runtime's session is over."""
-        if not self.open or _Current.runtime is not self:
+        if not self.open or current() is not self:
             raise exceptions.SessionError("this reference belongs to a session that is over")
 
     def close(self) -> None:
@@ -131,7 +106,7 @@ class Runtime(Part):
         """
         self.open = False
         self.pump.close()
-        if _Current.runtime is self:
+        if current() is self:
             install(None)
         self.references.link.store = None
         self.tasks.close()
