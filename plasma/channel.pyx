@@ -28,9 +28,9 @@ cdef extern from "unistd.h" nogil:
     int close(int fd) noexcept
 
 cdef enum:
-    # Looks before sleeping, some hundred nanoseconds in all: a reply that is just being written is caught without
+    # Looks before sleeping, a few microseconds in all: a reply that is just being written is caught without
     # two system calls and a context switch; a longer spin would take the core away from the one who writes it.
-    SPINS = 40
+    SPINS = 200
 
 MESSAGE_BYTES_MAX = MESSAGE_MAX
 
