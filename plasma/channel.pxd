@@ -1,7 +1,8 @@
 """Messages between clients: a ring per ordered pair and lane, one bell per client."""
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from plasma.attachment cimport Client
 from plasma.layout cimport RingHeader, Slot
+from plasma.patience cimport Patience
 
 cdef struct Inlet:
     RingHeader* ring
@@ -20,12 +21,14 @@ cdef class Endpoint:
     cdef uint32_t inbox_seen
     cdef int sleeping[3]            # threads of this process in wait(): for CONTROL, for WORK, all
     cdef int loop_fd
+    cdef Patience patience
     cdef dict senders
     cdef object __weakref__
     cdef void accept(self) noexcept
     cdef bint anything(self, uint32_t mask) noexcept
     cdef bytes take(self, uint32_t lane, void** sender)
     cdef Sender _open(self, uint64_t address, uint32_t lane)
+    cdef bint _look(self, uint32_t mask, uint32_t bell, int64_t left)
     cdef void _count_sleeper(self, Slot* slot, uint32_t flags, int by) noexcept
     cdef void _tell_room(self, RingHeader* ring) noexcept
     cdef void forget(self, uint32_t lane, uint32_t index) noexcept

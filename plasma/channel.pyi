@@ -50,6 +50,9 @@ class Endpoint:
         """Wake this client's own waiters, from another thread of the process."""
     def fileno(self) -> int:
         """A descriptor that becomes readable when an armed bell rings."""
+    def look(self) -> bool:
+        """Look for messages for a moment, before an event loop arms the bell and sleeps. True: there are some."""
     def arm(self) -> bool:
         """True: asleep, the next message or event makes ``fileno`` readable. False: messages are there."""
-    def drain(self) -> None: ...
+    def drain(self) -> None:
+        """Make ``fileno`` quiet again."""

@@ -19,6 +19,7 @@ from plasma.layout cimport (
     WAIT_WORK, RingHeader, Segment, Slot, crash_point,
 )
 from plasma.mutex cimport lock_shard, unlock_shard
+from plasma.patience cimport LOOK_NS_MIN, begin_wait, end_wait
 from plasma.room cimport make_room
 from plasma.ring cimport MESSAGE_MAX, RING_BYTES, ring_pass, ring_revoke, ring_send, ring_take, ring_used
 
@@ -27,10 +28,11 @@ from plasma.errors import MessageTooLargeError, ObjectStoreFullError, PeerDiedEr
 cdef extern from "unistd.h" nogil:
     int close(int fd) noexcept
 
+cdef extern from "sched.h" nogil:
+    int sched_yield() noexcept
+
 cdef enum:
-    # Looks before sleeping, a few microseconds in all: a reply that is just being written is caught without
-    # two system calls and a context switch; a longer spin would take the core away from the one who writes it.
-    SPINS = 200
+    LOOKS = 32                           # between two looks at the clock
 
 MESSAGE_BYTES_MAX = MESSAGE_MAX
 
@@ -351,24 +353,30 @@ cdef class Endpoint:
         cdef Segment* seg = self.client.seg
         cdef Slot* slot = &seg.slots[seg.slot]
         cdef int64_t deadline = -1, left = -1
-        cdef uint32_t flags, spin
+        cdef uint32_t flags
         cdef int rc
+        cdef bint looked = False
         self.client.check()
         if timeout_s is not None:
             deadline = pl_now_ns() + <int64_t>(max(0.0, min(timeout_s, 1e9)) * 1e9)
         flags = WAIT_EVENT | (WAIT_CONTROL if lane_mask & 1 else 0) | (WAIT_WORK if lane_mask & 2 else 0)
-        spin = 0
         while True:
             if self.anything(lane_mask) or load32(&slot.bell) != bell:
+                if looked:
+                    end_wait(&self.patience)
                 return True
-            if spin < SPINS:
-                spin += 1
-                cpu_relax()
-                continue
             if deadline >= 0:
                 left = deadline - pl_now_ns()
                 if left <= 0:
+                    if looked:
+                        end_wait(&self.patience)
                     return False
+            if not looked:
+                looked = True
+                self._look(lane_mask, bell, left)
+                if self.client.closing or not self.client.usable():
+                    return True
+                continue
             self._count_sleeper(slot, flags, 1)
             or32(&slot.waiting, flags)
             full_fence()                 # SYNC: sleep/publish
@@ -385,6 +393,29 @@ cdef class Endpoint:
                 PyErr_CheckSignals()
             if self.client.closing or not self.client.usable():      # perhaps by a handler of signals
                 return True
+
+    cdef bint _look(self, uint32_t mask, uint32_t bell, int64_t left):
+        """The first part of a wait: looks for a while, for at most `left` nanoseconds (-1: no matter). True: something
+        came. Others who want the core soon get it: the writer of the message, or a thread that wants the interpreter."""
+        cdef Slot* slot = &self.client.seg.slots[self.client.seg.slot]
+        cdef int64_t looked = 0, most
+        cdef int n
+        begin_wait(&self.patience)
+        most = self.patience.look_ns if left < 0 else min(self.patience.look_ns, left)
+        while looked < most:
+            for n in range(LOOKS):
+                if self.anything(mask) or load32(&slot.bell) != bell:
+                    return True
+                cpu_relax()
+            if looked >= LOOK_NS_MIN:
+                self.client.views += 1   # another thread's close() unmaps nothing meanwhile
+                with nogil:
+                    sched_yield()
+                self.client.view_gone()
+                if self.client.closing or not self.client.usable():
+                    return False
+            looked = pl_now_ns() - self.patience.began
+        return False
 
     cdef void _count_sleeper(self, Slot* slot, uint32_t flags, int by) noexcept:
         """An announcement is taken down with the last thread it is for: one that is left behind would draw to the
@@ -438,6 +469,14 @@ cdef class Endpoint:
                 raise OSError("can't bind this client's wake-up socket")
         return self.loop_fd
 
+    def look(self):
+        """Looks for messages for a moment, before an event loop arms the bell and sleeps. True: there are some."""
+        self.client.check()
+        if not self._look(3, load32(&self.client.seg.slots[self.client.seg.slot].bell), -1):
+            return False
+        end_wait(&self.patience)
+        return True
+
     def arm(self):
         """True: asleep; the next message or event makes fileno() readable. False: messages are there, take them first."""
         cdef Slot* slot = &self.client.seg.slots[self.client.seg.slot]
@@ -450,5 +489,7 @@ cdef class Endpoint:
         return True
 
     def drain(self):
+        """Makes fileno() quiet again."""
+        end_wait(&self.patience)
         if self.loop_fd >= 0:
             pl_bell_drain(self.loop_fd)

@@ -226,13 +226,16 @@ class AsyncCalls:
     def __init__(self, actor: ActorRuntime) -> None:
         import asyncio
 
+        from orchestrator.core.ring_selector import RingSelector
+
         self._actor = actor
         self._executor = actor.executor
         self._runtime = actor.runtime
         self._endpoint = actor.runtime.endpoint
         self._replies = actor.executor.replies
         self._asyncio = asyncio
-        self._loop = asyncio.new_event_loop()
+        self._selector = RingSelector(actor.runtime.endpoint)
+        self._loop = asyncio.SelectorEventLoop(self._selector)
         #: calls that wait for one of the `max_concurrency` places
         self._backlog: deque[tuple[int, bytes]] = deque()
         self._methods: dict[str, tuple[Any, int]] = {}
@@ -244,7 +247,7 @@ class AsyncCalls:
     def run(self) -> None:
         """Serve calls until the actor is to end."""
         self._asyncio.set_event_loop(self._loop)
-        self._loop.add_reader(self._endpoint.fileno(), self._readable)
+        self._loop.add_reader(self._endpoint.fileno(), self._take)
         self._loop.call_soon(self._take)
         self._loop.call_later(config.TICK_S, self._tick)
         try:
@@ -274,10 +277,6 @@ class AsyncCalls:
         self._take()
         self._loop.call_later(config.TICK_S, self._tick)
 
-    def _readable(self) -> None:
-        self._endpoint.drain()
-        self._take()
-
     def _take(self) -> None:
         """Read what has come, until nothing has."""
         endpoint = self._endpoint
@@ -287,12 +286,9 @@ class AsyncCalls:
         for _ in range(128):
             item = receive(WORK)
             if item is None:
-                poll()
-                if endpoint.arm():
-                    break
-                if not endpoint.has_message(WORK) and self._runtime.pump.lock.locked():
-                    # Another thread reads the rest.
-                    self._loop.call_later(config.COLLECT_S, self._take)
+                if not poll():
+                    if self._runtime.pump.lock.locked():
+                        self._selector.put_off()
                     break
                 continue
             if self._free > 0 and not self._backlog and not self._executor.quitting:

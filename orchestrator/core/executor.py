@@ -88,7 +88,7 @@ class Executor:
         runtime.handlers[CHECK_HANDLES] = lambda sender: self.check_handles()
         runtime.handlers["died"] = self.replies.forget
         runtime.on_tick = lambda now: self.check_handles()
-        runtime.tasks.lease_idle_s = config.NESTED_LEASE_IDLE_S
+        runtime.dispatcher.lease_idle_s = config.NESTED_LEASE_IDLE_S
         runtime.pump.on_blocked = self.enter_blocked
         runtime.pump.on_unblocked = self.leave_blocked
         runtime.pump.on_work = self.send_back
@@ -100,7 +100,7 @@ class Executor:
         endpoint = self.endpoint
         receive = partial(endpoint.receive, WORK)
         poll = self.runtime.pump.poll
-        tasks = self.runtime.tasks
+        dispatcher = self.runtime.dispatcher
         mask = CONTROL_MASK | WORK_MASK
         signal.signal(signal.SIGINT, self._on_sigint)
         while True:
@@ -116,7 +116,7 @@ class Executor:
             if self.stopping:
                 return
             if not poll():
-                due = self.runtime.tick() if tasks.has_leases else config.TICK_S
+                due = self.runtime.tick() if dispatcher.has_leases else config.TICK_S
                 endpoint.wait(mask, due, bell)
 
     def execute(self, sender: int, payload: bytes) -> None:

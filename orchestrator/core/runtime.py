@@ -8,6 +8,7 @@ One `Runtime` exists per process and session; its parts know each other only thr
     references        who holds what                            references.py
     functions         code on its way to workers                functions.py
     tasks, actors     calls that were submitted                 task_submitter.py, actor_submitter.py
+    dispatcher        which task goes to which lent worker      dispatcher.py
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class Runtime(Part):
         from orchestrator.core.arguments import Arguments
         from orchestrator.core.callbacks import Callbacks
         from orchestrator.core.completion import Completion
+        from orchestrator.core.dispatcher import Dispatcher
         from orchestrator.core.functions import Functions
         from orchestrator.core.node_link import NodeLink
         from orchestrator.core.pump import Pump
@@ -90,6 +92,7 @@ class Runtime(Part):
         self.functions = Functions(store, self.references)
         self.completion = Completion(self.references)
         self.arguments = Arguments(store, self.references, self.prefix, self.next_seq)
+        self.dispatcher = Dispatcher(self)
         self.tasks = TaskSubmitter(self)
         self.actors = ActorSubmitter(self)
 
@@ -109,9 +112,18 @@ class Runtime(Part):
         if current() is self:
             install(None)
         self.references.link.store = None
-        self.tasks.close()
+        self.dispatcher.close()
         self.callbacks.close()
-        for name in ("tasks", "actors", "arguments", "completion", "functions", "node", "references"):
+        for name in (
+            "dispatcher",
+            "tasks",
+            "actors",
+            "arguments",
+            "completion",
+            "functions",
+            "node",
+            "references",
+        ):
             vars(getattr(self, name)).clear()
             delattr(self, name)
         del self.pump
@@ -126,7 +138,7 @@ class Runtime(Part):
     def lose(self, error: exceptions.OrchestratorError) -> None:
         """Nothing will arrive any more: end all waits, and everything that is awaited, with this error."""
         self.pump.end_all_waits(error)
-        for task in [*self.tasks.unfinished(), *self.actors.unfinished()]:
+        for task in [*self.dispatcher.unfinished(), *self.actors.unfinished()]:
             self.completion.fail(task, error)
         self.references.lose(error)
 
@@ -163,11 +175,11 @@ class Runtime(Part):
             elif head == RETURNED:
                 peer = self.peers.get(sender)
                 if peer is not None:
-                    self.tasks.on_returned(peer, message[1])  # type: ignore[arg-type]
+                    self.dispatcher.on_returned(peer, message[1])  # type: ignore[arg-type]
             elif head == UNBLOCKED:
                 peer = self.peers.get(sender)
                 if peer is not None:
-                    self.tasks.on_unblocked(peer)  # type: ignore[arg-type]
+                    self.dispatcher.on_unblocked(peer)  # type: ignore[arg-type]
             elif head == LONG:
                 buffer = self.store.try_get(message[1])
                 if buffer is not None:
@@ -211,7 +223,7 @@ class Runtime(Part):
     def tick(self) -> float:
         """Do what is due; return the seconds until the next call is. Called by whoever reads messages."""
         now = monotonic()
-        due = min(self.tasks.tick(now), self.references.scan())
+        due = min(self.dispatcher.tick(now), self.references.scan())
         self.actors.tick()
         while self.abandoned:
             self.cancel_task(self.abandoned.popleft(), force=False, recursive=True)
@@ -429,8 +441,8 @@ class Runtime(Part):
 
 #: what the node says, by `op`
 _HANDLERS_OF_NODE: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
-    "granted": lambda self, m: self.tasks.on_granted(m["class"], m["worker"], m["pid"]),
-    "reclaim": lambda self, m: self.tasks.on_reclaim(m["class"]),
+    "granted": lambda self, m: self.dispatcher.on_granted(m["class"], m["worker"], m["pid"]),
+    "reclaim": lambda self, m: self.dispatcher.on_reclaim(m["class"]),
     "infeasible": lambda self, m: self.tasks.on_infeasible(m["class"], m["total"]),
     "died": Runtime.on_died,
     "actor_worker": lambda self, m: self.node.on_answer(m),

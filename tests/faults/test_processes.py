@@ -60,7 +60,7 @@ def test_a_worker_that_dies_while_it_is_being_lent(session):
     granted = threading.Event()
     deaths = []
 
-    def die_first(class_key, address, pid, accept=runtime.tasks.on_granted):
+    def die_first(class_key, address, pid, accept=runtime.dispatcher.on_granted):
         if not deaths:
             deaths.append(pid)
             os.kill(pid, signal.SIGKILL)
@@ -69,7 +69,7 @@ def test_a_worker_that_dies_while_it_is_being_lent(session):
                 granted.wait(0.001)
         accept(class_key, address, pid)
 
-    runtime.tasks.on_granted = die_first
+    runtime.dispatcher.on_granted = die_first
     assert ray.get(echo.options(num_cpus=0.5).remote(2), timeout=PATIENCE_S) == 2
     assert deaths
 
