@@ -50,6 +50,9 @@ TICK_S = 1.0
 #: each: a thread that wants the interpreter lock slows the one that submits.
 COLLECT_S = 0.001
 
+#: What that time grows to while other threads read.
+COLLECT_MAX_S = 0.008
+
 #: A task that could not be placed for this long is explained in one warning.
 UNPLACED_WARNING_S = 10.0
 

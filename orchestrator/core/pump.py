@@ -289,15 +289,19 @@ class Pump(Part):
         endpoint = self._endpoint
         leads = self.leads
         timeout = config.TICK_S
+        rest = config.COLLECT_S
         while not self._closed:
             bell = endpoint.bell()
             woken = endpoint.wait_background(timeout, bell)
             if self._closed:
                 return
             if woken and leads != self.leads:
-                # Somebody was reading a moment ago and most likely is about to again.
+                # Somebody was reading a moment ago and most likely is about to again: keep out of the way.
                 leads = self.leads
-                time.sleep(config.COLLECT_S)
+                time.sleep(rest)
+                rest = min(2 * rest, config.COLLECT_MAX_S)
+            else:
+                rest = config.COLLECT_S
             due = self._background_turn()
             if due is None:
                 time.sleep(config.COLLECT_S)
