@@ -3,6 +3,7 @@
 #   make run         build, install, and read a book with it (PAGES=n, ARGS="--pdf book.pdf ...")
 #   make test        build the wheel, install it into a clean environment, run all tests, lint and type checks
 #   make test-all    the same tests on every CPython from 3.10 to 3.13 that is installed
+#   make endurance   the tests that kill and restart, with more rounds
 #   make bench       the benchmarks, beside their peers where `make bench-peers` has installed those (ARGS="--quick")
 #   make lint        style, formatting and types only
 #   make format      rewrite the files into the one format
@@ -20,7 +21,7 @@ TEST_ARGS ?=
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: run test suite test-all bench bench-peers lint format wheel build clean help
+.PHONY: run test endurance suite test-all bench bench-peers lint format wheel build clean help
 
 VENV := .venv
 VENV_TEST := .venv-test
@@ -40,7 +41,7 @@ PACKAGE_FILES := $(shell find plasma orchestrator -name __pycache__ -prune -o \
 BUILD_FILES := setup.py pyproject.toml MANIFEST.in README.md LICENSE tools/make_wheel.py
 
 help:
-	@sed -n '3,11s/^# *//p' Makefile
+	@sed -n '3,12s/^# *//p' Makefile
 
 # --- The working environment: tools to build, check and measure with, and the packages themselves. ---
 
@@ -93,6 +94,9 @@ suite: $(VENV_TEST)/.installed
 	@$(VENV_TEST)/bin/python tools/run_tests.py $(TEST_ARGS)
 
 test: lint suite
+
+endurance: $(VENV_TEST)/.installed
+	@$(VENV_TEST)/bin/python tools/run_tests.py --endurance -m stress -s $(TEST_ARGS)
 
 test-all:
 	@$(PYTHON) tools/test_all.py $(TEST_ARGS)

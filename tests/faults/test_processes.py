@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import psutil
@@ -221,11 +222,13 @@ def processes_of(runtime_dir):
 
 
 @pytest.mark.stress
-def test_drivers_killed_at_random_leave_nothing(tmp_path, no_leaks):
+@pytest.mark.timeout(600)
+def test_drivers_killed_at_random_leave_nothing(tmp_path, no_leaks, rounds):
     rng = random.Random(3)
     pause = threading.Event()
+    worst_s = 0.0
     env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
-    for count in range(8):
+    for count in range(rounds(8, 100)):
         driver = subprocess.Popen(
             [sys.executable, "-c", DRIVER], env=env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         )
@@ -234,14 +237,19 @@ def test_drivers_killed_at_random_leave_nothing(tmp_path, no_leaks):
         pause.wait(rng.uniform(0.03, 0.3))
         driver.kill()
         driver.communicate()
+        killed_s = time.monotonic()
         psutil.wait_procs(processes_of(str(tmp_path)), timeout=PATIENCE_S)
         assert processes_of(str(tmp_path)) == []
+        worst_s = max(worst_s, time.monotonic() - killed_s)
+        assert list(tmp_path.rglob("*")) == []
+    print(f"the slowest to be gone took {worst_s:.2f} s")
 
 
 @pytest.mark.stress
-def test_sixteen_sessions_begin_at_once(tmp_path, no_leaks):
+@pytest.mark.timeout(600)
+def test_sixteen_sessions_begin_at_once(tmp_path, no_leaks, rounds):
     env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
-    for _ in range(2):
+    for _ in range(rounds(2, 20)):
         drivers = [
             subprocess.Popen([sys.executable, "-c", SHORT], env=env, stderr=subprocess.PIPE)
             for _ in range(16)
