@@ -126,6 +126,26 @@ class InfeasibleError(OrchestratorError):
     """No node has, or ever will have, the resources that were asked for."""
 
 
+class TaskUnschedulableError(InfeasibleError):
+    """The place that the task's scheduling strategy or labels ask for does not exist."""
+
+
+class ActorUnschedulableError(InfeasibleError):
+    """The place that the actor's scheduling strategy or labels ask for does not exist."""
+
+
+class TaskPlacementGroupRemoved(OrchestratorError):
+    """The placement group of the task was removed before the task had finished."""
+
+
+class ActorPlacementGroupRemoved(ActorDiedError):
+    """The placement group of the actor was removed, and the actor with it."""
+
+
+class RuntimeEnvSetupError(OrchestratorError):
+    """The runtime environment cannot be made; the text has the reason."""
+
+
 class SerializationError(OrchestratorError, TypeError):
     """A value cannot be pickled; the text names the path to the culprit."""
 
@@ -220,7 +240,9 @@ __all__ = [
     "ActorAlreadyExistsError",
     "ActorDiedError",
     "ActorError",
+    "ActorPlacementGroupRemoved",
     "ActorUnavailableError",
+    "ActorUnschedulableError",
     "GetTimeoutError",
     "InfeasibleError",
     "NodeDiedError",
@@ -233,10 +255,13 @@ __all__ = [
     "RayError",
     "RayTaskError",
     "ReferenceTypeError",
+    "RuntimeEnvSetupError",
     "SerializationError",
     "SessionError",
     "TaskCancelledError",
     "TaskError",
+    "TaskPlacementGroupRemoved",
+    "TaskUnschedulableError",
     "UnserializableException",
     "WorkerCrashedError",
 ]

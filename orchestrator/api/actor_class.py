@@ -19,6 +19,7 @@ from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
 from orchestrator.common.ids import random_hex
 from orchestrator.common.options import ACTOR, METHOD, STREAMING
+from orchestrator.core.reports import refusal
 
 _COROUTINE_FLAGS = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR
 _METHOD_OPTIONS = "__orchestrator_method__"
@@ -130,7 +131,7 @@ def _create(
     name = options.get("name")
     namespace = options.get("namespace") or runtime.info.get("namespace") or ""
     get_if_exists = bool(options.get("get_if_exists"))
-    placement, held = option_rules.actor_resources(options)
+    scheduling, held = option_rules.actor_class(options)
     description = Description(class_name, name, info.methods)
     detached = options.get("lifetime") == "detached"
     created = runtime.actors.create(
@@ -145,7 +146,7 @@ def _create(
             "name": name,
             "namespace": namespace,
             "class_name": class_name,
-            "resources": placement.to_floats(),
+            **scheduling.to_message(),
             "hold": held.to_floats(),
             "get_if_exists": get_if_exists,
             "handle": "",
@@ -173,9 +174,7 @@ def _create(
             f"an actor named {name!r} exists in namespace {namespace!r}; get_if_exists=True returns it"
         )
     text = str(created.get("cause") or created.get("error"))
-    if created.get("error") == "infeasible":
-        raise exceptions.InfeasibleError(f"actor {class_name} needs {placement}: {text}")
-    raise exceptions.ActorDiedError(f"actor {class_name} could not be created: {text}")
+    raise refusal(str(created.get("error")), f"actor {class_name} can never be placed: {text}", actor=True)
 
 
 class _Entrance:

@@ -94,7 +94,7 @@ class RemoteFunction(Generic[P, R, S]):
         self._template = Template(
             key,
             self._name,
-            queue=runtime.dispatcher.queue_for(option_rules.task_resources(options)),
+            queue=runtime.dispatcher.queue_for(option_rules.task_class(options)),
             num_returns=self._num_returns,
             max_retries=option_rules.value_of(options, "max_retries"),
             retry_exceptions=option_rules.value_of(options, "retry_exceptions"),

@@ -11,6 +11,7 @@ from typing import Any
 
 from orchestrator.common import config
 from orchestrator.common.resources import CPU, ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 
 TASK = "task"
 ACTOR = "actor"
@@ -186,6 +187,17 @@ def _explicit(options: Mapping[str, Any], cpu_default: float) -> dict[str, float
 def task_resources(options: Mapping[str, Any]) -> ResourceSet:
     """Return what one run of a task holds: one CPU unless it says otherwise."""
     return ResourceSet.from_floats(_explicit(options, 1.0))
+
+
+def task_class(options: Mapping[str, Any]) -> SchedulingClass:
+    """Return the scheduling class of a task."""
+    return SchedulingClass(task_resources(options), retriable=value_of(options, "max_retries") != 0)
+
+
+def actor_class(options: Mapping[str, Any]) -> tuple[SchedulingClass, ResourceSet]:
+    """Return (what an actor needs to be placed, what it holds while alive); see `actor_resources`."""
+    placement, hold = actor_resources(options)
+    return SchedulingClass(placement, retriable=False), hold
 
 
 def actor_resources(options: Mapping[str, Any]) -> tuple[ResourceSet, ResourceSet]:

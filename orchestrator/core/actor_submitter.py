@@ -22,7 +22,7 @@ from orchestrator.core.entry import ERROR, Entry, Hold, StoreLink
 from orchestrator.core.messages import CANCEL, CHECK_HANDLES, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
-from orchestrator.core.reports import describe_death
+from orchestrator.core.reports import describe_death, refusal
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task, Template
 from orchestrator.core.values import raisable
 from orchestrator.objects import plasma_adapter as objects
@@ -326,8 +326,10 @@ class ActorSubmitter(Part):
             record.queue.clear()
             self._runtime.peers.pop(record.address, None)
         error: exceptions.OrchestratorError = record.died_error()
-        if answer is not None and answer.get("error") == "infeasible":
-            error = exceptions.InfeasibleError(f"actor {record.class_name} can never be placed: {cause}")
+        if answer is not None and answer.get("error"):
+            error = refusal(
+                answer["error"], f"actor {record.class_name} can never be placed: {cause}", actor=True
+            )
         for task in doomed:
             if task.place == SENT:
                 self._completion.give_back(task)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
-from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.core.leases import Lease, SchedulingQueue
 from orchestrator.core.part import Part
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task
@@ -59,12 +59,12 @@ class Dispatcher(Part):
         #: how long a lease without work is kept; a worker keeps it shorter than a driver
         self.lease_idle_s = config.LEASE_IDLE_S
 
-    def queue_for(self, resources: ResourceSet) -> SchedulingQueue:
-        """Return the queue of the scheduling class with these resources."""
-        key = resources.key() or "none"
+    def queue_for(self, scheduling: SchedulingClass) -> SchedulingQueue:
+        """Return the queue of a scheduling class."""
+        key = scheduling.key()
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues.setdefault(key, SchedulingQueue(resources))
+            queue = self._queues.setdefault(key, SchedulingQueue(scheduling, key))
         return queue
 
     @property
@@ -276,16 +276,16 @@ class Dispatcher(Part):
                     if not lease.inflight and not queue.pending:
                         self._return(lease)
 
-    def on_infeasible(self, class_key: str) -> tuple[SchedulingQueue | None, list[Task]]:
-        """No node will ever have what this class needs: return its tasks, which are queued no more."""
+    def on_infeasible(self, class_key: str) -> list[Task]:
+        """No worker will ever be found for this class: return its tasks, which are queued no more."""
         queue = self._queues.get(class_key)
         if queue is None:
-            return None, []
+            return []
         with self._lock:
             queue.wanted = 0
             doomed = list(queue.pending)
             queue.pending.clear()
-        return queue, doomed
+        return doomed
 
     def on_returned(self, lease: Lease, seqs: list[int]) -> None:
         """A worker's task waits for others, so it sends its queued tasks back."""
@@ -383,8 +383,8 @@ class Dispatcher(Part):
         self._tell_demand(queue)
 
     def _tell_demand(self, queue: SchedulingQueue) -> None:
-        resources = queue.resources.to_floats()
-        self._node_send({"op": "lease", "class": queue.key, "resources": resources, "want": queue.wanted})
+        scheduling = queue.scheduling.to_message()
+        self._node_send({"op": "lease", "class": queue.key, **scheduling, "want": queue.wanted})
 
     def _return(self, lease: Lease) -> None:
         """Give an idle worker back to the node. Lock held."""
@@ -408,5 +408,5 @@ class Dispatcher(Part):
         queue.warned = True
         self._warn(
             f"{len(queue.pending)} tasks ({queue.pending[0].template.name}, ...) have waited for a worker: "
-            f"each needs {queue.resources}. Other tasks or actors hold the resources."
+            f"each needs {queue.scheduling.resources}. Other tasks or actors hold the resources."
         )

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from orchestrator.common import config
-from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 
 if TYPE_CHECKING:
     from orchestrator.core.task import Task
@@ -73,15 +73,15 @@ class SchedulingQueue:
         "key",
         "leases",
         "pending",
-        "resources",
+        "scheduling",
         "wanted",
         "warned",
         "waiting_since",
     )
 
-    def __init__(self, resources: ResourceSet) -> None:
-        self.resources = resources
-        self.key = resources.key() or "none"
+    def __init__(self, scheduling: SchedulingClass, key: str) -> None:
+        self.scheduling = scheduling
+        self.key = key
         self.pending: deque[Task] = deque()
         self.leases: list[Lease] = []
         #: what the node believes this process wants more

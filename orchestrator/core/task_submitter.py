@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common import config
-from orchestrator.common.resources import ResourceSet
 from orchestrator.core.entry import ERROR, Entry
 from orchestrator.core.leases import Lease
 from orchestrator.core.messages import CANCEL, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
+from orchestrator.core.reports import describe_death, refusal
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task, Template
 from orchestrator.core.values import raisable
 from orchestrator.objects.plasma_adapter import is_plain
@@ -130,18 +130,14 @@ class TaskSubmitter(Part):
 
     # -- what the node says
 
-    def on_infeasible(self, class_key: str, total: dict[str, float]) -> None:
-        """No node will ever have what this class needs: its tasks fail."""
-        queue, doomed = self._dispatcher.on_infeasible(class_key)
-        have = ResourceSet.from_floats(total)
-        for task in doomed:
-            text = f"{task.template.name} needs {queue.resources}, the node has {have} in total"  # type: ignore[union-attr]
-            self._completion.fail(task, exceptions.InfeasibleError(text))
+    def on_infeasible(self, class_key: str, verdict: str, cause: str) -> None:
+        """No worker will ever be found for this class: its tasks fail."""
+        for task in self._dispatcher.on_infeasible(class_key):
+            text = f"{task.template.name} can never run: {cause}"
+            self._completion.fail(task, refusal(verdict, text))
 
     def on_died(self, lease: Lease, report: dict[str, Any]) -> None:
         """A lent worker is dead: what it had goes elsewhere, except what it ran too often."""
-        from orchestrator.core.reports import describe_death
-
         lost = self._dispatcher.on_died(lease)
         if lost is not None:
             self._completion.give_back(lost)
@@ -197,4 +193,4 @@ class TaskSubmitter(Part):
             first = next(iter(lease.inflight), None)
             return f"running on pid {lease.pid}" if first == task.seq else f"next on pid {lease.pid}"
         queue = task.template.queue
-        return f"queued: needs {queue.resources}" if queue is not None else "queued"
+        return f"queued: needs {queue.scheduling.resources}" if queue is not None else "queued"

@@ -13,6 +13,7 @@ import math
 from typing import Any
 
 from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import Placement, placement_from_message
 
 
 class BadMessage(ValueError):
@@ -70,10 +71,31 @@ def _resources(value: Any) -> ResourceSet:
         raise BadMessage(str(exc)) from None
 
 
+def _placement(value: Any) -> Placement | None:
+    try:
+        return placement_from_message(value)
+    except ValueError as exc:
+        raise BadMessage(str(exc)) from None
+
+
+def _signed(value: Any) -> int:
+    if type(value) is not int or not -(2**31) <= value < 2**31:
+        raise BadMessage("is not an integer of 32 bits")
+    return value
+
+
+#: What a `SchedulingClass` has beside its resources.
+_CLASS_FIELDS: dict[str, Any] = {
+    "env": (_text, ""),
+    "placement": (_placement, None),
+    "priority": (_signed, 0),
+    "retriable": (_flag, True),
+}
+
 #: Fields of each op. A pair (kind, default) is one that may be left out.
 FIELDS: dict[str, dict[str, Any]] = {
     "ready": {"token": _integer, "pid": _integer},
-    "lease": {"class": _class_key, "resources": _resources, "want": _want},
+    "lease": {"class": _class_key, "resources": _resources, **_CLASS_FIELDS, "want": _want},
     "return": {"worker": _integer},
     "blocked": {},
     "unblocked": {},
@@ -83,6 +105,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "namespace": (_text, ""),
         "class_name": (_text, ""),
         "resources": _resources,
+        **_CLASS_FIELDS,
         "hold": _resources,
         "get_if_exists": (_flag, False),
         "handle": (_text, ""),

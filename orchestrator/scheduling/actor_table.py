@@ -24,6 +24,7 @@ import enum
 from typing import Any, NamedTuple
 
 from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 
 #: Dead actors of which the cause of death is still known. One costs about 1 KiB.
 DEAD_MAX = 10_000
@@ -49,7 +50,9 @@ class ActorSpec(NamedTuple):
     name: str | None
     namespace: str
     class_name: str
-    placement: ResourceSet
+    #: What it takes to be placed.
+    scheduling: SchedulingClass
+    #: What it then holds for life.
     hold: ResourceSet
     #: Opaque to the node: never decoded here, only handed to whoever asks by name.
     handle: str
@@ -151,14 +154,12 @@ class ActorTable:
         message = {"op": "actor_worker", "actor": actor, "worker": worker, "req": record.request}
         return [Tell(record.creator, message)]
 
-    def infeasible(self, actor: str, resources: ResourceSet, total: ResourceSet) -> list[Instruction]:
+    def infeasible(self, actor: str, verdict: str, cause: str) -> list[Instruction]:
         """No process will ever be found for an actor."""
         record = self._records.get(actor)
         if record is None or record.state is not ActorState.PENDING:
             return []
-        cause = f"it needs {resources}, and the node has {total}"
-        answer = {"op": "reply", "req": record.request, "error": "infeasible", "actor": actor, "cause": cause}
-        answer |= {"resources": resources.to_floats(), "total": total.to_floats()}
+        answer = {"op": "reply", "req": record.request, "error": verdict, "actor": actor, "cause": cause}
         return [Tell(record.creator, answer), *self._die(record, cause, None)]
 
     # ------------------------------------------------------------ life and death

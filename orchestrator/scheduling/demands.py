@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 
 ClassKey = int | str | tuple[str, str]
 
@@ -17,20 +18,35 @@ ClassKey = int | str | tuple[str, str]
 class Demand:
     """Workers wanted by one client for one scheduling class, or for one actor."""
 
-    __slots__ = ("actor", "class_key", "client", "hold", "resources", "want")
+    __slots__ = ("actor", "class_key", "client", "hold", "scheduling", "want")
 
     def __init__(
-        self, client: int, class_key: ClassKey, resources: ResourceSet, hold: ResourceSet, actor: str | None
+        self,
+        client: int,
+        class_key: ClassKey,
+        scheduling: SchedulingClass,
+        hold: ResourceSet,
+        actor: str | None,
     ) -> None:
         self.client = client
         self.class_key = class_key
-        #: What must be free.
-        self.resources = resources
+        #: What must be free, and for whom.
+        self.scheduling = scheduling
         #: What is then taken: the same for a lease, possibly nothing for an actor.
         self.hold = hold
         self.actor = actor
         #: Workers still wanted; at least 1 while the demand is in the queue.
         self.want = 0
+
+    @property
+    def resources(self) -> ResourceSet:
+        """What must be free."""
+        return self.scheduling.resources
+
+    @property
+    def env(self) -> str:
+        """The runtime environment of the workers."""
+        return self.scheduling.env
 
     def __repr__(self) -> str:
         return f"<demand {self.client}/{self.class_key} {self.want} x {self.resources}>"
@@ -67,7 +83,7 @@ class DemandQueue:
         if present is None:
             classes[demand.class_key] = present = demand
         else:
-            present.resources, present.hold = demand.resources, demand.hold
+            present.scheduling, present.hold = demand.scheduling, demand.hold
         present.want = want
 
     def remove(self, client: int, class_key: ClassKey) -> Demand | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 
 # ---------------------------------------------------------------- events
 
@@ -52,7 +53,7 @@ class LeaseWanted(NamedTuple):
 
     client: int
     class_key: int | str
-    resources: ResourceSet
+    scheduling: SchedulingClass
     want: int
 
 
@@ -64,14 +65,15 @@ class LeaseReturned(NamedTuple):
 
 
 class ActorWanted(NamedTuple):
-    """A process for an actor: `placement` must be free to start it, `hold` is kept while it lives.
+    """A process for an actor: the resources of `scheduling` must be free to start it, `hold` is kept while it
+    lives.
 
     `client` is the owner, or 0 for a detached actor.
     """
 
     client: int
     actor: str
-    placement: ResourceSet
+    scheduling: SchedulingClass
     hold: ResourceSet
 
 
@@ -79,6 +81,13 @@ class ActorWithdrawn(NamedTuple):
     """An actor that may still be waiting for its process is no longer wanted."""
 
     actor: str
+
+
+class EnvironmentFailed(NamedTuple):
+    """No worker can be made for a runtime environment: whoever waits for one has waited in vain."""
+
+    env: str
+    cause: str
 
 
 class ClientDied(NamedTuple):
@@ -98,6 +107,7 @@ Event = (
     | LeaseReturned
     | ActorWanted
     | ActorWithdrawn
+    | EnvironmentFailed
     | ClientDied
 )
 
@@ -105,9 +115,10 @@ Event = (
 
 
 class StartWorker(NamedTuple):
-    """Fork a process; answer with `WorkerReady` or `WorkerDied` of this token."""
+    """Start a process for a runtime environment; answer with `WorkerReady` or `WorkerDied` of this token."""
 
     token: int
+    env: str = ""
 
 
 class EndWorker(NamedTuple):
@@ -146,8 +157,20 @@ class Infeasible(NamedTuple):
     client: int
     class_key: int | str
     actor: str | None
-    resources: ResourceSet
-    total: ResourceSet
+    #: Which kind of never: one of the words below.
+    verdict: str
+    #: The whole explanation, for people; it begins with "it".
+    cause: str
+
+
+#: More resources than there are; a place that doesn't exist; a placement group that is gone; a runtime
+#: environment that can't be made.
+INFEASIBLE, UNSCHEDULABLE, GROUP_REMOVED, ENVIRONMENT = (
+    "infeasible",
+    "unschedulable",
+    "group_removed",
+    "environment",
+)
 
 
 class Complain(NamedTuple):

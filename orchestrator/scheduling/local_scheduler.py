@@ -44,13 +44,16 @@ from collections.abc import Callable
 from typing import Any
 
 from orchestrator.common.resources import ResourceSet
-from orchestrator.scheduling.demands import Demand, DemandQueue
+from orchestrator.scheduling.demands import ClassKey, Demand, DemandQueue
 from orchestrator.scheduling.events import (
+    ENVIRONMENT,
+    INFEASIBLE,
     ActorWanted,
     ActorWithdrawn,
     ClientDied,
     Complain,
     EndWorker,
+    EnvironmentFailed,
     Event,
     Grant,
     Infeasible,
@@ -142,6 +145,7 @@ class LocalScheduler:
             LeaseReturned: self._lease_returned,
             ActorWanted: self._actor_wanted,
             ActorWithdrawn: self._actor_withdrawn,
+            EnvironmentFailed: self._environment_failed,
             ClientDied: lambda event: self._client_died(event.client),
         }
 
@@ -221,11 +225,12 @@ class LocalScheduler:
     # ------------------------------------------------------------ leases and clients
 
     def _lease_wanted(self, event: LeaseWanted) -> None:
-        if event.want > 0 and not event.resources.fits(self.total):
+        resources = event.scheduling.resources
+        if event.want > 0 and not resources.fits(self.total):
             self._demands.remove(event.client, event.class_key)
-            self._out.append(Infeasible(event.client, event.class_key, None, event.resources, self.total))
+            self._refuse(event.client, event.class_key, None, self._never(resources))
             return
-        demand = Demand(event.client, event.class_key, event.resources, event.resources, None)
+        demand = Demand(event.client, event.class_key, event.scheduling, resources, None)
         self._demands.put(demand, event.want)
 
     def _lease_returned(self, event: LeaseReturned) -> None:
@@ -244,15 +249,30 @@ class LocalScheduler:
             if slot.holder == client and slot.state in (WorkerState.LEASED, WorkerState.BLOCKED):
                 self._end(slot, "the process that submitted its task is gone", gently=False)
 
+    def _never(self, resources: ResourceSet) -> str:
+        return f"it needs {resources}, and the node has {self.total} in total"
+
+    def _refuse(
+        self, client: int, class_key: ClassKey, actor: str | None, cause: str, verdict: str = INFEASIBLE
+    ) -> None:
+        key = "" if isinstance(class_key, tuple) else class_key
+        self._out.append(Infeasible(client, key, actor, verdict, cause))
+
+    def _environment_failed(self, event: EnvironmentFailed) -> None:
+        for demand in self._demands:
+            if demand.env == event.env:
+                self._demands.remove(demand.client, demand.class_key)
+                self._refuse(demand.client, demand.class_key, demand.actor, event.cause, ENVIRONMENT)
+
     # ------------------------------------------------------------ actors
 
     def _actor_wanted(self, event: ActorWanted) -> None:
-        for resources in (event.placement, event.hold):
+        for resources in (event.scheduling.resources, event.hold):
             if not resources.fits(self.total):
-                self._out.append(Infeasible(event.client, "", event.actor, resources, self.total))
+                self._refuse(event.client, "", event.actor, self._never(resources))
                 return
         key = ("actor", event.actor)
-        self._demands.put(Demand(event.client, key, event.placement, event.hold, event.actor), 1)
+        self._demands.put(Demand(event.client, key, event.scheduling, event.hold, event.actor), 1)
 
     def _actor_withdrawn(self, event: ActorWithdrawn) -> None:
         for demand in self._demands:
@@ -281,10 +301,12 @@ class LocalScheduler:
     # ------------------------------------------------------------ grant, start, reclaim
 
     def _dispatch(self) -> None:
-        while (slot := self.slots.newest_idle()) is not None:
+        while self.slots.count(WorkerState.IDLE):
             demand = self._next_demand()
             if demand is None:
                 break
+            slot = self.slots.newest_idle(demand.env)
+            assert slot is not None
             self._grant(demand, slot)
         self._start_workers()
         if self._demands:
@@ -302,12 +324,16 @@ class LocalScheduler:
         slot = self.slots.at(client)
         return slot is not None and slot.state in (WorkerState.BLOCKED, WorkerState.ACTOR_BLOCKED)
 
+    def _can_be_served(self, demand: Demand) -> bool:
+        return self.slots.newest_idle(demand.env) is not None and self._fits(demand)
+
     def _next_demand(self) -> Demand | None:
-        favoured = self._demands.next(lambda demand: self._is_blocked(demand.client) and self._fits(demand))
+        serve = self._can_be_served
+        favoured = self._demands.next(lambda demand: self._is_blocked(demand.client) and serve(demand))
         if favoured is not None and self._favours_in_a_row < FAVOURS_IN_A_ROW_MAX:
             self._favours_in_a_row += 1
             return favoured
-        other = self._demands.next(lambda demand: not self._is_blocked(demand.client) and self._fits(demand))
+        other = self._demands.next(lambda demand: not self._is_blocked(demand.client) and serve(demand))
         self._favours_in_a_row = 0
         return other or favoured
 
@@ -331,27 +357,55 @@ class LocalScheduler:
     def _start_workers(self) -> None:
         if self._now_s < self._start_not_before_s:
             return
-        starting = self.slots.count(WorkerState.STARTING)
-        wanted = max(self._servable() - starting - self.slots.count(WorkerState.IDLE), self._missing())
-        for _ in range(min(wanted, STARTS_MAX - starting, self._workers_max - len(self.slots))):
-            self._token_last += 1
-            self.slots.add(self._token_last, self._now_s)
-            self._out.append(StartWorker(self._token_last))
+        unready = (WorkerState.STARTING, WorkerState.IDLE)
+        for env, servable in self._servable().items():
+            for _ in range(servable - self.slots.count_of(env, *unready)):
+                if not self._start_worker(env):
+                    return
+        for _ in range(self._missing()):
+            if not self._start_worker(""):
+                return
 
-    def _servable(self) -> int:
-        """Return how many more workers the free resources could employ at this moment."""
-        free, count = self.available, 0
+    def _start_worker(self, env: str) -> bool:
+        if self.slots.count(WorkerState.STARTING) >= STARTS_MAX:
+            return False
+        if len(self.slots) >= self._workers_max and not self._make_room(env):
+            return False
+        self._token_last += 1
+        self.slots.add(self._token_last, env, self._now_s)
+        self._out.append(StartWorker(self._token_last, env))
+        return True
+
+    def _make_room(self, env: str) -> bool:
+        """End an idle worker of another environment; False as long as no process has gone."""
+        for slot in self.slots.in_state(WorkerState.IDLE):
+            if slot.env != env and not self._owns_something(slot.address):
+                if not self.slots.count(WorkerState.ENDING):
+                    self._end(slot, "workers of another environment are wanted", gently=True)
+                break
+        return False
+
+    def _servable(self) -> dict[str, int]:
+        """Return for each environment how many more workers could be employed at this moment.
+
+        One at least, even if its resources are taken: others would take them each time that they are free,
+        were there nobody who could be granted.
+        """
+        free = self.available
+        counts: dict[str, int] = {}
         for demand in self._demands:
+            count = 0
             if not demand.hold:
                 room = 1 if demand.actor else max(FREE_LEASES_MAX - self._free_leases(), 0)
-                count += min(demand.want, room) if demand.resources.fits(free) else 0
-                continue
-            for _ in range(min(demand.want, STARTS_MAX)):
-                if not (demand.resources.fits(free) and demand.hold.fits(free)):
-                    break
-                free = free.subtract(demand.hold)
-                count += 1
-        return count
+                count = min(demand.want, room) if demand.resources.fits(free) else 0
+            else:
+                for _ in range(min(demand.want, STARTS_MAX)):
+                    if not (demand.resources.fits(free) and demand.hold.fits(free)):
+                        break
+                    free = free.subtract(demand.hold)
+                    count += 1
+            counts[demand.env] = counts.get(demand.env, 0) + count
+        return {env: max(count, 1) if env else count for env, count in counts.items()}
 
     def _missing(self) -> int:
         return self._pool_size - self.slots.count(WorkerState.STARTING, WorkerState.IDLE, WorkerState.LEASED)
@@ -416,7 +470,6 @@ class LocalScheduler:
             assert demand.resources.fits(self.total) and demand.hold.fits(self.total), demand
         placed = {slot.token for slot in self.slots if slot.actor is not None}
         assert placed == set(self._actor_owners), (placed, self._actor_owners)
-        if any(self._fits(demand) for demand in self._demands):
-            # A demand that could be served waits for a process only.
-            assert not self.slots.count(WorkerState.IDLE), list(self._demands)
+        # A demand that could be served waits for a process only.
+        assert not any(map(self._can_be_served, self._demands)), list(self._demands)
         assert len(self.slots) <= self._workers_max

@@ -84,11 +84,24 @@ class InvalidTransition(Exception):
 class WorkerSlot:
     """One worker. Changed only through `WorkerSlots.change`."""
 
-    __slots__ = ("actor", "address", "class_key", "held", "holder", "lent", "since_s", "state", "token")
+    __slots__ = (
+        "actor",
+        "address",
+        "class_key",
+        "env",
+        "held",
+        "holder",
+        "lent",
+        "since_s",
+        "state",
+        "token",
+    )
 
-    def __init__(self, token: int, now_s: float) -> None:
+    def __init__(self, token: int, env: str, now_s: float) -> None:
         #: Number given by the node when it asks for the process; never reused.
         self.token = token
+        #: Key of the runtime environment that it was made for. It serves no other.
+        self.env = env
         self.state = WorkerState.STARTING
         #: When it came into this state, on the clock that is passed in.
         self.since_s = now_s
@@ -125,6 +138,8 @@ class WorkerSlots:
         #: By state and token, who came into the state first at the front. The dead are in none. Work goes to
         #: the last of the idle: its caches are warm, and the others can age.
         self._in_state: dict[WorkerState, dict[int, WorkerSlot]] = {state: {} for state in WorkerState}
+        #: The idle ones by environment, in the same order. No environment is without an idle worker.
+        self._idle: dict[str, dict[int, WorkerSlot]] = {}
 
     def __len__(self) -> int:
         return len(self._by_token)
@@ -148,16 +163,20 @@ class WorkerSlots:
         """Return the worker with this address in the store."""
         return self._by_address.get(address)
 
-    def newest_idle(self) -> WorkerSlot | None:
-        """Return the worker that has been idle for the shortest time."""
-        idle = self._in_state[WorkerState.IDLE]
+    def newest_idle(self, env: str) -> WorkerSlot | None:
+        """Return the worker of this environment that has been idle for the shortest time."""
+        idle = self._idle.get(env)
         return idle[next(reversed(idle))] if idle else None
 
-    def add(self, token: int, now_s: float) -> WorkerSlot:
+    def count_of(self, env: str, *states: WorkerState) -> int:
+        """Return how many workers of this environment are in one of `states`."""
+        return sum(slot.env == env for state in states for slot in self._in_state[state].values())
+
+    def add(self, token: int, env: str, now_s: float) -> WorkerSlot:
         """Enter a worker that has been asked for."""
         if token in self._by_token:
             raise InvalidTransition(f"worker {token} exists: {self._by_token[token]}")
-        slot = self._by_token[token] = WorkerSlot(token, now_s)
+        slot = self._by_token[token] = WorkerSlot(token, env, now_s)
         self._in_state[WorkerState.STARTING][token] = slot
         return slot
 
@@ -171,6 +190,10 @@ class WorkerSlots:
         if state is None:
             raise InvalidTransition(f"{change.value} is not possible for {slot}")
         del self._in_state[slot.state][slot.token]
+        if slot.state is WorkerState.IDLE:
+            del self._idle[slot.env][slot.token]
+            if not self._idle[slot.env]:
+                del self._idle[slot.env]
         slot.state, slot.since_s = state, now_s
         if state is WorkerState.DEAD:
             del self._by_token[slot.token]
@@ -179,6 +202,7 @@ class WorkerSlots:
             return
         self._in_state[state][slot.token] = slot
         if state is WorkerState.IDLE:
+            self._idle.setdefault(slot.env, {})[slot.token] = slot
             slot.holder, slot.class_key, slot.held, slot.lent = 0, "", NOTHING, NOTHING
         elif change is WorkerChange.BLOCK:
             slot.lent = slot.held.only(CPU)
@@ -210,5 +234,10 @@ class WorkerSlots:
             if state in (WorkerState.LEASED, WorkerState.ACTOR):
                 assert not slot.lent, slot
         assert sum(map(len, self._in_state.values())) == len(self._by_token)
+        assert {token for idle in self._idle.values() for token in idle} == set(
+            self._in_state[WorkerState.IDLE]
+        )
+        for env, idle in self._idle.items():
+            assert idle and all(slot.env == env for slot in idle.values()), env
         for address, slot in self._by_address.items():
             assert slot.address == address and self._by_token[slot.token] is slot, slot

@@ -10,6 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import (
+    InBundle,
+    OnNode,
+    Placement,
+    SchedulingClass,
+    WithLabels,
+    selector_of,
+)
 from orchestrator.node.control import FIELDS, WANT_MAX, BadMessage, decode
 
 
@@ -18,9 +26,25 @@ def encode(**message: Any) -> bytes:
 
 
 def test_a_lease() -> None:
+    half = ResourceSet.from_floats({"CPU": 0.5})
     op, fields = decode(encode(op="lease", **{"class": "f"}, resources={"CPU": 0.5}, want=3))
-    assert op == "lease"
-    assert fields == {"class": "f", "resources": ResourceSet.from_floats({"CPU": 0.5}), "want": 3}
+    assert (op, fields.pop("class"), fields.pop("want")) == ("lease", "f", 3)
+    assert SchedulingClass(**fields) == SchedulingClass(half), "what is plain may be left out"
+
+
+@pytest.mark.parametrize(
+    "placement", [None, InBundle("ab", 1), OnNode("cd", soft=True), WithLabels((selector_of({"k": "!v"}),))]
+)
+def test_a_scheduling_class_survives_the_journey(placement: Placement | None) -> None:
+    made = SchedulingClass(ResourceSet.from_floats({"CPU": 1}), "env", placement, -3, retriable=False)
+    _, fields = decode(encode(op="lease", **{"class": "f"}, **made.to_message(), want=0))
+    assert SchedulingClass(**{name: fields[name] for name in SchedulingClass._fields}) == made
+
+
+@pytest.mark.parametrize("nonsense", [3, {}, {"group": "a"}, {"node": "a"}, {"labels": [{"k": 1}]}])
+def test_a_placement_that_is_none(nonsense: object) -> None:
+    with pytest.raises(BadMessage, match="'placement' is not a placement"):
+        decode(encode(op="lease", **{"class": "f"}, resources={}, placement=nonsense, want=1))
 
 
 def test_what_may_be_left_out_has_a_default() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.scheduling import actor_table as module
 from orchestrator.scheduling.actor_table import (
     ActorSpec,
@@ -22,7 +23,9 @@ NOTHING = ResourceSet()
 def spec(
     actor: str = "aa", name: str | None = None, *, namespace: str = "n", detached: bool = False
 ) -> ActorSpec:
-    return ActorSpec(actor, name, namespace, "Counter", NOTHING, NOTHING, "handle-" + actor, detached)
+    return ActorSpec(
+        actor, name, namespace, "Counter", SchedulingClass(NOTHING), NOTHING, "handle-" + actor, detached
+    )
 
 
 def create(
@@ -127,9 +130,8 @@ def test_what_can_never_be_placed_is_told_to_the_creator_and_to_who_waits() -> N
     table = ActorTable()
     create(table, spec())
     table.resolve(OTHER, "aa")
-    demand, total = ResourceSet.from_floats({"CPU": 9}), ResourceSet.from_floats({"CPU": 2})
-    (to_creator, to_other) = told(table.infeasible("aa", demand, total))
-    assert to_creator[1]["error"] == "infeasible" and "CPU: 9" in str(to_creator[1]["cause"])
+    (to_creator, to_other) = told(table.infeasible("aa", "infeasible", "it needs 9, there are 2"))
+    assert (to_creator[1]["error"], to_creator[1]["cause"]) == ("infeasible", "it needs 9, there are 2")
     assert to_other == (OTHER, to_other[1]) and to_other[1]["state"] == "dead"
     table.validate()
 

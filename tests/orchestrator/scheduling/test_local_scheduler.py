@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.scheduling import local_scheduler as module
 from orchestrator.scheduling.events import (
     ActorWanted,
@@ -14,6 +15,7 @@ from orchestrator.scheduling.events import (
     ClientDied,
     Complain,
     EndWorker,
+    EnvironmentFailed,
     Event,
     Grant,
     Infeasible,
@@ -38,6 +40,10 @@ DRIVER, OTHER = 1, 2
 
 def cpus(count: float, **more: float) -> ResourceSet:
     return ResourceSet.from_floats({"CPU": count, **more})
+
+
+def plain(resources: ResourceSet, env: str = "") -> SchedulingClass:
+    return SchedulingClass(resources, env)
 
 
 class Node:
@@ -65,10 +71,15 @@ class Node:
         return out
 
     def want(
-        self, count: int, resources: ResourceSet, client: int = DRIVER, key: int | str = "f"
+        self,
+        count: int,
+        resources: ResourceSet,
+        client: int = DRIVER,
+        key: int | str = "f",
+        env: str = "",
     ) -> list[int]:
         """Ask for workers; return the tokens of those that are granted at once."""
-        return granted(self.tell(LeaseWanted(client, key, resources, count)))
+        return granted(self.tell(LeaseWanted(client, key, plain(resources, env), count)))
 
     def pass_time(self, seconds: float) -> list[Instruction]:
         self.now_s += seconds
@@ -87,6 +98,44 @@ def node() -> Iterator[Node]:
     node.start_all()
     yield node
     node.scheduler.validate()
+
+
+def test_a_worker_serves_only_the_environment_it_was_made_for(node: Node) -> None:
+    assert node.want(1, cpus(1), key="e", env="packages") == []
+    assert StartWorker(3, "packages") in node.said
+    assert granted(node.start_all()) == [3]
+    node.tell(LeaseReturned(DRIVER, 3))
+    assert node.want(1, cpus(1)) == [2], "a plain demand gets a plain worker"
+    assert node.want(1, cpus(1), key="e", env="packages") == [3], "and the other one is kept for its like"
+
+
+def test_an_environment_gets_its_process_even_while_others_hold_the_resources(node: Node) -> None:
+    first, second = node.want(10, cpus(1))
+    node.want(1, cpus(1), client=OTHER, key="e", env="packages")
+    assert node.unstarted == [3]
+    node.start_all()
+    assert granted(node.tell(LeaseReturned(DRIVER, first))) == [first]
+    out = node.tell(LeaseReturned(DRIVER, second))
+    assert Grant(OTHER, "e", 3) in out, "its turn finds it ready"
+
+
+def test_idle_workers_of_other_environments_make_room() -> None:
+    node = Node(cpus(2), pool_size=2, workers_max=2)
+    node.tell(Tick())
+    node.start_all()
+    node.want(1, cpus(1), key="e", env="packages")
+    (end,) = [i for i in node.said if isinstance(i, EndWorker)]
+    assert end.gently and "another environment" in end.reason
+    node.tell(WorkerDied(end.token))
+    assert granted(node.start_all()) == [3]
+
+
+def test_whoever_waits_for_an_environment_that_cannot_be_made_hears_why(node: Node) -> None:
+    node.want(1, cpus(1), key="e", env="packages")
+    node.want(5, cpus(1), key="f")
+    out = node.tell(EnvironmentFailed("packages", "no such package"))
+    assert Infeasible(DRIVER, "e", None, "environment", "no such package") in out
+    assert [demand.class_key for demand in node.scheduler.waiting()] == ["f"]
 
 
 def test_the_pool_is_started_before_anybody_asks() -> None:
@@ -125,10 +174,12 @@ def test_a_demand_is_an_absolute_number(node: Node) -> None:
 
 
 def test_what_can_never_be_met_is_refused_at_once(node: Node) -> None:
-    out = node.tell(LeaseWanted(DRIVER, "f", cpus(999), 1))
-    assert out == [Infeasible(DRIVER, "f", None, cpus(999), cpus(2))]
-    out = node.tell(ActorWanted(DRIVER, "a", cpus(1), ResourceSet.from_floats({"GPU": 1})))
-    assert out == [Infeasible(DRIVER, "", "a", ResourceSet.from_floats({"GPU": 1}), cpus(2))]
+    out = node.tell(LeaseWanted(DRIVER, "f", plain(cpus(999)), 1))
+    cause = "it needs {CPU: 999}, and the node has {CPU: 2} in total"
+    assert out == [Infeasible(DRIVER, "f", None, "infeasible", cause)]
+    out = node.tell(ActorWanted(DRIVER, "a", plain(cpus(1)), ResourceSet.from_floats({"GPU": 1})))
+    cause = "it needs {GPU: 1}, and the node has {CPU: 2} in total"
+    assert out == [Infeasible(DRIVER, "", "a", "infeasible", cause)]
     assert node.scheduler.waiting() == []
 
 
@@ -217,9 +268,9 @@ def test_but_they_do_not_starve_the_others() -> None:
 
 def test_holders_of_idle_leases_are_asked_for_them(node: Node) -> None:
     node.want(2, cpus(1))
-    out = node.tell(LeaseWanted(OTHER, "g", cpus(1), 1))
+    out = node.tell(LeaseWanted(OTHER, "g", plain(cpus(1)), 1))
     assert out == [Reclaim(DRIVER, "f")]
-    assert node.tell(LeaseWanted(OTHER, "g", cpus(1), 2)) == [], "asked once"
+    assert node.tell(LeaseWanted(OTHER, "g", plain(cpus(1)), 2)) == [], "asked once"
     assert node.pass_time(2 * module.RECLAIM_REPEAT_S) == [Reclaim(DRIVER, "f")], "and again after a while"
     assert granted(node.tell(LeaseReturned(DRIVER, 1))) == [1]
 
@@ -230,13 +281,13 @@ def test_nobody_is_asked_for_what_would_not_help() -> None:
     node.start_all()
     node.want(1, cpus(0, GPU=1), client=9, key="gpu")
     node.want(1, cpus(1), client=8)
-    out = node.tell(LeaseWanted(OTHER, "g", cpus(0, GPU=1), 1))
+    out = node.tell(LeaseWanted(OTHER, "g", plain(cpus(0, GPU=1)), 1))
     assert out == [Reclaim(9, "gpu")]
 
 
 def test_a_demand_does_not_reclaim_from_itself(node: Node) -> None:
     node.want(2, cpus(1))
-    assert node.tell(LeaseWanted(DRIVER, "f", cpus(1), 5)) == []
+    assert node.tell(LeaseWanted(DRIVER, "f", plain(cpus(1)), 5)) == []
 
 
 def test_a_dead_worker_loses_its_lease_and_is_replaced(node: Node) -> None:
@@ -270,7 +321,7 @@ def test_a_client_that_dies_leaves_nothing(node: Node) -> None:
 
 
 def test_an_actor_needs_more_to_start_than_it_keeps(node: Node) -> None:
-    out = node.tell(ActorWanted(DRIVER, "a", cpus(1), ResourceSet()))
+    out = node.tell(ActorWanted(DRIVER, "a", plain(cpus(1)), ResourceSet()))
     assert [i for i in out if isinstance(i, PlaceActor)] == [PlaceActor("a", 2)]
     assert node.scheduler.available == cpus(2)
     assert [type(i) for i in out] == [PlaceActor, StartWorker], "the pool is filled up again"
@@ -279,13 +330,13 @@ def test_an_actor_needs_more_to_start_than_it_keeps(node: Node) -> None:
 def test_any_number_of_actors_that_hold_nothing_get_a_process() -> None:
     node = Node(cpus(1), pool_size=1)
     for number in range(50):
-        node.tell(ActorWanted(DRIVER, f"a{number}", cpus(1), ResourceSet()))
+        node.tell(ActorWanted(DRIVER, f"a{number}", plain(cpus(1)), ResourceSet()))
     node.start_all()
     assert node.scheduler.slots.count(WorkerState.ACTOR) == 50
 
 
 def test_an_actor_that_holds_its_cpu_takes_it_until_it_dies(node: Node) -> None:
-    node.tell(ActorWanted(DRIVER, "a", cpus(2), cpus(2)))
+    node.tell(ActorWanted(DRIVER, "a", plain(cpus(2)), cpus(2)))
     assert node.want(1, cpus(1)) == []
     slot = next(s for s in node.scheduler.slots if s.actor == "a")
     node.start_all()
@@ -294,7 +345,7 @@ def test_an_actor_that_holds_its_cpu_takes_it_until_it_dies(node: Node) -> None:
 
 def test_an_actor_waits_for_a_free_cpu_even_if_it_keeps_none(node: Node) -> None:
     tokens = node.want(2, cpus(1))
-    out = node.tell(ActorWanted(DRIVER, "a", cpus(1), ResourceSet()))
+    out = node.tell(ActorWanted(DRIVER, "a", plain(cpus(1)), ResourceSet()))
     assert out == [Reclaim(DRIVER, "f")]
     out = node.tell(LeaseReturned(DRIVER, tokens[0]))
     assert PlaceActor("a", tokens[0]) in out
@@ -302,7 +353,7 @@ def test_an_actor_waits_for_a_free_cpu_even_if_it_keeps_none(node: Node) -> None
 
 def test_an_actor_can_be_withdrawn(node: Node) -> None:
     node.want(2, cpus(1))
-    node.tell(ActorWanted(DRIVER, "a", cpus(1), ResourceSet()))
+    node.tell(ActorWanted(DRIVER, "a", plain(cpus(1)), ResourceSet()))
     node.tell(ActorWithdrawn("a"))
     assert node.scheduler.waiting() == []
 
@@ -326,7 +377,7 @@ def test_idle_workers_beyond_the_pool_are_ended_after_a_while(node: Node) -> Non
 def test_an_idle_worker_that_owns_an_actor_is_kept(node: Node) -> None:
     owner, other = node.want(2, cpus(1))
     node.tell(LeaseReturned(DRIVER, owner))
-    out = node.tell(ActorWanted(1000 + owner, "a", cpus(1), ResourceSet()))
+    out = node.tell(ActorWanted(1000 + owner, "a", plain(cpus(1)), ResourceSet()))
     assert PlaceActor("a", owner) in out or any(isinstance(i, PlaceActor) for i in out)
     node.start_all()
     node.tell(LeaseReturned(DRIVER, other))

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.scheduling.events import (
     ActorWanted,
     ClientDied,
@@ -112,19 +113,19 @@ class SchedulerAgainstModel(RuleBasedStateMachine):
         want = 1 + (client * 7 + len(key)) % 4
         feasible = resources.fits(TOTAL)
         self.wanted[client, key] = (resources, want if feasible else 0)
-        self.tell(LeaseWanted(client, key, resources, want))
+        self.tell(LeaseWanted(client, key, SchedulingClass(resources), want))
 
     @rule(client=st.sampled_from(CLIENTS), key=st.sampled_from("fg"))
     def want_no_more(self, client: int, key: str) -> None:
         self.wanted[client, key] = (ResourceSet(), 0)
-        self.tell(LeaseWanted(client, key, ResourceSet(), 0))
+        self.tell(LeaseWanted(client, key, SchedulingClass(ResourceSet()), 0))
 
     @rule(client=st.sampled_from(CLIENTS), hold=st.sampled_from(RESOURCES[:3]))
     def want_actor(self, client: int, hold: ResourceSet) -> None:
         self.actor_last += 1
         actor = f"a{self.actor_last}"
         self.actors_wanted[actor] = client
-        self.tell(ActorWanted(client, actor, ResourceSet.from_floats({"CPU": 1}), hold))
+        self.tell(ActorWanted(client, actor, SchedulingClass(ResourceSet.from_floats({"CPU": 1})), hold))
 
     @precondition(lambda self: self.starting)
     @rule(seed=st.integers(0, 99))

@@ -19,7 +19,7 @@ ONE_CPU_AND_GPU = ResourceSet.from_floats({"CPU": 1, "GPU": 1})
 def idle_slots(count: int) -> WorkerSlots:
     slots = WorkerSlots()
     for token in range(1, count + 1):
-        slot = slots.add(token, 0.0)
+        slot = slots.add(token, "", 0.0)
         slots.set_address(slot, 100 + token)
         slots.change(slot, WorkerChange.READY, float(token))
     slots.validate()
@@ -34,7 +34,7 @@ def test_every_state_can_be_reached_and_left() -> None:
 
 def test_work_goes_to_the_worker_that_was_busy_last() -> None:
     slots = idle_slots(3)
-    newest = slots.newest_idle()
+    newest = slots.newest_idle("")
     assert newest is not None and newest.token == 3
     assert [slot.token for slot in slots.in_state(WorkerState.IDLE)] == [1, 2, 3]
 

@@ -1,0 +1,160 @@
+"""What clients of the node ask for, one method for each op of a control message.
+
+`control` has checked the fields before anything here is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.common.scheduling_class import SchedulingClass
+from orchestrator.node import control
+from orchestrator.scheduling import events
+from orchestrator.scheduling.actor_table import ActorSpec
+
+if TYPE_CHECKING:
+    from orchestrator.node.daemon import Daemon
+
+#: Entries in an answer that lists things: it has to fit into a message of 128 KiB.
+LISTED_MAX = 200
+
+#: Fields whose names are Python's own.
+_PARAMETERS = {"class": "class_key"}
+
+
+class ControlHandlers:
+    """Answers control messages for one node."""
+
+    def __init__(self, node: Daemon) -> None:
+        self._node = node
+
+    def handle(self, sender: int, payload: bytes) -> None:
+        """Do what a message asks for; one that makes no sense is written down and survived."""
+        try:
+            op, fields = control.decode(payload)
+        except control.BadMessage as exc:
+            self._node.complain(f"from {sender}: {exc}")
+            if exc.request is not None:
+                answer = {"op": "reply", "req": exc.request, "error": f"bad message: {exc}"}
+                self._node.outbox.send(sender, answer)
+            return
+        if op != "ready" and sender not in self._node.clients:
+            self._node.complain(f"{op} from {sender}, which is no client")
+            return
+        getattr(self, f"on_{op}")(sender, **{_PARAMETERS.get(name, name): v for name, v in fields.items()})
+
+    def on_ready(self, sender: int, token: int, pid: int) -> None:
+        """A process has attached to the store and is a client from now on."""
+        process = self._node.pool.get(token)
+        if process is None or process.address or process.pid not in (0, pid):
+            self._node.complain(f"ready from {sender}, pid {pid}: there is no such worker {token}")
+            return
+        self._node.pool.ready(process, sender)
+        process.pid = pid
+        self._node.clients[sender] = None
+        self._node.tell_scheduler(events.WorkerReady(token, sender))
+
+    def on_lease(self, sender: int, class_key: int | str, want: int, **scheduling: Any) -> None:
+        """A client says how many more workers it wants for one of its classes."""
+        self._node.tell_scheduler(events.LeaseWanted(sender, class_key, SchedulingClass(**scheduling), want))
+
+    def on_return(self, sender: int, worker: int) -> None:
+        """A client gives a worker back."""
+        process = self._node.pool.at(worker)
+        if process is not None:  # else it has just died
+            self._node.tell_scheduler(events.LeaseReturned(sender, process.token))
+
+    def on_blocked(self, sender: int) -> None:
+        """A worker's task waits."""
+        process = self._node.pool.at(sender)
+        if process is not None:
+            self._node.tell_scheduler(events.WorkerBlocked(process.token))
+
+    def on_unblocked(self, sender: int) -> None:
+        """The wait is over."""
+        process = self._node.pool.at(sender)
+        if process is not None:
+            self._node.tell_scheduler(events.WorkerUnblocked(process.token))
+
+    def on_create_actor(self, sender: int, **fields: Any) -> None:
+        """A client wants a process for an actor."""
+        spec = ActorSpec(
+            actor=fields["actor"],
+            name=fields["name"],
+            namespace=fields["namespace"],
+            class_name=fields["class_name"],
+            scheduling=SchedulingClass(**{name: fields[name] for name in SchedulingClass._fields}),
+            hold=fields["hold"],
+            handle=fields["handle"],
+            detached=fields["detached"],
+        )
+        self._node.perform_all(
+            self._node.actors.create(sender, spec, fields["req"], get_if_exists=fields["get_if_exists"])
+        )
+
+    def on_actor_state(self, sender: int, actor: str, state: str, cause: str | None) -> None:
+        """An actor is alive, or about to end."""
+        if state == "alive":
+            self._node.perform_all(self._node.actors.alive(actor, sender))
+        elif state == "dead":
+            self._node.perform_all(self._node.actors.end(actor, cause or "ended"))
+        else:
+            self._node.complain(f"from {sender}: an actor can't be {state!r:.100}")
+
+    def on_resolve_actor(self, sender: int, actor: str) -> None:
+        """A client asks where an actor is."""
+        self._node.perform_all(self._node.actors.resolve(sender, actor))
+
+    def on_get_actor(self, sender: int, name: str, namespace: str, req: int) -> None:
+        """A client asks for an actor by name."""
+        self._node.perform_all(self._node.actors.find(sender, name, namespace, req))
+
+    def on_kill_actor(self, sender: int, actor: str, no_restart: bool, reason: str) -> None:
+        """A client ends an actor."""
+        self._node.perform_all(self._node.actors.end(actor, reason))
+
+    def on_kill_worker(self, sender: int, worker: int, reason: str) -> None:
+        """A client ends a worker: a task is cancelled by force."""
+        process = self._node.pool.at(worker)
+        if process is not None:
+            self._node.kill(process, reason)
+
+    def on_list_actors(self, sender: int, req: int) -> None:
+        """A client asks for all actors."""
+        actors = self._node.actors.listing()
+        answer = {"op": "reply", "req": req, "actors": actors[:LISTED_MAX], "count": len(actors)}
+        self._node.outbox.send(sender, answer)
+
+    def on_resources(self, sender: int, req: int) -> None:
+        """A client asks what there is, who holds it and who waits."""
+        scheduler = self._node.scheduler
+        waiting = [
+            {"client": d.client, "resources": d.resources.to_floats(), "want": d.want, "actor": d.actor}
+            for d in scheduler.waiting()[:LISTED_MAX]
+        ]
+        workers = [
+            {
+                "pid": process.pid,
+                "worker": slot.address,
+                "state": slot.state.value,
+                "holds": slot.held.to_floats(),
+            }
+            for slot in list(scheduler.slots)[:LISTED_MAX]
+            if (process := self._node.pool.get(slot.token)) is not None
+        ]
+        answer = {
+            "op": "reply",
+            "req": req,
+            "total": scheduler.total.to_floats(),
+            "available": scheduler.available.to_floats(),
+            "waiting": waiting,
+            "workers": workers,
+        }
+        self._node.outbox.send(sender, answer)
+
+    def on_shutdown(self, sender: int) -> None:
+        """The driver ends the session."""
+        if sender == self._node.driver:
+            self._node.stop("the driver has ended the session")
+        else:
+            self._node.complain(f"shutdown from {sender}, which is not the driver")
