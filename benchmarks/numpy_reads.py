@@ -37,11 +37,16 @@ SIZES = {
 }
 SIZES_FULL = {**SIZES, "4 GiB": 1 << 32}
 READERS = (1, 2, 4)
-#: A reader goes on for this long, but for at least three reads and at most this many.
+#: A reader goes on for this long, but for at least three reads (one, when it takes long) and at most this many.
 READ_WINDOW_S = 0.4
 READS_MAX = 2000
+LONG_READ_S = 0.5
 
 fork = multiprocessing.get_context("fork")
+
+
+def memory_bytes() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def touch(array: np.ndarray) -> int:
@@ -50,7 +55,10 @@ def touch(array: np.ndarray) -> int:
 
 def median_read_us(read: Callable[[], Any]) -> float:
     samples: list[float] = []
+    start = time.perf_counter()
     read()
+    if time.perf_counter() - start > LONG_READ_S:
+        return (time.perf_counter() - start) * 1e6
     end = time.perf_counter() + READ_WINDOW_S
     while len(samples) < 3 or (time.perf_counter() < end and len(samples) < READS_MAX):
         start = time.perf_counter()
@@ -132,6 +140,9 @@ class RayLike:
 
 class Pipe:
     """Pickle over a pipe, as ``multiprocessing`` does it: one writer and one pipe for each reader."""
+
+    #: pickled at one end; at the other collected, joined and unpickled
+    copies_for_each_reader = 4
 
     def __init__(self, size_bytes_max: int) -> None:
         del size_bytes_max
@@ -235,6 +246,9 @@ def child(side: str, sizes: dict[str, int]) -> None:
         for label, size_bytes in sizes.items():
             array = np.ones(size_bytes, np.uint8)
             for readers in READERS:
+                copies = 1 + readers * getattr(subject, "copies_for_each_reader", 0)
+                if copies * size_bytes > memory_bytes() // 2:
+                    continue
                 emit(
                     f"{label}, {readers} " + ("reader" if readers == 1 else "readers"),
                     subject.run(array, readers),
@@ -252,10 +266,9 @@ def main() -> None:
     parser.add_argument("--without-ours", action="store_true", help="measure only the peers")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    # The largest array is there up to four times: the original, the store's, and two copies in a pipe.
+    # The largest array is there as the original, in the store, and once more while it is put there.
     allowed = SIZES if arguments.quick else SIZES_FULL
-    sizes = {label: size for label, size in allowed.items() if 5 * size < memory_bytes}
+    sizes = {label: size for label, size in allowed.items() if 5 * size < memory_bytes()}
     if arguments.child:
         child(arguments.child, sizes)
         return
