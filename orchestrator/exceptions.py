@@ -111,11 +111,23 @@ class GetTimeoutError(OrchestratorError, TimeoutError):
 
 
 class ObjectLostError(OrchestratorError):
-    """The object no longer exists anywhere."""
+    """The object no longer exists anywhere, and cannot be made again; the text says why."""
 
 
 class OwnerDiedError(ObjectLostError):
-    """The process that was to produce the object died before it did."""
+    """The process that was to produce the object, or could have made it again, is dead."""
+
+
+class ObjectReconstructionFailedError(ObjectLostError):
+    """The object was lost, and something its task needs to run again is gone too; the text says what."""
+
+
+class ObjectReconstructionFailedMaxAttemptsExceededError(ObjectReconstructionFailedError):
+    """The object was lost and its task has used up its `max_retries`."""
+
+
+class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedError):
+    """The object was lost, and how to make it had been given up to save memory."""
 
 
 class ObjectStoreFullError(OrchestratorError, MemoryError):
@@ -247,6 +259,9 @@ __all__ = [
     "InfeasibleError",
     "NodeDiedError",
     "ObjectLostError",
+    "ObjectReconstructionFailedError",
+    "ObjectReconstructionFailedLineageEvictedError",
+    "ObjectReconstructionFailedMaxAttemptsExceededError",
     "ObjectStoreFullError",
     "OrchestratorError",
     "OwnerDiedError",

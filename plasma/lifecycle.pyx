@@ -6,6 +6,8 @@
                                │  └──────────────────────────┘
                                └──abandon, its promiser died──▶ LOST ──last hold──▶ FREE
 
+    DELETED or LOST ──renew──▶ PENDING: somebody who still holds it has the object made once more
+
     PENDING  known, not produced here yet. Owns no memory. `owner` promised it (0: somebody merely waits for it).
     CREATED  `creator` writes it; nobody else can see its data. It owns its block.
     SEALED   immutable and visible. Without pins and references it is evicted (least recently used first) when
@@ -50,8 +52,8 @@ TRANSITIONS = {
     "pending": ("created", "lost", "free"),
     "created": ("sealed", "pending"),
     "sealed": ("deleted",),
-    "lost": ("free",),
-    "deleted": ("free",),
+    "lost": ("free", "pending"),
+    "deleted": ("free", "pending"),
 }
 
 
@@ -530,6 +532,45 @@ cdef int abandon(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
     return OK
 
 
+cdef int renew(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept nogil:
+    """The object is held and its data is gone: `owner` promises it once more. All holds stay, and the owner has a
+    reference if it had none: should it die, its reaper finds the promise.
+
+    ABSENT: nobody holds it. EXISTS: it is promised or here. NOT_SEALED: deleted, and its memory is still being read."""
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h
+    cdef Entry* entry
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    entry = &seg.entries[e]
+    if e == 0 or (entry.state == DELETED and entry.refs == 0):
+        unlock_shard(seg, shard)
+        return ABSENT
+    if entry.state != DELETED and entry.state != LOST:
+        unlock_shard(seg, shard)
+        return EXISTS
+    if entry.block or entry.contained_count:
+        unlock_shard(seg, shard)
+        return NOT_SEALED
+    if not client_is(seg, owner):
+        unlock_shard(seg, shard)
+        return OWNER_GONE
+    h = hold_for(seg, e, <uint32_t>(owner & 0xFFFF))
+    if h == 0:
+        unlock_shard(seg, shard)
+        return LEDGER_FULL
+    if seg.holds[h].refs == 0:
+        change_refs(seg, h, 1)
+    entry.flags = REFERENCED
+    entry.size_bytes = 0
+    entry.allocated_bytes = 0
+    entry.creator = 0
+    entry.given_to = 0
+    entry.owner = owner
+    store32(&entry.state, PENDING)
+    unlock_shard(seg, shard)
+    return OK
+
+
 # ---- holding ---------------------------------------------------------------------------------------------------------
 
 
@@ -741,6 +782,17 @@ cdef uint32_t state_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
     state = seg.entries[e].state if e else <uint32_t>FREE
     unlock_shard(seg, shard)
     return FREE if state == DELETED else state
+
+
+cdef bint is_known(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+    """Somebody holds a reference or waits, whatever has become of the data."""
+    cdef uint32_t shard = shard_of_id(hi, lo), e
+    cdef bint known
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    known = e != 0 and (seg.entries[e].state != DELETED or seg.entries[e].refs != 0)
+    unlock_shard(seg, shard)
+    return known
 
 
 # ---- on behalf of the dead -------------------------------------------------------------------------------------------

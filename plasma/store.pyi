@@ -91,6 +91,10 @@ class Store:
         """Promise an object and take a reference on it."""
     def abandon(self, object_id: bytes) -> bool:
         """Break the promise: whoever waits gets ObjectLostError."""
+    def renew(self, object_id: bytes, owner: int = 0) -> bool:
+        """Promise once more what is held and has lost its data; False when it is here, promised, or not held."""
+    def knows(self, object_id: bytes) -> bool:
+        """True while anybody holds the object or waits for it, even if its data is gone."""
     def add_ref(self, object_id: bytes) -> bool:
         """Take a reference; False if the store doesn't know the object."""
     def drop_ref(self, object_id: bytes) -> None:

@@ -27,6 +27,7 @@ from plasma.refusal import refusal
 from plasma.errors import (
     GetTimeoutError,
     NotOwnerError,
+    ObjectExistsError,
     ObjectLostError,
     ObjectNotFoundError,
     ObjectNotSealedError,
@@ -403,6 +404,31 @@ cdef class Store:
         self.client.check()
         parse_id(object_id, &hi, &lo)
         return lifecycle.abandon(self.client.seg, hi, lo) == lifecycle.OK
+
+    def renew(self, bytes object_id not None, uint64_t owner=0):
+        """Promises once more, in the name of `owner` (0: this client), an object that is still held and whose data is
+        gone: deleted, or lost. False when there is nothing to renew: it is here, on its way, or nobody holds it.
+
+        Raises ObjectExistsError while the deleted memory is still being read, PeerDiedError (owner).
+        """
+        cdef uint64_t hi = 0, lo = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        status = lifecycle.renew(self.client.seg, hi, lo, owner if owner else self.client.seg.address)
+        if status == lifecycle.OK:
+            return True
+        if status == lifecycle.ABSENT or status == lifecycle.EXISTS:
+            return False
+        if status == lifecycle.NOT_SEALED:
+            raise ObjectExistsError(f"object {object_id.hex()} is deleted, and somebody still reads its memory: drop the views")
+        raise refusal(self.client, status, object_id, 0, owner)
+
+    def knows(self, bytes object_id not None):
+        """True while anybody holds the object or waits for it, even if its data is gone."""
+        cdef uint64_t hi = 0, lo = 0
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        return lifecycle.is_known(self.client.seg, hi, lo)
 
     def add_ref(self, bytes object_id not None):
         """Takes a reference; False when the store doesn't know the object. An object that ever had one is freed with

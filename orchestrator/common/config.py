@@ -66,6 +66,12 @@ ASYNC_CONCURRENCY = 1000
 #: Re-executions after a worker's death, as in Ray.
 MAX_RETRIES = 3
 
+#: What specs of finished tasks may take, so that lost results can be made again: as in Ray.
+LINEAGE_BYTES_MAX = 1 << 30
+
+#: Specs of objects that are gone linger until so many bytes of new ones have come, or as many as are in use.
+LINEAGE_PURGE_BYTES = 4 << 20
+
 #: Waiting for room in a store that is full: what is released anyway goes within milliseconds, and
 #: somebody who holds on to everything should hear of it at once.
 STORE_FULL_TIMEOUT_S = 1.0

@@ -33,6 +33,16 @@ def object_id(prefix: bytes, sequence: int, index: int = 0) -> bytes:
     return prefix + ((sequence << INDEX_BITS) | index).to_bytes(8, "big")
 
 
+def sequence_of(identity: bytes) -> int:
+    """Return the number of the task, or put, that an id is of."""
+    return int.from_bytes(identity[8:13], "big")
+
+
+def index_of(identity: bytes) -> int:
+    """Return which return value an id is of."""
+    return int.from_bytes(identity[13:], "big")
+
+
 def content_id(blob: bytes) -> bytes:
     """Return the id of a blob that is the same in every process: functions are exported under it."""
     import hashlib

@@ -219,6 +219,20 @@ class ActorSubmitter(Part):
             runtime.pump.poll()
         return result
 
+    def resubmit(self, task: Task, unready: list[Entry]) -> None:
+        """Make a call that was answered once more, when these arguments of it are there again."""
+        record: ActorRecord = task.actor  # type: ignore[assignment]
+        with self.lock:
+            dead = record.state == DEAD
+            if not dead:
+                record.queue.append(task)
+        if dead:
+            self._completion.fail(task, record.died_error())
+        elif unready:
+            self._runtime.arguments.wait_for(task, unready, self._ready)
+        else:
+            self._ready(task)
+
     def _ready(self, task: Task) -> None:
         with self.lock:
             if task.place == WAITING:

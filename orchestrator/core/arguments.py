@@ -17,7 +17,7 @@ from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STORED, Entry, 
 from orchestrator.core.messages import LONG, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
-from orchestrator.core.task import WAITING
+from orchestrator.core.task import WAITING, Dependencies
 from orchestrator.exceptions import SerializationError
 from orchestrator.objects import plasma_adapter as objects
 from orchestrator.objects.plasma_adapter import is_plain
@@ -113,6 +113,10 @@ class Arguments(Part):
         if not unready:
             self.resolve(task)
             return
+        self.wait_for(task, unready, on_ready)
+
+    def wait_for(self, task: Task, unready: list[Entry], on_ready: Callable[[Task], None]) -> None:
+        """Call `on_ready(task)` when all these entries are done; the task is WAITING until then."""
         task.place = WAITING
         # One more than there are, so that nothing becomes ready before all callbacks are set; a
         # list because its pop is atomic, whichever threads the results arrive in.
@@ -137,7 +141,7 @@ class Arguments(Part):
         packed, dependencies = task.packed
         room = INLINE_BYTES_MAX - (len(packed[2]) if packed[2] else 0)
         resolved = []
-        kept: list[Any] = [task.held]
+        kept: list[Any] = []
         for place, entry in dependencies:
             state = entry.state
             if state == ERROR:
@@ -145,11 +149,12 @@ class Arguments(Part):
             value = entry.value
             if state == BLOB or (state == PLAIN and type(value) in (str, bytes)):
                 room -= len(value)
-            if state == STORED or room < 0:
+            # PENDING: it was lost meanwhile and is being made again; the worker will wait for it.
+            if state in (STORED, PENDING) or room < 0:
                 state, value = STORED, self._references.promote(entry)
                 kept.append(entry)
             resolved.append((place, state, value))
-        task.held = kept
+        task.held = Dependencies(task.held, kept)
         task.packed = None
         message = (task.seq, task.template.key, *packed, resolved, task.template.options)
         payload = dumps(message, PROTOCOL)
@@ -167,17 +172,18 @@ class Arguments(Part):
 
 
 def unpack(
-    message: tuple[Any, ...], store: Store, load_blob: Callable[[Any], Any]
+    message: tuple[Any, ...], fetch: Callable[[bytes], Any], load_blob: Callable[[Any], Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the (args, kwargs) of a task's message, in the worker.
 
-    `load_blob` turns bytes or a buffer into a value, or raises the error stored in it.
+    `fetch` returns the buffer of an object; `load_blob` turns bytes or a buffer into a value, or raises the
+    error stored in it.
     """
     _, _, args, kwargs, blob, stored, resolved, _ = message
     if blob is not None:
         args, kwargs = load_blob(blob)
     elif stored is not None:
-        args, kwargs = load_blob(store.get(stored, timeout_s=10.0))
+        args, kwargs = load_blob(fetch(stored))
     if resolved is not None:
         filled = list(args)
         kwargs = dict(kwargs)
@@ -185,7 +191,7 @@ def unpack(
             if state == BLOB:
                 value = load_blob(value)
             elif state == STORED:
-                value = load_blob(store.get(value, timeout_s=10.0))
+                value = load_blob(fetch(value))
             if type(place) is int:
                 filled[place] = value
             else:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
+from orchestrator.common.ids import index_of
 from orchestrator.core.entry import ERROR, STORED, Entry
 from orchestrator.core.messages import CANCELLED, END, MANY
 from orchestrator.core.part import Part
@@ -20,6 +22,8 @@ class Completion(Part):
 
     def __init__(self, references: References) -> None:
         self._references = references
+        #: remembers how a result in the store was made; see lineage.py
+        self.keep: Callable[[Task, int], str | None] = lambda task, index: None
 
     def fill(self, entry: Entry, state: int, value: Any) -> None:
         """Complete one entry; its value goes to the store too if others wait for it there."""
@@ -28,7 +32,11 @@ class Completion(Part):
                 # Cancelled meanwhile: nobody will ask for it. Give the reference back.
                 self._release(entry)
                 return
-            self._references.adopt(entry, self._references.id_of(entry))
+            identity = self._references.id_of(entry)
+            self._references.adopt(entry, identity)
+            task = entry.task
+            if task is not None:
+                value = self.keep(task, index_of(identity))
         entry.complete(state, value)
         if entry.hold is not None and state != STORED:
             self._references.publish(entry)
@@ -72,8 +80,12 @@ class Completion(Part):
         stream = task.stream
         if stream is None:
             return
-        entry = Entry((task.seq << 24) | (index + 1))
+        entry = Entry((task.seq << 24) | (index + 1), task=task)
         if not stream.wants(index):
+            lost = stream.lost.pop(index, None)
+            if lost is not None:
+                self.fill(lost, state, payload)
+                return
             # Nobody reads any more; or it is a repetition after a worker's death, whose first
             # entry may still hold the object.
             if state == STORED and index not in stream.stored:

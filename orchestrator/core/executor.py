@@ -28,7 +28,7 @@ from orchestrator.core.arguments import unpack
 from orchestrator.core.entry import Waiter
 from orchestrator.core.messages import CANCEL, CANCELLED, CHECK_HANDLES, CONSUMED, LONG, RETURNED, UNBLOCKED
 from orchestrator.core.replies import Replies
-from orchestrator.core.values import StoredError
+from orchestrator.core.values import StoredError, dump_error
 from orchestrator.objects.plasma_adapter import (
     CONTROL_MASK,
     SEALED,
@@ -214,7 +214,17 @@ class Executor:
 
     def unpack(self, message: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a message that has more than plain ones."""
-        return unpack(message, self.runtime.store, _load)
+        return unpack(message, self._fetch, _load)
+
+    def _fetch(self, identity: bytes) -> Any:
+        """Return the buffer of an argument; wait for it if it was lost and is being made again."""
+        buffer = self.runtime.store.try_get(identity) if self.runtime.store.contains(identity) else None
+        if buffer is None:
+            try:
+                buffer = self.runtime.lineage.fetch(identity)
+            except exceptions.OrchestratorError as error:
+                raise DependencyError(StoredError(dump_error(error))) from None
+        return buffer
 
     def callable_of(self, key: bytes | str) -> Any:
         """Return the function, or the actor's method, a message names."""

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from orchestrator.core.entry import ERROR, PENDING, PLAIN, Entry
+from orchestrator import exceptions
+from orchestrator.core.entry import ERROR, PENDING, PLAIN, STORED, Entry
 from orchestrator.core.messages import CONSUMED
 from orchestrator.core.object_ref import ObjectRef
 
@@ -21,12 +22,14 @@ T = TypeVar("T", covariant=True)
 class Stream:
     """The submitter's end of a generator's task: items that have arrived and were not taken yet."""
 
-    __slots__ = ("_closed", "arrived", "completed", "count", "items", "next_ready", "stored", "taken")
+    __slots__ = ("_closed", "arrived", "completed", "count", "items", "lost", "next_ready", "stored", "taken")
 
     def __init__(self, completed: Entry) -> None:
         self.items: deque[Entry] = deque()
         #: items in the store that somebody here still refers to, by index
         self.stored: WeakValueDictionary[int, Entry] = WeakValueDictionary()
+        #: items that were lost and are made again by this run, by index
+        self.lost: dict[int, Entry] = {}
         #: items accepted so far; the next one must have this index
         self.arrived = 0
         self.taken = 0
@@ -64,6 +67,13 @@ class Stream:
             self.completed.complete(PLAIN, count)
         self.count = count
         self.announce()
+        while self.lost:
+            index, entry = self.lost.popitem()
+            if count is not None and index >= count:
+                text = f"item {index} is lost, and the generator produced only {count} when it was run again"
+                error = exceptions.ObjectReconstructionFailedError(text)
+            # Without an error this run had passed the item before it was lost: who asks runs it once more.
+            entry.complete(STORED if error is None else ERROR, error)
 
     def take(self) -> Entry | None:
         """Return the next item, or None if none is here; then `next_ready` tells when to look again."""

@@ -39,6 +39,7 @@ UNBLOCKED = "unblocked"
 # To a worker.
 CANCEL = "cancel"  # seq, recursive
 CONSUMED = "consumed"  # seq, count: items of a generator that were taken
+RECOVER = "recover"  # id: an object this process owns is missing
 CHECK_HANDLES = "check_handles"  # some process dropped its last handle of the actor that lives there
 
 PROTOCOL = 5

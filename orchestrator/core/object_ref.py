@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from orchestrator.core import runtime as runtimes
 from orchestrator.core.entry import ERROR, PENDING, Entry
+from orchestrator.core.references import MissingObject
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -102,10 +103,14 @@ class ObjectRef(Generic[T]):
     def __await__(self) -> Generator[Any, None, T]:
         entry = self._entry
         runtime = self._runtime
-        if entry.state == PENDING:
-            runtime.check_alive()
-            yield from runtime.asyncio_wait(entry)
-        return runtime.value_of(entry)  # type: ignore[no-any-return]
+        while True:
+            if entry.state == PENDING:
+                runtime.check_alive()
+                yield from runtime.asyncio_wait(entry)
+            try:
+                return runtime.value_here(entry)  # type: ignore[no-any-return]
+            except MissingObject:
+                runtime.references.recover(entry)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ObjectRef):

@@ -40,6 +40,10 @@ class Gathering(threading.local):
     met: list[Any] | None = None
 
 
+class MissingObject(Exception):
+    """The object of an entry is in the store no more. Never seen by users."""
+
+
 class References(Part):
     """Promotion, borrowing and waiting for borrowed objects, of one process."""
 
@@ -49,11 +53,14 @@ class References(Part):
         self.id_of = id_of
         self.gathering = Gathering()
         self._lock = threading.RLock()
-        #: entries of this process's own objects that others know of, for when one comes back
-        self._promoted: weakref.WeakValueDictionary[bytes, Entry] = weakref.WeakValueDictionary()
+        #: entries of this process's own objects that are in the shared table, for when a reference comes
+        #: back, and for when one is lost
+        self._own: weakref.WeakValueDictionary[bytes, Entry] = weakref.WeakValueDictionary()
         #: borrowed entries somebody here waits for, by id
         self._watched: dict[bytes, Entry] = {}
         self._next_scan_s = 0.0
+        #: what to do about an entry whose object is missing; see lineage.py
+        self.recover: Callable[[Entry], None] = lambda entry: None
         #: references pickled by others, held until the process ends
         self._pinned: list[Hold] = []
 
@@ -81,7 +88,7 @@ class References(Part):
                 parts = self._parts_of(entry)
                 objects.put_parts(self._store, identity, parts)
                 entry.hold = Hold(self.link, identity)
-            self._promoted[identity] = entry
+            self._own[identity] = entry
         return identity
 
     def publish(self, entry: Entry) -> None:
@@ -114,6 +121,22 @@ class References(Part):
         if entry.hold is None:
             entry.hold = Hold(self.link, identity)
         # Declared and put: the table keeps one reference per client and object for either.
+        self._own[identity] = entry
+
+    def own(self, identity: bytes) -> Entry | None:
+        """Return the entry of an object of this process's own that is in the table, while it is alive."""
+        return self._own.get(identity)
+
+    def take(self, identity: bytes) -> Entry | None:
+        """Return a new entry of an object of this process's own whose entry has gone; None if both have."""
+        if not self._store.add_ref(identity):
+            return None
+        entry = Entry(int.from_bytes(identity[8:], "big"))
+        entry.hold = Hold(self.link, identity)
+        if self._settle(entry, self._store.state(identity)):
+            self._own[identity] = entry
+            return entry
+        return None
 
     def release(self, identity: bytes) -> None:
         """Give back a reference that was recorded for this process and that nothing here will use."""
@@ -138,7 +161,7 @@ class References(Part):
 
     def borrow(self, identity: bytes) -> Entry:
         """Return the entry of a reference that came from elsewhere."""
-        known = self._promoted.get(identity)
+        known = self._own.get(identity)
         if known is not None:
             return known
         entry = Entry(identity)
@@ -146,7 +169,9 @@ class References(Part):
             entry.hold = Hold(self.link, identity)
             self._settle(entry, self._store.state(identity))
         else:
-            entry.complete(ERROR, exceptions.ObjectLostError(f"object {identity.hex()} no longer exists"))
+            # Gone; or lost, and somebody who still holds it will have it made again.
+            entry.state = STORED
+            self.recover(entry)
         return entry
 
     def _settle(self, entry: Entry, state: int) -> bool:
@@ -162,6 +187,12 @@ class References(Part):
         else:
             return False
         return True
+
+    def owner_died(self, prefix: bytes) -> None:
+        """A process is dead: what is still promised in its name will not come."""
+        for identity in list(self._watched):
+            if identity[:8] == prefix:
+                self._store.abandon(identity)
 
     def watch(self, entry: Entry) -> None:
         """See to it that a borrowed entry is completed when its owner produces it."""
@@ -200,20 +231,24 @@ class References(Part):
 
     # -- values
 
+    def is_missing(self, entry: Entry) -> bool:
+        """Tell whether a STORED entry's object is in the store no more."""
+        return self._store.state(self.id_of(entry)) not in (objects.SEALED, objects.SPILLED)
+
     def load(self, entry: Entry) -> Any:
         """Return the value of a STORED entry: arrays in it are views of the store.
 
         Raises:
-            ObjectLostError: it is gone.
+            MissingObject: it was lost.
             Exception: what the task that should have produced it raised.
         """
         identity = self.id_of(entry)
         try:
             buffer = self._store.try_get(identity)
-        except objects.ObjectLostError as error:
-            raise exceptions.ObjectLostError(str(error)) from None
+        except objects.ObjectLostError:
+            buffer = None
         if buffer is None:
-            raise exceptions.ObjectLostError(f"object {identity.hex()} no longer exists")
+            raise MissingObject
         value = objects.deserialize(buffer)
         if type(value) is StoredError:
             raise value.rebuild()

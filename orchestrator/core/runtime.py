@@ -9,6 +9,7 @@ One `Runtime` exists per process and session; its parts know each other only thr
     functions         code on its way to workers                functions.py
     tasks, actors     calls that were submitted                 task_submitter.py, actor_submitter.py
     dispatcher        which task goes to which lent worker      dispatcher.py
+    lineage           lost objects, made again                  lineage.py
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from orchestrator.core.current import require as require
 from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STATE_NAMES, STORED, Entry, Waiter
 from orchestrator.core.messages import LONG, PROTOCOL, RETURNED, UNBLOCKED
 from orchestrator.core.part import Part
+from orchestrator.core.references import MissingObject
 from orchestrator.core.values import raisable
 from orchestrator.objects import plasma_adapter as objects
 from orchestrator.objects.plasma_adapter import CONTROL, PeerDiedError, loads
@@ -58,6 +60,7 @@ class Runtime(Part):
         from orchestrator.core.completion import Completion
         from orchestrator.core.dispatcher import Dispatcher
         from orchestrator.core.functions import Functions
+        from orchestrator.core.lineage import Lineage
         from orchestrator.core.node_link import NodeLink
         from orchestrator.core.pump import Pump
         from orchestrator.core.references import References
@@ -95,6 +98,9 @@ class Runtime(Part):
         self.dispatcher = Dispatcher(self)
         self.tasks = TaskSubmitter(self)
         self.actors = ActorSubmitter(self)
+        self.lineage = Lineage(self)
+        self.references.recover = self.lineage.recover
+        self.completion.keep = self.lineage.keep
 
     def check_alive(self) -> None:
         """Raise SessionError when this runtime's session is over."""
@@ -121,6 +127,7 @@ class Runtime(Part):
             "arguments",
             "completion",
             "functions",
+            "lineage",
             "node",
             "references",
         ):
@@ -204,6 +211,7 @@ class Runtime(Part):
         handler = self.handlers.get("died")
         if handler is not None:
             handler(address)
+        self.references.owner_died(process_prefix(self.session, address))
         # The channels to it are memory of the store's.
         self.endpoint.close_sender(address)
 
@@ -299,8 +307,18 @@ class Runtime(Part):
             return BLOB, serialized.to_bytes(), _NOTHING
         return STORED, serialized, [held.hold.object_id for held in met]
 
-    def value_of(self, entry: Entry) -> Any:
-        """Return the value of an entry that is no longer PENDING, or raise its error."""
+    def value_of(self, entry: Entry, timeout: float | None = None) -> Any:
+        """Return the value of an entry that is no longer PENDING, or raise its error.
+
+        An object that was lost is waited for, `timeout` seconds at most.
+        """
+        try:
+            return self.value_here(entry)
+        except MissingObject:
+            return self.lineage.value_again(entry, timeout)
+
+    def value_here(self, entry: Entry) -> Any:
+        """Like `value_of`, but MissingObject is raised when the object was lost."""
         state = entry.state
         if state == PLAIN:
             return entry.value
@@ -324,7 +342,7 @@ class Runtime(Part):
             self.check_alive()
         if not entry.state:
             self.wait_entry(entry, timeout, "")
-        return self.value_of(entry)
+        return self.value_of(entry, timeout)
 
     def wait_entry(self, entry: Entry, timeout: float | None, what: str) -> None:
         """Wait for one entry; see `get_one`."""
@@ -359,7 +377,12 @@ class Runtime(Part):
         for entry in entries:
             if entry.state == ERROR:
                 value_of(entry)
-        return [entry.value if entry.state == PLAIN else value_of(entry) for entry in entries]
+        try:
+            return [entry.value if entry.state == PLAIN else self.value_here(entry) for entry in entries]
+        except MissingObject:
+            # Most likely it is not the only one: all are made again at the same time.
+            self.lineage.recover_missing(entries)
+            return [self.lineage.value_again(entry, timeout) for entry in entries]
 
     def wait_many(self, entries: list[Entry], count: int, timeout: float | None) -> None:
         """Wait until `count` of the entries are done, or the time is over."""

@@ -70,10 +70,23 @@ class Template:
         self.options = options or None
 
 
+class Dependencies:
+    """What the arguments of a task that had references at the top level refer to."""
+
+    __slots__ = ("direct", "inside")
+
+    def __init__(self, inside: Any, direct: list[Any]) -> None:
+        #: what the other arguments hold
+        self.inside = inside
+        #: entries of the references themselves
+        self.direct = direct
+
+
 class Task:
     """One call. Held by its queue or its worker's record until the reply, and by nobody after it."""
 
     __slots__ = (
+        "__weakref__",
         "actor",
         "attempts",
         "cancelled",

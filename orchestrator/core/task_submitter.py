@@ -71,6 +71,13 @@ class TaskSubmitter(Part):
         self._enqueue(task)
         return result
 
+    def resubmit(self, task: Task, unready: list[Entry]) -> None:
+        """Run a task that was done once more, when these arguments of it are there again."""
+        if unready:
+            self._runtime.arguments.wait_for(task, unready, self._ready)
+        else:
+            self._ready(task)
+
     def _ready(self, task: Task) -> None:
         """The references among a task's arguments have become values, or one of them an error."""
         if task.place == DONE or task.cancelled:

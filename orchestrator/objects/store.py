@@ -34,6 +34,12 @@ class ObjectStore(Protocol):
     def state(self, object_id: bytes) -> int:
         """Return the object's state."""
 
+    def renew(self, object_id: bytes, owner: int = ...) -> bool:
+        """Make an object that is held and has lost its data one that is promised again."""
+
+    def knows(self, object_id: bytes) -> bool:
+        """Tell whether anybody holds the object, even if its data is gone."""
+
     def add_ref(self, object_id: bytes) -> bool:
         """Take one reference; False when there is no such object."""
 

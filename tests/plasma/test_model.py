@@ -158,6 +158,23 @@ class Lives(RuleBasedStateMachine):
             del self.model[object_id]
             self.settle()
 
+    @rule(object_id=st.sampled_from(IDS), who=CLIENTS, owner=CLIENTS)
+    def lose_and_renew(self, object_id, who, owner):
+        """What is held and has lost its data can be promised once more; all who hold it keep it."""
+        one = self.model.get(object_id)
+        address = self.clients[owner].address
+        if one is not None and one.state == plasma.SEALED and (any(one.refs) or self.parents(object_id)):
+            self.clients[who].delete(object_id)
+            assert self.store.state(object_id) == plasma.ABSENT and self.store.knows(object_id)
+        elif one is None or one.state != plasma.LOST:
+            assert not self.clients[who].renew(object_id, address)
+            assert self.store.knows(object_id) == (one is not None)
+            return
+        assert self.clients[who].renew(object_id, address)
+        one.state, one.contained, one.given_to, one.referenced = plasma.PENDING, set(), None, True
+        one.refs[owner] = one.refs[owner] or 1
+        self.settle()
+
     @rule(object_id=st.sampled_from(IDS), who=CLIENTS)
     def get(self, object_id, who):
         one = self.model.get(object_id)
