@@ -37,7 +37,7 @@ SIZES = {
 }
 SIZES_FULL = {**SIZES, "4 GiB": 1 << 32}
 READERS = (1, 2, 4)
-#: A reader goes on for this long, but for at least three reads (one, when it takes long) and at most this many.
+#: A reader goes on for this long, but for three reads at least (one, if it takes long) and this many at most.
 READ_WINDOW_S = 0.4
 READS_MAX = 2000
 LONG_READ_S = 0.5
