@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -16,8 +17,20 @@ settings.register_profile(
 settings.load_profile("suite")
 
 
+def pytest_configure() -> None:
+    # A shell that starts the suite in the background has it ignore Ctrl-C, and so would all its children.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--endurance", action="store_true", help="more rounds, in the tests that count them")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("stress"):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 @pytest.fixture

@@ -222,7 +222,6 @@ def processes_of(runtime_dir):
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(600)
 def test_drivers_killed_at_random_leave_nothing(tmp_path, no_leaks, rounds):
     rng = random.Random(3)
     pause = threading.Event()
@@ -246,7 +245,6 @@ def test_drivers_killed_at_random_leave_nothing(tmp_path, no_leaks, rounds):
 
 
 @pytest.mark.stress
-@pytest.mark.timeout(600)
 def test_sixteen_sessions_begin_at_once(tmp_path, no_leaks, rounds):
     env = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     for _ in range(rounds(2, 20)):

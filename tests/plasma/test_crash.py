@@ -115,6 +115,7 @@ KILLS = 2000
 PREY = 4
 
 
+@pytest.mark.stress
 def test_thousands_of_random_kills_leak_nothing(store: Store) -> None:
     rng = random.Random(7)
     herd: dict[int, int] = {}
