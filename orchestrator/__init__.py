@@ -22,8 +22,10 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ActorHandle": "orchestrator.api.actor_handle",
+    "DynamicObjectRefGenerator": "orchestrator.api.object_ref",
     "ObjectRef": "orchestrator.api.object_ref",
     "ObjectRefGenerator": "orchestrator.api.object_ref",
+    "RetryPolicy": "orchestrator.common.retry_policy",
     "as_completed": "orchestrator.api.progress",
     "available_resources": "orchestrator.api.context",
     "cancel": "orchestrator.api.getting",
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from orchestrator.api.getting import kill as kill
     from orchestrator.api.getting import put as put
     from orchestrator.api.getting import wait as wait
+    from orchestrator.api.object_ref import DynamicObjectRefGenerator as DynamicObjectRefGenerator
     from orchestrator.api.object_ref import ObjectRef as ObjectRef
     from orchestrator.api.object_ref import ObjectRefGenerator as ObjectRefGenerator
     from orchestrator.api.progress import as_completed as as_completed
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
     from orchestrator.api.session import init as init
     from orchestrator.api.session import is_initialized as is_initialized
     from orchestrator.api.session import shutdown as shutdown
+    from orchestrator.common.retry_policy import RetryPolicy as RetryPolicy
 
 
 def __getattr__(name: str) -> Any:

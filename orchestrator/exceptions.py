@@ -2,11 +2,12 @@
 
 Three kinds: the user's code raised (`TaskError`), the world broke (a worker died, an object was
 lost, time ran out), or the caller asked for something that cannot be (`InfeasibleError`,
-`SessionError`). Each class says when you get it and what to do. Ray's names are kept as aliases.
+`SessionError`). Each class says when you get it and what to do. Ray's names are aliases, at the end.
 """
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 
@@ -81,6 +82,21 @@ class WorkerCrashedError(OrchestratorError):
     """
 
 
+class TaskKilledError(TaskCancelledError, WorkerCrashedError):
+    """The task was cancelled with `force=True` while it ran, so its process was killed."""
+
+
+class TaskTimeoutError(OrchestratorError, TimeoutError):
+    """One run of the task took longer than its `timeout_s`, and was stopped."""
+
+
+class OutOfMemoryError(WorkerCrashedError, MemoryError):
+    """The process that ran the task was killed because memory ran out; the text has the evidence.
+
+    Give tasks more room: fewer of them at a time (`num_cpus=2`), or state what they need (`memory=`).
+    """
+
+
 class ActorError(OrchestratorError):
     """An actor could not serve a call."""
 
@@ -104,6 +120,14 @@ class ActorUnavailableError(ActorError):
 
 class ActorAlreadyExistsError(OrchestratorError, ValueError):
     """A live actor has this name already. `get_if_exists=True` returns it instead."""
+
+
+class ActorHandleNotFoundError(OrchestratorError, ValueError):
+    """The handle belongs to a session that is over: make, or look up, the actor in this one."""
+
+
+class AsyncioActorExit(OrchestratorError):
+    """Raised inside an async actor to end it."""
 
 
 class GetTimeoutError(OrchestratorError, TimeoutError):
@@ -130,8 +154,24 @@ class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedEr
     """The object was lost, and how to make it had been given up to save memory."""
 
 
+class ObjectFreedError(ObjectLostError):
+    """Somebody freed the object explicitly, while references to it were left."""
+
+
+class ObjectFetchTimedOutError(ObjectLostError):
+    """A copy exists, and could not be brought here in time."""
+
+
+class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
+    """The object was deleted while it was referenced. Please report it."""
+
+
 class ObjectStoreFullError(OrchestratorError, MemoryError):
     """The store has no room: drop references or views, or start with a larger `object_store_memory`."""
+
+
+class OutOfDiskError(OrchestratorError, OSError):
+    """The disk that objects are spilled to is full: free some of it, or spill elsewhere."""
 
 
 class InfeasibleError(OrchestratorError):
@@ -162,8 +202,51 @@ class SerializationError(OrchestratorError, TypeError):
     """A value cannot be pickled; the text names the path to the culprit."""
 
 
+class OutOfBandReferenceError(OrchestratorError, TypeError):
+    """A reference was pickled by something that cannot keep its object alive, where that is forbidden."""
+
+
 class NodeDiedError(OrchestratorError):
     """The node process died; the session is over. `shutdown()`, then `init()` again."""
+
+
+class InternalError(OrchestratorError):
+    """Something inside the runtime failed, rather than the program that uses it."""
+
+
+class RpcError(InternalError):
+    """A message between nodes could not be delivered."""
+
+
+class ReplayInconsistentError(InternalError):
+    """A generator that ran again after its worker's death yielded fewer items than the first time.
+
+    What is replayed must be deterministic; `max_retries=0` turns replay off.
+    """
+
+
+class ChannelError(InternalError):
+    """A channel of a compiled graph cannot be used: it is closed, or its other end has died."""
+
+
+class ChannelTimeoutError(ChannelError, TimeoutError):
+    """A channel of a compiled graph was not read, or not written, in time."""
+
+
+class GraphCapacityExceeded(InternalError):
+    """A compiled graph has as many executions under way, or results not fetched, as it may have."""
+
+
+class DirectTransportError(InternalError):
+    """A tensor could not be moved directly between devices."""
+
+
+class AuthenticationError(OrchestratorError):
+    """The session asks for a token, and the one given is missing or wrong."""
+
+
+class CrossLanguageError(OrchestratorError):
+    """A function in another language failed. This runtime has none; programs may name the class."""
 
 
 class ReferenceTypeError(TypeError, ValueError):
@@ -173,6 +256,9 @@ class ReferenceTypeError(TypeError, ValueError):
 class PendingCallsLimitExceeded(OrchestratorError):
     """More calls wait for this actor than `max_pending_calls` allows."""
 
+
+#: `ExceptionGroup`, from Python 3.11 on.
+_GROUP: Any = getattr(builtins, "ExceptionGroup", None)
 
 _COMBINED: dict[type[BaseException], type[TaskError]] = {}
 
@@ -187,44 +273,44 @@ def _combined_class(cause_class: type[BaseException]) -> type[TaskError]:
         # A task that failed because a task of its own did: what that one raised is what it raised.
         combined = cause_class
     elif issubclass(cause_class, Exception):
-        name = f"TaskError({cause_class.__name__})"
-        namespace = {
-            "__init__": TaskError.__init__,
-            "__str__": TaskError.__str__,
-            "__repr__": lambda self: f"{type(self).__name__}({self.cause!r})",
-            "__reduce__": TaskError.__reduce__,
-            "__module__": TaskError.__module__,
-            "__doc__": f"A remote {cause_class.__name__}.",
-        }
-        try:
-            combined = type(name, (TaskError, cause_class), namespace)
-            # A class may accept subclassing and still refuse instances: find out here, once.
-            _bare_instance(combined)
-        except Exception:
-            combined = _combined_with_layout(name, cause_class, namespace)
+        combined = _combine(cause_class)
     _COMBINED[cause_class] = combined
     return combined
 
 
-def _bare_instance(cls: type[TaskError]) -> TaskError:
-    """Make an instance without arguments and without `__init__`; raises if the class does not allow it."""
-    return cls.__new__(cls)
+def _combine(cause_class: type[Exception]) -> type[TaskError]:
+    """Make the class; there is more than one way to make its instances, and each class allows some."""
+    namespace = {
+        "__init__": TaskError.__init__,
+        "__str__": TaskError.__str__,
+        "__repr__": lambda self: f"{type(self).__name__}({self.cause!r})",
+        "__reduce__": TaskError.__reduce__,
+        "__module__": TaskError.__module__,
+        "__doc__": f"A remote {cause_class.__name__}.",
+    }
+    ways: list[dict[str, Any]] = [{}, {"__new__": _create_bare}]
+    if _GROUP is not None and issubclass(cause_class, _GROUP):
+        ways = [{"__new__": _create_group}]
+    for way in ways:
+        try:
+            combined = type(f"TaskError({cause_class.__name__})", (TaskError, cause_class), namespace | way)
+            if "__new__" not in way or way["__new__"] is _create_bare:
+                # A class may accept subclassing and still refuse instances: find out here, once.
+                combined.__new__(combined)  # type: ignore[call-overload]
+            return combined
+        except Exception:
+            continue
+    return TaskError
 
 
-def _combined_with_layout(
-    name: str, cause_class: type[BaseException], namespace: dict[str, Any]
-) -> type[TaskError]:
-    """Second attempt: a class whose `__new__` asks for arguments is created without them."""
+def _create_bare(cls: type[BaseException], *args: Any, **kwargs: Any) -> BaseException:
+    """For a class whose own `__new__` asks for arguments."""
+    return Exception.__new__(cls)
 
-    def create(cls: type[BaseException], *args: Any, **kwargs: Any) -> BaseException:
-        return Exception.__new__(cls)
 
-    try:
-        combined = type(name, (TaskError, cause_class), {**namespace, "__new__": create})
-        _bare_instance(combined)
-    except Exception:
-        return TaskError
-    return combined
+def _create_group(cls: type[Any], cause: Any, *args: Any) -> Any:
+    """An ExceptionGroup has its members from the beginning, so that `except*` finds them."""
+    return _GROUP.__new__(cls, cause.message, cause.exceptions)
 
 
 def rebuild_task_error(cause: BaseException, function: str, pid: int, remote_traceback: str) -> TaskError:
@@ -233,50 +319,43 @@ def rebuild_task_error(cause: BaseException, function: str, pid: int, remote_tra
     try:
         error = chosen(cause, function, pid, remote_traceback)
         for name, value in getattr(cause, "__dict__", {}).items():
-            if not name.startswith("__") and name not in error.__dict__:
-                error.__dict__[name] = value
+            if not name.startswith("__"):
+                error.__dict__.setdefault(name, value)
+        for name in _slots_of(type(cause)):
+            if hasattr(cause, name):
+                object.__setattr__(error, name, getattr(cause, name))
         error.args = cause.args
         return error
     except Exception:
         return TaskError(cause, function, pid, remote_traceback)
 
 
-#: The names a program written for Ray expects.
+def _slots_of(cls: type) -> list[str]:
+    """Return the names of the attributes that instances keep outside of their `__dict__`."""
+    found: list[str] = []
+    for base in cls.__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        found += [slots] if isinstance(slots, str) else slots
+    return [name for name in found if name not in ("__dict__", "__weakref__")]
+
+
+# The names a program written for Ray expects.
 RayError = OrchestratorError
-RayTaskError = TaskError
+RayTaskError = UserCodeException = TaskError
 RayActorError = ActorError
-"""Ray's names for the three roots."""
+RaySystemError = InternalError
+LocalRayletDiedError = NodeDiedError
+PlasmaObjectNotAvailable = ObjectLostError
+ObjectRefStreamEndOfStreamError = StopIteration
+StreamingGeneratorReplayInconsistentError = ReplayInconsistentError
+OufOfBandObjectRefSerializationException = OutOfBandReferenceError  # spelled so there
+RayChannelError = ChannelError
+RayChannelTimeoutError = ChannelTimeoutError
+RayCgraphCapacityExceeded = GraphCapacityExceeded
+RayDirectTransportError = DirectTransportError
 
-
-__all__ = [
-    "ActorAlreadyExistsError",
-    "ActorDiedError",
-    "ActorError",
-    "ActorPlacementGroupRemoved",
-    "ActorUnavailableError",
-    "ActorUnschedulableError",
-    "GetTimeoutError",
-    "InfeasibleError",
-    "NodeDiedError",
-    "ObjectLostError",
-    "ObjectReconstructionFailedError",
-    "ObjectReconstructionFailedLineageEvictedError",
-    "ObjectReconstructionFailedMaxAttemptsExceededError",
-    "ObjectStoreFullError",
-    "OrchestratorError",
-    "OwnerDiedError",
-    "PendingCallsLimitExceeded",
-    "RayActorError",
-    "RayError",
-    "RayTaskError",
-    "ReferenceTypeError",
-    "RuntimeEnvSetupError",
-    "SerializationError",
-    "SessionError",
-    "TaskCancelledError",
-    "TaskError",
-    "TaskPlacementGroupRemoved",
-    "TaskUnschedulableError",
-    "UnserializableException",
-    "WorkerCrashedError",
-]
+__all__ = sorted(
+    name
+    for name, value in globals().items()
+    if not name.startswith("_") and isinstance(value, type) and issubclass(value, BaseException)
+)

@@ -59,6 +59,13 @@ class RuntimeContext:
         executor = self._runtime.executor
         if executor is None or executor.current_function is None:
             return None
+        return str(executor.name_of_run())
+
+    def get_task_function_name(self) -> str | None:
+        """Return the name of the running function or method itself, whatever `name=` calls the task."""
+        executor = self._runtime.executor
+        if executor is None or executor.current_function is None:
+            return None
         return name_of(executor.current_function)
 
     def get_actor_id(self) -> str | None:
@@ -72,9 +79,9 @@ class RuntimeContext:
         return actor.name if actor is not None else None
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """Return what the running actor holds; empty for one that holds nothing, and for tasks."""
-        actor = self._actor
-        return dict(actor.resources) if actor is not None else {}
+        """Return what the running task or actor holds; empty for a driver, or an actor that holds nothing."""
+        executor = self._runtime.executor
+        return dict(executor.circumstances.resources) if executor is not None else {}
 
     @property
     def namespace(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core.generators import ObjectRefGenerator
+from orchestrator.core.generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from orchestrator.core.object_ref import ObjectRef
 
-__all__ = ["ObjectRef", "ObjectRefGenerator"]
+__all__ = ["DynamicObjectRefGenerator", "ObjectRef", "ObjectRefGenerator"]

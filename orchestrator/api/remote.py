@@ -91,7 +91,7 @@ def remote(*args: Any, **options: Any) -> Any:
         raise TypeError("use @remote without parentheses when there are no options")
     known = {*option_rules.valid_names(TASK), *option_rules.valid_names(ACTOR)}
     for name in options:
-        if name not in known:
+        if option_rules.ALIASES.get(name, name) not in known:
             raise ValueError(f"{name!r} is not an option. Valid options: {', '.join(sorted(known))}")
     return lambda target: _decorate(target, options)
 

@@ -10,7 +10,8 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from orchestrator.api.session import ensure_runtime
 from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
-from orchestrator.common.options import STREAMING, TASK
+from orchestrator.common.options import DYNAMIC, STREAMING, TASK
+from orchestrator.core.circumstances import PLAIN_RESOURCES
 from orchestrator.core.runtime import Runtime, current
 from orchestrator.core.task import Template
 
@@ -19,6 +20,10 @@ R = TypeVar("R")
 S = TypeVar("S")  # what a call gives the caller: ObjectRef[R], ObjectRefGenerator of R's items, ...
 
 _GENERATOR_FLAGS = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR
+
+
+#: Sets of options a function remembers.
+_CHANGED_MAX = 64
 
 
 def is_generator(function: Any) -> bool:
@@ -42,18 +47,20 @@ class RemoteFunction(Generic[P, R, S]):
         self._runtime: Runtime | None = None
         self._template: Template | None = None
         self._submit: Callable[..., Any] | None = None
+        #: what `options` has made of this one; a loop of `f.options(...).remote(...)` makes one of each kind
+        self._changed: dict[Any, RemoteFunction[P, R, Any]] = {}
         num_returns = options.get("num_returns")
         if num_returns is None and is_generator(function):
             num_returns = STREAMING
         if (
-            num_returns == STREAMING
+            num_returns in (STREAMING, DYNAMIC)
             and isinstance(function, types.FunctionType)
             and not is_generator(function)
+            and not hasattr(function, "__wrapped__")
         ):
-            if not hasattr(function, "__wrapped__"):
-                raise ValueError(
-                    f'num_returns="streaming" needs a generator function, and {self._name} is none'
-                )
+            raise ValueError(
+                f'num_returns="streaming" or "dynamic" needs a generator function, and {self._name} is none'
+            )
         self._num_returns: int = 1 if num_returns is None else num_returns
 
     @property
@@ -91,17 +98,34 @@ class RemoteFunction(Generic[P, R, S]):
         """Export the function to this session."""
         options = self._options
         key = runtime.functions.export(self._function, self._name)
+        wanted = option_rules.task_class(options)
         self._template = Template(
             key,
             self._name,
-            queue=runtime.dispatcher.queue_for(option_rules.task_class(options)),
+            queue=runtime.dispatcher.queue_for(wanted),
             num_returns=self._num_returns,
-            max_retries=option_rules.value_of(options, "max_retries"),
+            max_retries=option_rules.max_retries(options),
             retry_exceptions=option_rules.value_of(options, "retry_exceptions"),
+            retry_policy=options.get("retry_policy"),
             backpressure=options.get("generator_backpressure"),
+            circumstances=self._circumstances(wanted.resources.to_floats()),
         )
         self._submit = runtime.tasks.submit
         self._runtime = runtime
+
+    def _circumstances(self, resources: dict[str, float]) -> dict[str, Any]:
+        """Return what the worker must know beyond the usual; nothing, for most functions."""
+        options = self._options
+        found: dict[str, Any] = {}
+        if options.get("name"):
+            found["name"] = options["name"]
+        if resources != PLAIN_RESOURCES:
+            found["resources"] = resources
+        if options.get("timeout_s") is not None:
+            found["timeout_s"] = options["timeout_s"]
+        if option_rules.max_calls(options):
+            found["max_calls"] = option_rules.max_calls(options)
+        return found
 
     @overload
     def options(self, *, num_returns: int | str, **changes: Any) -> RemoteFunction[P, R, Any]: ...
@@ -113,7 +137,17 @@ class RemoteFunction(Generic[P, R, S]):
         Raises:
             ValueError, TypeError: an unknown option, or a value it does not take.
         """
-        return RemoteFunction(self._function, option_rules.merge(TASK, self._options, changes))
+        # With their types, as `True` equals 1.
+        key = tuple((name, type(value), value) for name, value in changes.items())
+        try:
+            known = self._changed.get(key)
+        except TypeError:  # a value that cannot be hashed: a list, a dict
+            return RemoteFunction(self._function, option_rules.merge(TASK, self._options, changes))
+        if known is None:
+            known = RemoteFunction(self._function, option_rules.merge(TASK, self._options, changes))
+            if len(self._changed) < _CHANGED_MAX:
+                self._changed[key] = known
+        return known
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         # A decorated function in a class body is a static helper there, not a method.

@@ -72,6 +72,19 @@ LINEAGE_BYTES_MAX = 1 << 30
 #: Specs of objects that are gone linger until so many bytes of new ones have come, or as many as are in use.
 LINEAGE_PURGE_BYTES = 4 << 20
 
+#: The same after a worker was killed for want of memory: a budget of its own, without end, as in Ray. The
+#: node kills no task again before the memory is there, so such a loop makes progress.
+OOM_RETRIES = -1
+
+#: An exception that is larger, with what it carries, arrives as its text.
+ERROR_BYTES_MAX = 16 * 1024 * 1024
+
+#: How long a task that ignores the interrupt of its `timeout_s` may go on before its process ends.
+TIMEOUT_GRACE_S = 1.0
+
+#: A function of one name exported more often than this is most likely defined in a loop.
+EXPORTS_WARN = 100
+
 #: Waiting for room in a store that is full: what is released anyway goes within milliseconds, and
 #: somebody who holds on to everything should hear of it at once.
 STORE_FULL_TIMEOUT_S = 1.0

@@ -43,11 +43,31 @@ def index_of(identity: bytes) -> int:
     return int.from_bytes(identity[13:], "big")
 
 
+def first_result_of(identity: bytes) -> bytes:
+    """Return the id of the first result of the task that this is a result of; a task is named by it."""
+    return identity[:-3] + bytes(3)
+
+
 def content_id(blob: bytes) -> bytes:
     """Return the id of a blob that is the same in every process: functions are exported under it."""
     import hashlib
 
     return hashlib.blake2b(blob, digest_size=ID_SIZE_BYTES).digest()
+
+
+class Id(bytes):
+    """An id as bytes, with the methods that programs call on one."""
+
+    def binary(self) -> bytes:
+        """Return the plain bytes."""
+        return bytes(self)
+
+    def is_nil(self) -> bool:
+        """Tell whether this is the id of nothing."""
+        return not any(self)
+
+    def __repr__(self) -> str:
+        return f"Id({self.hex()})"
 
 
 def random_hex() -> str:

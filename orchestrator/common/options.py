@@ -6,11 +6,13 @@ message about an unknown option lists the valid ones from the same table.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.common import config
 from orchestrator.common.resources import CPU, ResourceSet
+from orchestrator.common.retry_policy import RetryPolicy
 from orchestrator.common.scheduling_class import SchedulingClass
 
 TASK = "task"
@@ -19,6 +21,16 @@ METHOD = "method"
 
 #: num_returns of a generator whose items become references one by one.
 STREAMING = -1
+#: num_returns of a generator whose items become references when it has ended, all in one reference.
+DYNAMIC = -2
+
+#: What a program written for Ray may call an option.
+ALIASES = {
+    "_generator_backpressure_num_objects": "generator_backpressure",
+}
+
+#: Environment variables that change the default of `max_retries`, the first that is set.
+MAX_RETRIES_VARIABLES = ("ORCHESTRATOR_TASK_MAX_RETRIES", "RAY_TASK_MAX_RETRIES")
 
 
 class Option:
@@ -71,9 +83,45 @@ def _flag(name: str, value: Any) -> Any:
 
 
 def _num_returns(name: str, value: Any) -> Any:
-    if value == "streaming" or value == "dynamic":
-        return STREAMING
+    if isinstance(value, str):
+        if value not in _KINDS_OF_RETURNS:
+            raise ValueError(f"{name} must be a number, 'streaming' or 'dynamic', not {value!r}")
+        return _KINDS_OF_RETURNS[value]
     return _integer(0)(name, value)
+
+
+_KINDS_OF_RETURNS = {"streaming": STREAMING, "dynamic": DYNAMIC}
+
+
+def _backpressure(name: str, value: Any) -> Any:
+    if value == -1:  # off, as somebody spells it
+        return None
+    return _integer(1)(name, value)
+
+
+def _gpus(name: str, value: Any) -> Any:
+    _number(name, value)
+    if value is not None and value > 1 and value != int(value):
+        raise ValueError(f"{name} above 1 must be whole: no process uses {value!r} devices")
+    return value
+
+
+def _seconds(name: str, value: Any) -> Any:
+    if value is not None and not _number(name, value):
+        raise ValueError(f"{name} must be more than 0")
+    return value
+
+
+def _retry_policy(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, RetryPolicy):
+        raise TypeError(f"{name} must be a RetryPolicy, not {type(value).__name__}")
+    return value
+
+
+def _dict(name: str, value: Any) -> Any:
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dict, not {type(value).__name__}")
+    return value
 
 
 def _resources(name: str, value: Any) -> Any:
@@ -122,14 +170,20 @@ _OPTIONS = {
     option.name: option
     for option in (
         Option("num_cpus", "task actor", None, _number),
-        Option("num_gpus", "task actor", None, _number),
+        Option("num_gpus", "task actor", None, _gpus),
         Option("memory", "task actor", None, _number),
         Option("resources", "task actor", None, _resources),
         Option("num_returns", "task method", None, _num_returns),
         Option("name", "task actor method", None, _text),
         Option("max_retries", "task", config.MAX_RETRIES, _integer(-1)),
         Option("retry_exceptions", "task", False, _retry_exceptions),
-        Option("generator_backpressure", "task method", None, _integer(1)),
+        Option("retry_policy", "task", None, _retry_policy),
+        Option("max_calls", "task", None, _integer(0)),
+        Option("timeout_s", "task", None, _seconds),
+        Option("generator_backpressure", "task method", None, _backpressure),
+        # What tasks do is recorded, or not; of a record nobody keeps there is nothing to turn off.
+        Option("enable_task_events", "task actor method", True, _flag),
+        Option("_labels", "task actor", None, _dict),
         Option("max_concurrency", "actor", None, _integer(1)),
         Option("concurrency_groups", "actor", None, _groups),
         Option("concurrency_group", "method", None, _text),
@@ -154,18 +208,54 @@ def merge(target: str, base: Mapping[str, Any], changes: Mapping[str, Any]) -> d
         TypeError: a value of the wrong type.
     """
     merged = dict(base)
-    for name, value in changes.items():
+    for given, value in changes.items():
+        name = ALIASES.get(given, given)
         option = _OPTIONS.get(name)
         if option is None or target not in option.targets:
             article = "an" if target == ACTOR else "a"
             raise ValueError(
-                f"{name!r} is not an option of {article} {target}. "
+                f"{given!r} is not an option of {article} {target}. "
                 f"Valid options: {', '.join(valid_names(target))}"
             )
-        merged[name] = option.check(name, value)
+        merged[name] = option.check(given, value)
+    if target != METHOD:
+        task_resources(merged)  # raises for what is too fine
     if merged.get("get_if_exists") and not merged.get("name"):
         raise ValueError("get_if_exists=True needs a name")
     return merged
+
+
+def max_retries(options: Mapping[str, Any]) -> int:
+    """Return how often a task may be retried; the environment may change the default.
+
+    Raises:
+        ValueError: a variable of the environment holds something else than a number.
+    """
+    chosen = options.get("max_retries")
+    if chosen is None:
+        for variable in MAX_RETRIES_VARIABLES:
+            if variable in os.environ:
+                return _integer_in(variable, low=-1)
+        return config.MAX_RETRIES
+    return int(chosen)
+
+
+def _integer_in(variable: str, low: int) -> int:
+    text = os.environ[variable]
+    try:
+        return int(_integer(low)(f"the environment variable {variable}", int(text)))
+    except ValueError:
+        raise ValueError(
+            f"the environment variable {variable} must hold a number >= {low}, not {text!r}"
+        ) from None
+
+
+def max_calls(options: Mapping[str, Any]) -> int:
+    """Return after how many calls a worker ends, 0 for never; one that had a GPU ends to free its memory."""
+    chosen = options.get("max_calls")
+    if chosen is None:
+        return 1 if options.get("num_gpus") else 0
+    return int(chosen)
 
 
 def value_of(options: Mapping[str, Any], name: str) -> Any:
@@ -191,7 +281,7 @@ def task_resources(options: Mapping[str, Any]) -> ResourceSet:
 
 def task_class(options: Mapping[str, Any]) -> SchedulingClass:
     """Return the scheduling class of a task."""
-    return SchedulingClass(task_resources(options), retriable=value_of(options, "max_retries") != 0)
+    return SchedulingClass(task_resources(options), retriable=max_retries(options) != 0)
 
 
 def actor_class(options: Mapping[str, Any]) -> tuple[SchedulingClass, ResourceSet]:

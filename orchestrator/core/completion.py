@@ -13,6 +13,8 @@ from orchestrator.core.part import Part
 from orchestrator.core.task import DONE
 
 if TYPE_CHECKING:
+    from orchestrator.core.failures import UnseenFailures
+    from orchestrator.core.generators import Stream
     from orchestrator.core.references import References
     from orchestrator.core.task import Task
 
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 class Completion(Part):
     """Fills the entries of tasks from replies and errors."""
 
-    def __init__(self, references: References) -> None:
+    def __init__(self, references: References, unseen: UnseenFailures) -> None:
         self._references = references
+        self._unseen = unseen
         #: remembers how a result in the store was made; see lineage.py
         self.keep: Callable[[Task, int], str | None] = lambda task, index: None
 
@@ -67,38 +70,60 @@ class Completion(Part):
                 self.fill(entry, state, item)
         elif kind == CANCELLED:
             self.fail(task, exceptions.TaskCancelledError(f"{task.template.name} was cancelled"))
+        elif kind == ERROR:
+            self.fail(task, value)
         elif stream is not None:
-            stream.finish(value if kind == ERROR else None, value if kind == END else None)
+            self._end_stream(task, stream, value if kind == END else None)
         else:
             for entry in task.returns:
                 self.fill(entry, kind, value)
         task.held = task.lease = None
 
-    def item(self, task: Task, value: tuple[int, int, Any]) -> None:
-        """Add an item to the stream of a generator's task."""
+    @staticmethod
+    def _is_awaited(task: Task) -> bool:
+        """Tell whether the outcome is news, rather than what a repeated message says."""
+        if task.stream is not None:
+            return not task.stream.completed.state
+        return not task.returns or any(not entry.state for entry in task.returns)
+
+    def _end_stream(self, task: Task, stream: Stream, count: int | None) -> None:
+        if count is not None and count < stream.arrived:
+            text = (
+                f"{task.template.name} ran again after its worker had died, and yielded {count} items: "
+                f"{stream.arrived} had arrived before. What may be retried must be deterministic."
+            )
+            self.fail(task, exceptions.ReplayInconsistentError(text))
+        else:
+            stream.finish(None, count)
+
+    def item(self, task: Task, value: tuple[int, int, Any]) -> bool:
+        """Add an item to the stream of a generator's task; False if it is passed over."""
         index, state, payload = value
         stream = task.stream
         if stream is None:
-            return
+            return False
         entry = Entry((task.seq << 24) | (index + 1), task=task)
         if not stream.wants(index):
             lost = stream.lost.pop(index, None)
             if lost is not None:
                 self.fill(lost, state, payload)
-                return
+                return False
             # Nobody reads any more; or it is a repetition after a worker's death, whose first
             # entry may still hold the object.
             if state == STORED and index not in stream.stored:
                 self._release(entry)
             stream.arrived = max(stream.arrived, index + 1)
-            return
+            return False
         self.fill(entry, state, payload)
         if state == STORED:
             stream.stored[index] = entry
         stream.accept(entry)
+        return True
 
-    def fail(self, task: Task, error: BaseException | bytes) -> None:
-        """Complete everything the task was to produce with this error."""
+    def fail(self, task: Task, error: Any) -> None:
+        """Complete everything the task was to produce with this error: an exception, or the bytes of one."""
+        if not task.cancelled and self._is_awaited(task):
+            error = self._unseen.failure(error, task.template.name)
         task.place = DONE
         task.message = None
         task.packed = None

@@ -298,14 +298,22 @@ class Dispatcher(Part):
                     lease.queue.pending.appendleft(task)
             self._fill(lease.queue)
 
+    def on_retired(self, lease: Lease, seqs: list[int]) -> None:
+        """A worker has run its last task. What was sent to it goes elsewhere, now or at its death."""
+        lease.retired = True
+        self.on_returned(lease, seqs)
+
     def on_unblocked(self, lease: Lease) -> None:
         """The worker's task goes on, so the worker will take others again."""
         with self._lock:
-            lease.paused = False
+            lease.paused = lease.retired
             self._fill(lease.queue)
 
     def on_died(self, lease: Lease) -> Task | None:
-        """A lent worker is dead: what it had goes elsewhere, except, returned, what it ran too often."""
+        """A lent worker is dead: what it had goes elsewhere, except, returned, what it most likely ran.
+
+        That one is nobody's now: WAITING, until `requeue`.
+        """
         lost: Task | None = None
         with self._lock:
             queue = lease.queue
@@ -317,19 +325,24 @@ class Dispatcher(Part):
             queue.pending.extend(task for task in lease.inflight.values() if task.place == QUEUED)
             lease.inflight.clear()
             lease.sender = None
-            if tasks:
-                lost, *queued = tasks
-                for task in reversed(queued):
-                    task.place = QUEUED
-                    queue.pending.appendleft(task)
-                again = lost.template.max_retries < 0 or lost.attempts < lost.template.max_retries
-                if again and not lost.cancelled:
-                    lost.attempts += 1
-                    lost.place = QUEUED
-                    queue.pending.appendleft(lost)
-                    lost = None
+            if tasks and not lease.retired:
+                lost = tasks.pop(0)
+                lost.place = WAITING
+                lost.lease = None
+            for task in reversed(tasks):
+                task.place = QUEUED
+                queue.pending.appendleft(task)
             self._fill(queue)
         return lost
+
+    def requeue(self, task: Task) -> None:
+        """Queue a task again that ran in vain, before those that have not run yet."""
+        queue: SchedulingQueue = task.template.queue  # type: ignore[assignment]
+        with self._lock:
+            if task.place == WAITING:
+                task.place = QUEUED
+                queue.pending.appendleft(task)
+                self._fill(queue)
 
     # -- time
 

@@ -23,11 +23,23 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common import config
-from orchestrator.common.options import STREAMING
+from orchestrator.common.options import DYNAMIC
 from orchestrator.core.arguments import unpack
+from orchestrator.core.circumstances import Circumstances
 from orchestrator.core.entry import Waiter
-from orchestrator.core.messages import CANCEL, CANCELLED, CHECK_HANDLES, CONSUMED, LONG, RETURNED, UNBLOCKED
+from orchestrator.core.generators import DynamicObjectRefGenerator, items_of
+from orchestrator.core.messages import (
+    CANCEL,
+    CANCELLED,
+    CHECK_HANDLES,
+    CONSUMED,
+    LONG,
+    RETIRED,
+    RETURNED,
+    UNBLOCKED,
+)
 from orchestrator.core.replies import Replies
+from orchestrator.core.title import ProcessTitle
 from orchestrator.core.values import StoredError, dump_error
 from orchestrator.objects.plasma_adapter import (
     CONTROL_MASK,
@@ -67,10 +79,17 @@ class Executor:
         self.running: Run | None = None
         #: the function or method on the main thread, or the last one that was
         self.current_function: Any = None
+        #: what the options of the task change about this process
+        self.circumstances = Circumstances(self)
         #: tasks that were cancelled while or before they run
         self.cancelled: deque[Run] = deque(maxlen=EARLY_CANCELLATIONS_MAX)
         #: the process is to end when everything that was sent to it is done
         self.stopping = False
+        #: the process takes no more tasks, and is to end when nobody waits for what it has submitted
+        self._retired = False
+        self._title = ProcessTitle()
+        #: the task that was on the main thread when the title was brought up to date
+        self._seen_running: Run | None = None
         #: the process is to end when what runs is done; the rest fails with the news of its end
         self.quitting = False
         self._interrupt: Run | None = None
@@ -87,7 +106,7 @@ class Executor:
         runtime.handlers[CONSUMED] = self.on_consumed
         runtime.handlers[CHECK_HANDLES] = lambda sender: self.check_handles()
         runtime.handlers["died"] = self.replies.forget
-        runtime.on_tick = lambda now: self.check_handles()
+        runtime.on_tick = self._on_tick
         runtime.dispatcher.lease_idle_s = config.NESTED_LEASE_IDLE_S
         runtime.pump.on_blocked = self.enter_blocked
         runtime.pump.on_unblocked = self.leave_blocked
@@ -114,6 +133,8 @@ class Executor:
                     return
                 continue
             if self.stopping:
+                return
+            if self._retired and self._is_needless():
                 return
             if not poll():
                 due = self.runtime.tick() if dispatcher.has_leases else config.TICK_S
@@ -164,7 +185,10 @@ class Executor:
         started = perf_counter_ns()
         function: Any = None
         self.runtime.current_task = run
+        circumstances = options.get("circumstances")
         try:
+            if circumstances is not None:
+                self.circumstances.enter(run, circumstances)
             try:
                 self.running = run
                 # In this order, as `on_cancel` notes the run before it looks whether that is running.
@@ -184,26 +208,36 @@ class Executor:
                     return
             finally:
                 self.running = None
+            if circumstances is not None:
+                self.circumstances.stop_clock()
             self.replies.send_value(sender, seq, value, (perf_counter_ns() - started) // 1000)
         except BaseException as error:
             self._failed(run, error, function, started)
+        finally:
+            if circumstances is not None:
+                self.circumstances.leave(key, circumstances)
 
     def _send_several(
         self, run: Run, value: Any, num_returns: int, options: dict[str, Any], started: int
     ) -> None:
         sender, seq = run
         spent_us = (perf_counter_ns() - started) // 1000
-        if num_returns != STREAMING:
+        if hasattr(value, "__anext__"):
+            value = items_of(value)
+        if num_returns >= 0:
             self.replies.send_many(sender, seq, value, num_returns, spent_us)
             return
-        if not hasattr(value, "__next__"):
-            raise ValueError(f'num_returns="streaming" needs a generator, not {type(value).__name__}')
-        pause = self._pause_for(run, options.get("backpressure"))
+        items = items_of(value)
+        if num_returns == DYNAMIC:
+            whole = DynamicObjectRefGenerator.of(items, self.runtime)
+            self.replies.send_value(sender, seq, whole, (perf_counter_ns() - started) // 1000)
+            return
+        pause = self.pause_for(run, options.get("backpressure"))
         try:
-            self.replies.send_items(sender, seq, value, pause, spent_us)
+            self.replies.send_items(sender, seq, items, pause, spent_us)
         finally:
             self.consumed.pop(run, None)
-            close = getattr(value, "close", None)
+            close = getattr(items, "close", None)
             if close is not None:
                 close()
 
@@ -249,7 +283,10 @@ class Executor:
         spent_us = (perf_counter_ns() - started) // 1000
         self.running = None
         try:
-            if isinstance(error, TaskInterrupt) or run in self.cancelled:
+            if self.circumstances.overdue == run and run not in self.cancelled:
+                late = self.circumstances.timeout_error(self.name_of_run())
+                self.replies.send_failure(sender, seq, late, spent_us)
+            elif isinstance(error, TaskInterrupt) or run in self.cancelled:
                 if run in self.cancelled:
                     self.cancelled.remove(run)
                 self.replies.send(sender, (seq, CANCELLED, None, spent_us))
@@ -274,6 +311,8 @@ class Executor:
         self.actor = ActorRuntime(self, creation)
         self.callables.clear()
         self.runtime.current_task = run
+        self.circumstances.hold(self.actor.resources)
+        self._title.show(self.actor.class_name)
         self.actor.construct(run, message)
 
     def check_handles(self) -> None:
@@ -291,6 +330,35 @@ class Executor:
         if self.actor is not None:
             self.actor.wake()
 
+    def retire(self) -> None:
+        """Take no more tasks; end when nothing that this process has submitted is under way."""
+        if not self._retired:
+            self._retired = True
+            self.execute = self._refuse  # type: ignore[method-assign]
+            self.send_back(RETIRED)
+
+    def _refuse(self, sender: int, payload: bytes) -> None:
+        self.runtime.send_control(sender, (RETIRED, [loads(payload)[0]]))
+
+    def _is_needless(self) -> bool:
+        return not self.runtime.tasks.unfinished() and not self.runtime.actors.unfinished()
+
+    # -- time
+
+    def _on_tick(self, now: float) -> None:
+        self.check_handles()
+        # A task that was here at the last tick takes long enough to be worth a title.
+        running = self.running
+        if running is not None and running == self._seen_running:
+            self._title.show(self.name_of_run())
+        elif running is None:
+            self._title.show(self.actor.class_name if self.actor is not None else "IDLE")
+        self._seen_running = running
+
+    def name_of_run(self) -> str:
+        """Return the name of the task on the main thread, or of the last one that was."""
+        return self.circumstances.name or name_of(self.current_function)
+
     # -- cancelling
 
     def on_cancel(self, sender: int, seq: int, recursive: bool) -> None:
@@ -303,7 +371,12 @@ class Executor:
             self.runtime.cancel_children(run)
         if self.actor is not None:
             self.actor.cancel(run)
-        elif self.running == run:
+        else:
+            self.interrupt(run)
+
+    def interrupt(self, run: Run) -> None:
+        """Raise a KeyboardInterrupt in a task, if that is running."""
+        if self.running == run:
             self._interrupt = run
             signal.pthread_kill(self._main_ident, signal.SIGINT)
 
@@ -354,17 +427,19 @@ class Executor:
         if self.actor is None and submitter:
             self.runtime.send_control(submitter, (UNBLOCKED,))
 
-    def send_back(self) -> None:
+    def send_back(self, why: str = RETURNED) -> None:
         """Send the tasks that are queued here back to their submitters."""
         with self._waits_lock:
-            if not self._waits or self.actor is not None:
+            if self.actor is not None or not (self._waits or self._retired):
                 return
-            returned: dict[int, list[int]] = {}
+            run = self.running or self.runtime.current_task
+            # Whoever has lent this process hears of its retirement, tasks or not.
+            returned: dict[int, list[int]] = {run[0]: []} if why == RETIRED and run is not None else {}
             while (item := self.endpoint.receive(WORK)) is not None:
                 sender, payload = item
                 returned.setdefault(sender, []).append(loads(payload)[0])
             for sender, seqs in returned.items():
-                self.runtime.send_control(sender, (RETURNED, seqs))
+                self.runtime.send_control(sender, (why, seqs))
 
     # -- back-pressure
 
@@ -377,7 +452,7 @@ class Executor:
             waiter.satisfy()
             self.endpoint.ring()
 
-    def _pause_for(self, run: Run, ahead_max: int | None) -> Callable[[int], None]:
+    def pause_for(self, run: Run, ahead_max: int | None) -> Callable[[int], None]:
         """Return what a generator does between items: nothing, or wait until it is not too far ahead."""
         if not ahead_max:
             return lambda count: None

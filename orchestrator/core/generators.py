@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from orchestrator import exceptions
+from orchestrator.common.ids import Id
 from orchestrator.core.entry import ERROR, PENDING, PLAIN, STORED, Entry
 from orchestrator.core.messages import CONSUMED
 from orchestrator.core.object_ref import ObjectRef
@@ -60,8 +61,7 @@ class Stream:
         if self.completed.state:
             return
         if error is not None:
-            failed = Entry(self.completed.ident, ERROR, error)
-            self.items.append(failed)
+            self.items.append(Entry(self.completed.ident, ERROR, error))
             self.completed.complete(ERROR, error)
         else:
             self.completed.complete(PLAIN, count)
@@ -92,6 +92,60 @@ class Stream:
         """Drop what has arrived and what will."""
         self._closed = True
         self.items.clear()
+
+
+def items_of(value: Any) -> Iterator[Any]:
+    """Return what a generator yields, one after the other; an async one is given a loop to run on.
+
+    Raises:
+        ValueError: it is no generator.
+    """
+    if hasattr(value, "__next__"):
+        return value  # type: ignore[no-any-return]
+    if hasattr(value, "__anext__"):
+        return _drive(value)
+    raise ValueError(f'num_returns="streaming" needs a generator, not {type(value).__name__}')
+
+
+def _drive(items: Any) -> Iterator[Any]:
+    import asyncio
+
+    loop = asyncio.new_event_loop()
+    try:
+        while True:
+            try:
+                yield loop.run_until_complete(items.__anext__())
+            except StopAsyncIteration:
+                return
+    finally:
+        try:
+            loop.run_until_complete(items.aclose())
+        finally:
+            loop.close()
+
+
+class DynamicObjectRefGenerator(Generic[T]):
+    """The references to what a task with `num_returns="dynamic"` has yielded, once it has ended."""
+
+    def __init__(self, refs: list[ObjectRef[T]]) -> None:
+        self._refs = refs
+
+    @classmethod
+    def of(cls, items: Iterator[Any], runtime: Runtime) -> DynamicObjectRefGenerator[Any]:
+        """Store each item as it comes."""
+        return cls([ObjectRef(runtime.put(item), runtime) for item in items])
+
+    def __iter__(self) -> Iterator[ObjectRef[T]]:
+        return iter(self._refs)
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __getitem__(self, index: int) -> ObjectRef[T]:
+        return self._refs[index]
+
+    def __repr__(self) -> str:
+        return f"DynamicObjectRefGenerator({len(self)} items)"
 
 
 class ObjectRefGenerator(Generic[T]):
@@ -164,6 +218,14 @@ class ObjectRefGenerator(Generic[T]):
         """Return a reference that is ready when the generator has ended."""
         return ObjectRef(self._stream.completed, self._runtime)
 
+    def next_ready(self) -> bool:
+        """Tell whether `next` would return, or raise, at once."""
+        stream = self._stream
+        if not stream.next_ready.state:
+            self._runtime.check_alive()
+            self._runtime.pump.poll()
+        return bool(stream.next_ready.state)
+
     def is_finished(self) -> bool:
         """Tell whether all items have been taken and none will come."""
         stream = self._stream
@@ -175,6 +237,22 @@ class ObjectRefGenerator(Generic[T]):
         if self._stream.completed.state == PENDING:
             self._runtime.cancel_task(self._task, force=False, recursive=True)
         self._stream.close()
+
+    def send(self, value: Any) -> Any:
+        """Not possible: the generator runs elsewhere, and ahead."""
+        raise NotImplementedError("a remote generator cannot be sent values: it runs ahead of its reader")
+
+    def throw(self, error: BaseException) -> Any:
+        """Not possible: the generator runs elsewhere, and ahead. `close()` stops it."""
+        raise NotImplementedError("nothing can be thrown into a remote generator; close() stops it")
+
+    async def aclose(self) -> None:
+        """Like `close`."""
+        self.close()
+
+    def task_id(self) -> Id:
+        """Return the id of the generator's task."""
+        return Id(self._runtime.id_of(self._stream.completed))
 
     def __del__(self) -> None:
         try:

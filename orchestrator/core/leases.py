@@ -31,6 +31,7 @@ class Lease:
         "paused",
         "pid",
         "queue",
+        "retired",
         "sender",
         "stalled",
         "state",
@@ -49,6 +50,8 @@ class Lease:
         self.load_us = 0
         #: its task waits in get(): it takes no others meanwhile
         self.paused = False
+        #: the worker takes no more tasks and is about to end
+        self.retired = False
         #: its head runs longer than expected: it takes no others until it answers
         self.stalled = False
         #: the head at the last tick, and since when

@@ -36,6 +36,7 @@ LONG = "<long>"
 # From a worker.
 RETURNED = "returned"  # [seqs]: its task waits, so these queued ones come back
 UNBLOCKED = "unblocked"
+RETIRED = "retired"  # [seqs]: it ends when what it owns is done; these queued ones come back
 # To a worker.
 CANCEL = "cancel"  # seq, recursive
 CONSUMED = "consumed"  # seq, count: items of a generator that were taken

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from orchestrator.common.ids import Id, first_result_of
 from orchestrator.core import runtime as runtimes
 from orchestrator.core.entry import ERROR, PENDING, Entry
 from orchestrator.core.references import MissingObject
@@ -40,6 +41,18 @@ class ObjectRef(Generic[T]):
     def hex(self) -> str:
         """Return the object's id as 32 hexadecimal digits."""
         return self.binary().hex()
+
+    def is_nil(self) -> bool:
+        """Tell whether this names nothing; no reference does."""
+        return False
+
+    def task_id(self) -> Id:
+        """Return the id of the task that produces the object, which is the id of its first result."""
+        return Id(first_result_of(self.binary()))
+
+    def job_id(self) -> Id:
+        """Return the id of the session, as `get_runtime_context().get_job_id()` has it."""
+        return Id(bytes.fromhex(self._runtime.session))
 
     def done(self) -> bool:
         """Tell whether `get` would return, or raise, at once."""
@@ -82,6 +95,21 @@ class ObjectRef(Generic[T]):
         callbacks = runtime.callbacks
         entry.when_done(lambda _: callbacks.add(callback, ref))
         runtime.references.watch(entry)
+
+    def _on_completed(self, callback: Callable[[Any], Any]) -> None:
+        """Call `callback` with the value, or with the exception."""
+
+        def call(ref: ObjectRef[T]) -> None:
+            error = ref.exception()
+            callback(error if error is not None else ref._runtime.value_of(ref._entry))
+
+        self.add_done_callback(call)
+
+    def as_future(self) -> Any:
+        """Return an asyncio future of the value, of the loop that is running."""
+        import asyncio
+
+        return asyncio.wrap_future(self.future())
 
     def future(self) -> concurrent.futures.Future[T]:
         """Return a `concurrent.futures.Future` of the value. Cancelling it does not cancel the task."""

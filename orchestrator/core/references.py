@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common.clock import monotonic
 from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry, Hold, StoreLink
+from orchestrator.core.failures import see
 from orchestrator.core.part import Part
 from orchestrator.core.values import StoredError, dump_error
 from orchestrator.objects import plasma_adapter as objects
@@ -111,7 +112,7 @@ class References(Part):
         if entry.state == BLOB:
             return [entry.value]
         if entry.state == ERROR:
-            error = entry.value
+            error = see(entry.value)
             blob = error if type(error) is bytes else dump_error(error)
             return objects.encode(StoredError(blob)).parts
         return objects.encode(entry.value).parts

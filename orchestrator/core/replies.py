@@ -14,6 +14,7 @@ from orchestrator.common.ids import object_id, process_prefix
 from orchestrator.core.entry import BLOB, ERROR, PLAIN, STORED
 from orchestrator.core.messages import END, ITEM, LONG, MANY, PROTOCOL
 from orchestrator.core.values import dump_error, task_error
+from orchestrator.exceptions import TaskError, UnserializableException
 from orchestrator.objects import plasma_adapter as objects
 from orchestrator.objects.plasma_adapter import CONTROL, PeerDiedError, Sender
 
@@ -137,6 +138,8 @@ class Replies:
             if len(packed) == count:
                 raise ValueError(f"num_returns={count}, but the function returned more values")
             packed.append(self.pack(address, seq, len(packed), value))
+            # Packed, it is needed no more; a generator makes the next one while this name is bound.
+            del value
         if len(packed) != count:
             raise ValueError(f"num_returns={count}, but the function returned {len(packed)} values")
         self.send(address, (seq, MANY, packed, spent_us))
@@ -164,6 +167,8 @@ class Replies:
     def send_failure(self, address: int, seq: int, error: BaseException, spent_us: int = 0) -> None:
         """Send an error of the runtime itself, or one that is wrapped already."""
         blob = dump_error(error)
-        if len(blob) > config.INLINE_BYTES_MAX:
-            blob = dump_error(RuntimeError(f"{str(error)[:20_000]} ... (cut: {len(blob)} bytes)"))
+        if len(blob) > config.ERROR_BYTES_MAX:
+            text = f"{str(error)[:20_000]} ... (cut: {len(blob)} bytes)"
+            cause = error.cause if isinstance(error, TaskError) else error
+            blob = dump_error(TaskError(UnserializableException(type(cause).__qualname__, text, "too large")))
         self.send(address, (seq, ERROR, blob, spent_us))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
+
+if TYPE_CHECKING:
+    from orchestrator.core.task import Task
+
 
 #: What the node says of a demand it can never meet, and the errors of a task and of an actor that follow.
 _REFUSALS: dict[str, tuple[type[exceptions.OrchestratorError], type[exceptions.OrchestratorError]]] = {
@@ -23,8 +27,8 @@ def refusal(verdict: str, text: str, *, actor: bool = False) -> exceptions.Orche
     return pair[actor](text)
 
 
-def describe_death(report: dict[str, Any] | None) -> str:
-    """Return how a process ended, with the last lines it wrote to stderr."""
+def describe_death(report: dict[str, Any] | None, further: str = "") -> str:
+    """Return how a process ended, with the last lines it wrote to stderr; `further` comes before those."""
     if not report:
         return "no report"
     fact = ""
@@ -37,7 +41,30 @@ def describe_death(report: dict[str, Any] | None) -> str:
         # Somebody's decision; without one the reason begins with the fact and explains it.
         reason = f"{fact}; {reason}"
     text = f"pid {report.get('pid')}: {reason or fact or 'unknown cause'}"
+    text += further
     tail = [str(line) for line in report.get("stderr_tail") or ()]
     if tail:
         text += "\nlast lines of its stderr:\n" + "\n".join("    " + line for line in tail)
     return text
+
+
+def crash_error(task: Task, report: dict[str, Any], used: int, limit: int) -> exceptions.OrchestratorError:
+    """Return the error of a task whose worker died, `used` of `limit` retries (negative: any number) ago."""
+    name = task.template.name
+    budget = f"; retries used: {used} of {limit if limit >= 0 else 'any number'}"
+    told = f"the worker that ran {name} died: {describe_death(report, budget)}"
+    if report.get("out_of_memory"):
+        return exceptions.OutOfMemoryError(told)
+    circumstances = (task.template.options or {}).get("circumstances") or {}
+    if "timeout_s" in circumstances and any(
+        str(line).startswith(_TIMEOUT_MARKS) for line in report.get("stderr_tail") or ()
+    ):
+        return exceptions.TaskTimeoutError(
+            f"{name} ran longer than timeout_s={circumstances['timeout_s']:g} and ignored the interrupt, "
+            f"so its process was ended: {describe_death(report)}"
+        )
+    return exceptions.WorkerCrashedError(told)
+
+
+#: How lines begin that a worker writes when it ends itself because of a time limit; the first one may be cut.
+_TIMEOUT_MARKS = ("Timeout (", "Thread 0x")

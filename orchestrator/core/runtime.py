@@ -32,7 +32,8 @@ from orchestrator.core.current import current as current
 from orchestrator.core.current import install as install
 from orchestrator.core.current import require as require
 from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STATE_NAMES, STORED, Entry, Waiter
-from orchestrator.core.messages import LONG, PROTOCOL, RETURNED, UNBLOCKED
+from orchestrator.core.failures import UnseenFailures
+from orchestrator.core.messages import LONG, PROTOCOL, RETIRED, RETURNED, UNBLOCKED
 from orchestrator.core.part import Part
 from orchestrator.core.references import MissingObject
 from orchestrator.core.values import raisable
@@ -93,7 +94,8 @@ class Runtime(Part):
         self.node = NodeLink(self.endpoint, node_address, self.pump)
         self.references = References(store, self.id_of)
         self.functions = Functions(store, self.references)
-        self.completion = Completion(self.references)
+        self.unseen = UnseenFailures(self.warn, raisable)
+        self.completion = Completion(self.references, self.unseen)
         self.arguments = Arguments(store, self.references, self.prefix, self.next_seq)
         self.dispatcher = Dispatcher(self)
         self.tasks = TaskSubmitter(self)
@@ -115,6 +117,8 @@ class Runtime(Part):
         """
         self.open = False
         self.pump.close()
+        self.unseen.report(monotonic())
+        self.unseen.sum_up()
         if current() is self:
             install(None)
         self.references.link.store = None
@@ -145,7 +149,7 @@ class Runtime(Part):
     def lose(self, error: exceptions.OrchestratorError) -> None:
         """Nothing will arrive any more: end all waits, and everything that is awaited, with this error."""
         self.pump.end_all_waits(error)
-        for task in [*self.dispatcher.unfinished(), *self.actors.unfinished()]:
+        for task in [*self.tasks.unfinished(), *self.actors.unfinished()]:
             self.completion.fail(task, error)
         self.references.lose(error)
 
@@ -187,6 +191,10 @@ class Runtime(Part):
                 peer = self.peers.get(sender)
                 if peer is not None:
                     self.dispatcher.on_unblocked(peer)  # type: ignore[arg-type]
+            elif head == RETIRED:
+                peer = self.peers.get(sender)
+                if peer is not None:
+                    self.dispatcher.on_retired(peer, message[1])  # type: ignore[arg-type]
             elif head == LONG:
                 buffer = self.store.try_get(message[1])
                 if buffer is not None:
@@ -233,6 +241,10 @@ class Runtime(Part):
         now = monotonic()
         due = min(self.dispatcher.tick(now), self.references.scan())
         self.actors.tick()
+        if self.tasks.delayed:
+            due = min(due, self.tasks.tick(now))
+        if self.unseen.waiting:
+            self.unseen.report(now)
         while self.abandoned:
             self.cancel_task(self.abandoned.popleft(), force=False, recursive=True)
         if self.on_tick is not None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.config import UNKNOWN_COST_US
+from orchestrator.common.options import DYNAMIC
 
 if TYPE_CHECKING:
+    from orchestrator.common.retry_policy import RetryPolicy
     from orchestrator.core.actor_submitter import ActorRecord
     from orchestrator.core.entry import Entry
     from orchestrator.core.generators import Stream
     from orchestrator.core.leases import Lease, SchedulingQueue
 
-# Where a task is. WAITING: for its arguments. QUEUED: for a worker. SENT: in a worker's channel or
-# running. DONE: its results are known.
+# Where a task is. WAITING: for its arguments, or for the time of its next attempt. QUEUED: for a worker.
+# SENT: in a worker's channel or running. DONE: its results are known.
 WAITING, QUEUED, SENT, DONE = range(4)
 
 
@@ -31,6 +33,7 @@ class Template:
         "options",
         "queue",
         "retry_exceptions",
+        "retry_policy",
     )
 
     def __init__(
@@ -42,17 +45,21 @@ class Template:
         num_returns: int = 1,
         max_retries: int = 0,
         retry_exceptions: bool | tuple[type[BaseException], ...] = False,
+        retry_policy: RetryPolicy | None = None,
         backpressure: int | None = None,
         concurrency_group: str | None = None,
         creation: dict[str, Any] | None = None,
+        circumstances: dict[str, Any] | None = None,
     ) -> None:
         #: the function's key in the store, or the name of an actor's method
         self.key = key
         self.name = name
         self.queue = queue
-        self.num_returns = num_returns
+        #: a generator whose items come all in one reference is a function with one result
+        self.num_returns = 1 if num_returns == DYNAMIC else num_returns
         self.max_retries = max_retries
         self.retry_exceptions = retry_exceptions
+        self.retry_policy = retry_policy
         self.backpressure = backpressure
         self.concurrency_group = concurrency_group
         #: what a run is believed to take: an average that follows the replies
@@ -67,6 +74,8 @@ class Template:
             options["group"] = concurrency_group
         if creation:
             options["actor"] = creation
+        if circumstances:
+            options["circumstances"] = circumstances
         self.options = options or None
 
 
@@ -94,11 +103,11 @@ class Task:
         "held",
         "lease",
         "message",
+        "oom_kills",
         "packed",
         "parent",
         "place",
         "returns",
-        "sent_at",
         "seq",
         "stream",
         "template",
@@ -126,6 +135,7 @@ class Task:
         self.actor: ActorRecord | None = None
         self.ticket = 0
         self.charged_us = 0
+        #: retries used of `max_retries`; and how often memory ran out, which has a budget of its own
         self.attempts = 0
-        self.sent_at = 0.0
+        self.oom_kills = 0
         self.cancelled = False

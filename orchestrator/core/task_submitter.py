@@ -1,8 +1,8 @@
 """All tasks this process has submitted: from the call to its results, with retries and cancellation.
 
     submit ─▶ WAITING ──arguments there──▶ QUEUED ──lease has room──▶ SENT ──reply──▶ DONE
-                                             ▲                          │
-                                             └─revoked, returned, died──┘
+                 │                           ▲                          │
+                 └──────time to try again────┴─revoked, returned, died──┘
 
 The middle part, which worker gets which task, is the dispatcher's. Entries are completed outside its
 lock, as their callbacks are other people's code.
@@ -10,18 +10,21 @@ lock, as their callbacks are other people's code.
 
 from __future__ import annotations
 
+import heapq
 import pickle
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common import config
+from orchestrator.common.clock import monotonic
 from orchestrator.core.entry import ERROR, Entry
 from orchestrator.core.leases import Lease
-from orchestrator.core.messages import CANCEL, ITEM, PROTOCOL
+from orchestrator.core.messages import CANCEL, CONSUMED, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
-from orchestrator.core.reports import describe_death, refusal
+from orchestrator.core.reports import crash_error, refusal
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task, Template
 from orchestrator.core.values import raisable
 from orchestrator.objects.plasma_adapter import is_plain
@@ -45,6 +48,11 @@ class TaskSubmitter(Part):
         self._completion = runtime.completion
         self._dispatcher = runtime.dispatcher
         self._enqueue = runtime.dispatcher.enqueue
+        #: tasks that wait for their arguments, by number
+        self._waiting: dict[int, Task] = {}
+        #: tasks that wait for the time of their next attempt: (time, number, task), a heap
+        self.delayed: list[tuple[float, int, Task]] = []
+        self._delayed_lock = threading.Lock()
 
     # -- submitting
 
@@ -67,6 +75,10 @@ class TaskSubmitter(Part):
             if task.message is None:
                 if task.place == QUEUED:
                     self._ready(task)
+                else:
+                    self._waiting[seq] = task
+                    if task.place != WAITING:  # they have come meanwhile
+                        self._waiting.pop(seq, None)
                 return result
         self._enqueue(task)
         return result
@@ -89,8 +101,11 @@ class TaskSubmitter(Part):
                 error = reason
             if error is not None:
                 self._completion.fail(task, error)
+                self._waiting.pop(task.seq, None)
                 return
+        # In this order, as `submit` notes the task before it looks whether that still waits.
         task.place = QUEUED
+        self._waiting.pop(task.seq, None)
         self._enqueue(task)
 
     # -- replies
@@ -102,7 +117,13 @@ class TaskSubmitter(Part):
         if task is None:
             return
         if kind == ITEM:
-            self._completion.item(task, value)
+            if (
+                not self._completion.item(task, value)
+                and task.template.backpressure
+                and task.stream is not None
+            ):
+                # A repetition: what was taken the first time counts.
+                self._runtime.send_control(lease.address, (CONSUMED, seq, task.stream.taken))
             return
         template = task.template
         if kind < ERROR and task.stream is None:
@@ -121,19 +142,42 @@ class TaskSubmitter(Part):
         template.cost_us = cost if cost > COST_MIN_US else COST_MIN_US
         self._dispatcher.answered(lease, task)
 
+    # -- trying again
+
     def _retries(self, task: Task, error: bytes) -> bool:
-        """Decide whether the exception is one to retry; if so the task is queued again."""
+        """Decide whether the exception is one to retry; if so the task will be queued again."""
         template = task.template
         if task.cancelled or (0 <= template.max_retries <= task.attempts):
             return False
         chosen = template.retry_exceptions
         if chosen is not True:
-            cause = getattr(raisable(error), "cause", None)
-            if not isinstance(cause, chosen):  # type: ignore[arg-type]
+            raised = raisable(error)
+            if not isinstance(getattr(raised, "cause", raised), chosen):  # type: ignore[arg-type]
                 return False
         task.attempts += 1
-        task.place = QUEUED
+        if template.retry_policy is None:
+            task.place = QUEUED
+        else:
+            task.place = WAITING
+            self._delay(task)
         return True
+
+    def _delay(self, task: Task) -> None:
+        """Have a task queued again when the pause before its next attempt is over."""
+        policy = task.template.retry_policy
+        assert policy is not None
+        due_s = monotonic() + policy.pause_s(task.attempts + task.oom_kills)
+        with self._delayed_lock:
+            heapq.heappush(self.delayed, (due_s, task.seq, task))
+
+    def tick(self, now_s: float) -> float:
+        """Queue the tasks whose time has come; return the seconds until the next one's."""
+        while True:
+            with self._delayed_lock:
+                if not self.delayed or self.delayed[0][0] > now_s:
+                    return self.delayed[0][0] - now_s if self.delayed else config.TICK_S
+                _, _, task = heapq.heappop(self.delayed)
+            self._dispatcher.requeue(task)
 
     # -- what the node says
 
@@ -144,30 +188,41 @@ class TaskSubmitter(Part):
             self._completion.fail(task, refusal(verdict, text))
 
     def on_died(self, lease: Lease, report: dict[str, Any]) -> None:
-        """A lent worker is dead: what it had goes elsewhere, except what it ran too often."""
-        lost = self._dispatcher.on_died(lease)
-        if lost is not None:
-            self._completion.give_back(lost)
-            if lost.cancelled:
-                self._completion.fail(
-                    lost, exceptions.TaskCancelledError(f"{lost.template.name} was cancelled")
-                )
-            else:
-                text = f"the worker that ran {lost.template.name} died: {describe_death(report)}"
-                if lost.attempts:
-                    text += f" (after {lost.attempts} retries)"
-                self._completion.fail(lost, exceptions.WorkerCrashedError(text))
+        """A lent worker is dead. What it ran is tried again while its budget lasts."""
+        task = self._dispatcher.on_died(lease)
+        if task is None:
+            return
+        out_of_memory = bool(report.get("out_of_memory"))
+        limit = config.OOM_RETRIES if out_of_memory else task.template.max_retries
+        used = task.oom_kills if out_of_memory else task.attempts
+        error = crash_error(task, report, used, limit)
+        if task.cancelled or (0 <= limit <= used) or isinstance(error, exceptions.TaskTimeoutError):
+            if task.cancelled:
+                error = exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
+            self._completion.give_back(task)
+            self._completion.fail(task, error)
+            return
+        if out_of_memory:
+            task.oom_kills += 1
+        else:
+            task.attempts += 1
+        if task.template.retry_policy is not None:
+            self._delay(task)
+        else:
+            self._dispatcher.requeue(task)
 
     # -- cancelling, explaining
 
     def cancel(self, task: Task, force: bool, recursive: bool) -> None:
         """Cancel a task wherever it is. Its references raise TaskCancelledError from now on."""
         task.cancelled = True
-        error = exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
+        text = f"{task.template.name} was cancelled"
+        error = exceptions.TaskCancelledError(text)
         place = self._dispatcher.withdraw(task)
         lease = task.lease
         if place == SENT and lease is not None:
             if force:
+                error = exceptions.TaskKilledError(f"{text} with force=True while it ran")
                 self._node_send(
                     {"op": "kill_worker", "worker": lease.address, "reason": "cancelled with force=True"}
                 )
@@ -183,18 +238,27 @@ class TaskSubmitter(Part):
         if task.stream is not None:
             task.stream.finish(error, None)
         if place in (WAITING, QUEUED):
+            self._waiting.pop(task.seq, None)
             task.held = task.message = task.packed = None
             if task.attempts:
                 self._completion.give_back(task)
 
+    def unfinished(self) -> list[Task]:
+        """Return all tasks whose results are not known."""
+        with self._delayed_lock:
+            delayed = [task for _, _, task in self.delayed]
+        return [*self._dispatcher.unfinished(), *self._waiting.copy().values(), *delayed]
+
     def children_of(self, parent: Any) -> list[Task]:
         """Return the unfinished tasks that were submitted by this run of a task."""
-        return [task for task in self._dispatcher.unfinished() if task.parent == parent]
+        return [task for task in self.unfinished() if task.parent == parent]
 
     def describe(self, task: Task) -> str:
         """Say in a few words what a task is waiting for."""
         if task.place == WAITING:
-            return "waiting for its arguments"
+            if task.seq in self._waiting:
+                return "waiting for its arguments"
+            return f"waiting for its attempt number {task.attempts + task.oom_kills + 1}"
         lease = task.lease
         if task.place == SENT and lease is not None:
             first = next(iter(lease.inflight), None)

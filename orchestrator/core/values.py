@@ -13,6 +13,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
+from orchestrator.core.failures import see
 from orchestrator.exceptions import (
     OrchestratorError,
     TaskError,
@@ -84,63 +85,122 @@ def _traceback_text(error: BaseException) -> str:
 
 
 def dump_error(error: BaseException) -> bytes:
-    """Return the bytes of an exception, or of a stand-in when it does not survive the journey.
+    """Return the bytes of an exception, of the same one rebuilt from its parts, or of a stand-in.
 
-    The journey is tried here, because a class whose constructor needs more than its `args` pickles
-    well and fails only when it arrives.
+    The journey is tried here, because a class whose constructor needs other things than its `args` pickles
+    well and fails, or says something else, only when it arrives.
     """
+    cause = error.cause if isinstance(error, TaskError) else error
+    body: Any = error
     try:
-        blob = encode(error).to_bytes()
-        arrived = loads(blob)
-        if type(error) is TaskError:
-            if type(arrived.cause) is not type(error.cause):
-                raise TypeError(f"it arrives as a {type(arrived.cause).__name__}")
-            blob = _with_context(error, blob)
-        return blob
+        blob = encode(body).to_bytes()
+        if _text_on_arrival(loads(blob), error) != str(cause):
+            raise TypeError("it arrives with another text")
     except (Exception, SystemExit) as reason:  # pickling runs the user's code
+        try:
+            body = _Dismantled(error, reason)
+            blob = encode(body).to_bytes()
+            _text_on_arrival(loads(blob), error)
+        except (Exception, SystemExit):
+            stand_in: BaseException = _stand_in(cause, reason)
+            if isinstance(error, TaskError):
+                stand_in = TaskError(stand_in, error.function, error.pid, error.remote_traceback)
+            return encode(stand_in).to_bytes()
+    return _with_context(error, body, blob) if isinstance(error, TaskError) else blob
+
+
+def _text_on_arrival(arrived: Any, error: BaseException) -> str:
+    """Return the text of what has arrived; raise TypeError if its class is not that of what was sent."""
+    if isinstance(error, TaskError):
+        arrived, error = arrived.cause, error.cause
+    if type(arrived) is not type(error):
+        raise TypeError(f"it arrives as a {type(arrived).__name__}")
+    return str(arrived)
+
+
+class _Dismantled:
+    """An exception in parts, to be put together without its constructor; unpickles as the exception.
+
+    Attributes that cannot travel are left behind, and the traceback's text says so.
+    """
+
+    def __init__(self, error: BaseException, reason: BaseException) -> None:
         cause = error.cause if isinstance(error, TaskError) else error
-        stand_in: BaseException = _stand_in(cause, reason)
+        left: list[str] = []
+        state = {}
+        for name, value in getattr(cause, "__dict__", {}).items():
+            trouble = _trouble_with(value)
+            if trouble is None:
+                state[name] = value
+            else:
+                left.append(f"attribute {name!r} ({trouble})")
+        self.parts = (type(cause), tuple(map(_argument, cause.args)), state)
+        self.wrapping: tuple[Any, ...] | None = None
         if isinstance(error, TaskError):
-            stand_in = TaskError(stand_in, error.function, error.pid, error.remote_traceback)
-        return encode(stand_in).to_bytes()
+            text = error.remote_traceback
+            if left:
+                text = f"{text.rstrip()}\nleft behind, as it cannot travel: {', '.join(left)}\n"
+            self.wrapping = (error.function, error.pid, text)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_put_together, (self.parts, self.wrapping))
 
 
-def _with_context(error: TaskError, blob: bytes) -> bytes:
-    """Keep `__cause__` and `__context__` of the user's exception, which pickle drops, if they can travel."""
-    cause = error.cause
-    chained = {
-        name: getattr(cause, name)
-        for name in ("__cause__", "__context__")
-        if getattr(cause, name) is not None
-    }
-    if not chained:
-        return blob
+def _trouble_with(value: Any) -> str | None:
+    """Say why a value cannot travel; None if it can."""
     try:
-        with_chain = encode(_Chained(error, chained)).to_bytes()
-        loads(with_chain)
-        return with_chain
-    except Exception:
-        return blob
+        loads(encode(value).to_bytes())
+    except (Exception, SystemExit) as error:
+        return f"{type(value).__name__}: {str(error)[:200]}"
+    return None
+
+
+def _argument(value: Any) -> Any:
+    """Return an argument of an exception, or its text."""
+    return value if _trouble_with(value) is None else repr(value)
+
+
+def _put_together(parts: tuple[Any, ...], wrapping: tuple[Any, ...] | None) -> BaseException:
+    cls, args, state = parts
+    try:
+        error: BaseException = cls.__new__(cls, *args)
+    except TypeError:
+        error = Exception.__new__(cls)
+    if error.args != args:
+        error.args = args
+    error.__dict__.update(state)
+    return error if wrapping is None else TaskError(error, *wrapping)
+
+
+def _with_context(error: TaskError, body: Any, blob: bytes) -> bytes:
+    """Keep `__cause__` and `__context__` of the user's exception, which pickle drops."""
+    chained = {
+        name: dump_error(getattr(error.cause, name))
+        for name in ("__cause__", "__context__")
+        if getattr(error.cause, name) is not None
+    }
+    return encode(_Chained(body, chained)).to_bytes() if chained else blob
 
 
 class _Chained:
     """A TaskError with the exceptions its cause was raised from; unpickles as the error itself."""
 
-    def __init__(self, error: TaskError, chained: dict[str, BaseException]) -> None:
-        self.error = error
+    def __init__(self, body: Any, chained: dict[str, bytes]) -> None:
+        self.body = body
         self.chained = chained
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild_chained, (self.error, self.chained))
+        return (_rebuild_chained, (self.body, self.chained))
 
 
-def _rebuild_chained(error: TaskError, chained: dict[str, BaseException]) -> TaskError:
-    for name, value in chained.items():
-        setattr(error.cause, name, value)
+def _rebuild_chained(error: TaskError, chained: dict[str, bytes]) -> TaskError:
+    for name, blob in chained.items():
+        setattr(error.cause, name, load_error(blob))
     return error
 
 
 def _stand_in(cause: BaseException, reason: BaseException) -> UnserializableException:
+    """Return an exception that only tells of another one."""
     try:
         message = str(cause)
     except Exception:
@@ -159,8 +219,9 @@ def load_error(blob: bytes) -> BaseException:
     return raisable(error)
 
 
-def raisable(error: BaseException | bytes) -> BaseException:
+def raisable(error: Any) -> BaseException:
     """Return an exception that nobody has raised yet, so that tracebacks do not grow with each `get`."""
+    error = see(error)
     if type(error) is bytes:
         return load_error(error)
     if isinstance(error, TaskError):

@@ -31,8 +31,8 @@ from orchestrator.node import system
 
 #: Read by BLAS and OpenMP libraries when they are loaded. Workers run side by side, one task each on a CPU:
 #: with as many threads as the machine has cores in each of them, they would fight. And a zygote must have
-#: one thread.
-_THREADS_VARIABLE = "OMP_NUM_THREADS"
+#: one thread. (`core.threads` changes the number where a task has more CPUs.)
+_THREADS_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 #: What a worker runs, as "module:function"; `info["worker_entry"]` may name another. It is called with the
 #: store's descriptor, the node's address, the worker's token, and `info`.
@@ -191,7 +191,8 @@ def _ignore(number: int, frame: object) -> None:
 
 def _import_all(info: dict[str, Any]) -> Callable[[int, int, int, dict[str, Any]], None]:
     """Import what every worker needs, from where the driver would import it; return what a worker runs."""
-    os.environ.setdefault(_THREADS_VARIABLE, "1")
+    info["threads_variables"] = ours = [name for name in _THREADS_VARIABLES if name not in os.environ]
+    os.environ.update(dict.fromkeys(ours, "1"))
     path = [entry for entry in info.get("driver_sys_path", ()) if entry]
     sys.path[:] = path + [entry for entry in sys.path if entry not in path]
     if sys.flags.no_site:

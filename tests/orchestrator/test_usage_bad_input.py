@@ -17,8 +17,6 @@ from orchestrator.exceptions import (
     ObjectStoreFullError,
     SerializationError,
     TaskCancelledError,
-    TaskError,
-    UnserializableException,
     WorkerCrashedError,
 )
 
@@ -163,10 +161,8 @@ class TestWhatCannotBePickled:
             error.lock = threading.Lock()
             raise error
 
-        with pytest.raises(TaskError, match="told you") as caught:
+        with pytest.raises(ValueError, match=r"told you(.|\n)*left behind.*'lock'"):
             ray.get(fail.remote())
-        assert isinstance(caught.value.cause, UnserializableException)
-        assert caught.value.cause.type_name == "ValueError"
 
     def test_an_exception_that_does_not_unpickle(self):
         class Demanding(Exception):
@@ -178,9 +174,9 @@ class TestWhatCannotBePickled:
         def fail():
             raise Demanding(code=5)
 
-        with pytest.raises(TaskError, match="code 5") as caught:
+        with pytest.raises(Demanding, match="code 5") as caught:
             ray.get(fail.remote())
-        assert "Demanding" in str(caught.value)
+        assert caught.value.code == 5
 
     def test_causes_are_kept(self):
         @ray.remote
@@ -245,7 +241,7 @@ class TestDeaths:
     @pytest.mark.parametrize(
         ("how", "text"),
         [
-            ("os._exit(7)", "pid [0-9]+: exited with code 7\\n"),
+            ("os._exit(7)", "pid [0-9]+: exited with code 7; retries used: 0 of 0\\n"),
             ("os.kill(os.getpid(), 9)", "SIGKILL"),
             ("os.kill(os.getpid(), 11)", "SIGSEGV"),
         ],

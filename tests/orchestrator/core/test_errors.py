@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 
 from orchestrator.core.values import dump_error, load_error, task_error
@@ -53,10 +56,106 @@ def test_a_class_that_refuses_subclasses():
     assert type(arrived) is TaskError and type(arrived.cause) is Final
 
 
-def test_a_class_that_does_not_unpickle():
+def test_a_class_whose_constructor_needs_more_than_its_args():
     arrived = travelled(NeedsTwo(1, b=2))
-    assert type(arrived.cause) is UnserializableException and arrived.cause.type_name == "NeedsTwo"
-    assert "NeedsTwo: 1" in str(arrived)
+    assert isinstance(arrived, NeedsTwo) and type(arrived.cause) is NeedsTwo
+    assert (arrived.b, arrived.args) == (2, (1,))
+
+
+class MakesItsText(Exception):
+    def __init__(self, code):
+        super().__init__(f"code {code}")
+
+
+def test_a_class_that_would_say_something_else_on_arrival():
+    assert travelled(MakesItsText(7)).cause.args == ("code 7",)
+
+
+class Structured(Exception):
+    """As some libraries have them: arguments by keyword, a response, nothing handed to Exception."""
+
+    def __init__(self, *, response, operation):
+        self.response, self.operation = response, operation
+
+    def __str__(self):
+        return f"{self.operation}: {self.response['code']}"
+
+
+def test_a_class_that_hands_nothing_to_exception():
+    arrived = travelled(Structured(response={"code": 404}, operation="Get"))
+    assert isinstance(arrived, Structured) and arrived.response == {"code": 404}
+    assert "Get: 404" in str(arrived)
+
+
+class WithSlots(Exception):
+    __slots__ = ("code",)
+
+    def __init__(self, code):
+        super().__init__("slotted")
+        self.code = code
+
+    def __reduce__(self):
+        return (WithSlots, (self.code,))
+
+
+def test_attributes_in_slots():
+    arrived = travelled(WithSlots(3))
+    assert isinstance(arrived, WithSlots) and (arrived.code, arrived.cause.code) == (3, 3)
+
+
+def test_what_cannot_travel_is_left_behind_and_named():
+    error = ValueError("told you")
+    error.lock, error.code = threading.Lock(), 7
+    arrived = travelled(error)
+    assert type(arrived.cause) is ValueError and arrived.code == 7 and not hasattr(arrived, "lock")
+    assert "left behind" in str(arrived) and "'lock'" in str(arrived)
+
+
+def test_an_argument_that_cannot_travel_arrives_as_its_text():
+    arrived = travelled(ValueError("lock", threading.Lock()))
+    assert type(arrived.cause) is ValueError and "lock object" in arrived.args[1]
+
+
+def test_a_class_that_cannot_be_pickled_at_all():
+    class Impossible(Exception):
+        lock = threading.Lock()
+
+    arrived = travelled(Impossible("x"))
+    assert isinstance(arrived, TaskError) and type(arrived.cause) is UnserializableException
+    assert arrived.cause.type_name.endswith("Impossible") and "Impossible: x" in str(arrived)
+
+
+def test_a_constructor_that_exits_on_arrival():
+    class Exits(Exception):
+        def __init__(self, *args):
+            super().__init__(*args)
+
+        def __reduce__(self):
+            return (sys.exit, (3,))
+
+    assert isinstance(travelled(Exits("x")).cause, Exits)
+
+
+def test_what_it_was_raised_from_comes_along():
+    try:
+        try:
+            raise NeedsTwo("inner", b=1)
+        except NeedsTwo as inner:
+            raise ValueError("outer") from inner
+    except ValueError as error:
+        arrived = travelled(error)
+    assert isinstance(arrived.cause.__cause__, NeedsTwo) and arrived.cause.__cause__.b == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="ExceptionGroup and notes came with Python 3.11")
+def test_groups_and_notes():
+    error = ExceptionGroup("several", [ValueError("a"), ExceptionGroup("inner", [KeyError("b")])])  # noqa: F821
+    error.add_note("remember")
+    arrived = travelled(error)
+    assert isinstance(arrived, ExceptionGroup) and isinstance(arrived, TaskError)  # noqa: F821
+    assert arrived.message == "several" and arrived.cause.__notes__ == ["remember"]
+    matching, rest = arrived.split(KeyError)
+    assert len(matching.exceptions) == len(rest.exceptions) == 1
 
 
 def test_an_error_within_an_error_keeps_its_class():
