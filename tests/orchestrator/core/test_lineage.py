@@ -53,6 +53,12 @@ class Log:
         return self.counts.get(name, 0)
 
 
+def new_log():
+    log = Log.remote()
+    ray.get(log.count.remote(""))
+    return log
+
+
 @ray.remote
 def noted(log, name, *arrays):
     ray.get(log.note.remote(name))
@@ -67,7 +73,7 @@ def test_a_lost_result_is_made_again():
 
 
 def test_only_what_is_needed_runs_again():
-    log = Log.remote()
+    log = new_log()
     first = noted.remote(log, "first")
     second = noted.remote(log, "second", first)
     ray.get(second)
@@ -77,7 +83,7 @@ def test_only_what_is_needed_runs_again():
 
 
 def test_lost_arguments_are_made_again_too_though_nobody_holds_them_any_more():
-    log = Log.remote()
+    log = new_log()
     chain = [noted.remote(log, "step")]
     for _ in range(30):
         chain.append(noted.remote(log, "step", chain[-1]))
@@ -204,6 +210,7 @@ def test_an_item_that_is_lost_while_its_generator_runs():
         yield np.full(LENGTH, 1)
 
     gate = Gate.remote()
+    ray.get(gate.passable.remote())
     generator = items.remote(gate)
     first = next(generator)
     lose(first)
@@ -293,7 +300,7 @@ def test_a_borrower_hears_why():
 
 
 def test_a_task_that_fails_when_it_runs_again():
-    log = Log.remote()
+    log = new_log()
 
     @ray.remote
     def once(log):
