@@ -98,32 +98,55 @@ class OutOfMemoryError(WorkerCrashedError, MemoryError):
 
 
 class ActorError(OrchestratorError):
-    """An actor could not serve a call."""
+    """An actor could not serve a call.
 
-    def __init__(self, message: str = "", actor_id: str = "", actor_init_failed: bool = False) -> None:
-        super().__init__(message, actor_id, actor_init_failed)
+    Attributes:
+        actor_id: the actor's id, in hexadecimal.
+        actor_init_failed: whether its constructor is what failed.
+        preempted: whether it died because its node was taken away.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        actor_id: str = "",
+        actor_init_failed: bool = False,
+        preempted: bool = False,
+    ) -> None:
+        super().__init__(message, actor_id, actor_init_failed, preempted)
         self.message = message
         self.actor_id = actor_id
         self.actor_init_failed = actor_init_failed
+        self.preempted = preempted
 
     def __str__(self) -> str:
         return self.message
 
 
 class ActorDiedError(ActorError):
-    """The actor is dead: its constructor failed, its process died, or it was killed."""
+    """The actor is dead for good: its constructor failed, its process died, it ended itself or was killed."""
 
 
 class ActorUnavailableError(ActorError):
-    """The actor cannot be reached now; the call may or may not have been executed."""
+    """The actor died with this call and is being restarted; the call may or may not have been executed.
+
+    Later calls are served by the restarted actor. `max_task_retries` repeats such a call by itself.
+    """
+
+
+class ActorHandleNotFoundError(SessionError, ValueError):
+    """The handle belongs to a session that is over."""
+
+
+class DeadlockError(OrchestratorError):
+    """Actors wait for each other in a circle, so that none of them can go on; the text shows the circle.
+
+    Make one of them async, give it `max_concurrency` above one, or do not `get` inside its method.
+    """
 
 
 class ActorAlreadyExistsError(OrchestratorError, ValueError):
     """A live actor has this name already. `get_if_exists=True` returns it instead."""
-
-
-class ActorHandleNotFoundError(OrchestratorError, ValueError):
-    """The handle belongs to a session that is over: make, or look up, the actor in this one."""
 
 
 class AsyncioActorExit(OrchestratorError):

@@ -19,6 +19,7 @@ from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
 from orchestrator.common.ids import random_hex
 from orchestrator.common.options import ACTOR, METHOD, STREAMING
+from orchestrator.core.actor_record import ActorTraits
 from orchestrator.core.reports import refusal
 
 _COROUTINE_FLAGS = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR
@@ -113,11 +114,16 @@ class ActorOptions:
         """Create an actor and return its handle at once; a failing constructor shows at its methods.
 
         Raises:
-            TypeError: the constructor does not take these arguments.
+            TypeError: the constructor does not take these arguments, or the class is abstract.
+            ValueError: options that do not go together, or a method's concurrency group that is not there.
             ActorAlreadyExistsError: a live actor has the name.
             InfeasibleError: named, and no node could ever hold it. Without a name, its calls raise this.
         """
         info = info_of(self._cls)
+        abstract = getattr(self._cls, "__abstractmethods__", None)
+        if abstract:
+            names = ", ".join(sorted(abstract))
+            raise TypeError(f"{self._cls.__qualname__} is abstract: it does not define {names}")
         if info.constructor is not None:
             info.constructor.check(args, kwargs)
         return _create(self._cls, info, self._options, args, kwargs)
@@ -127,16 +133,22 @@ def _create(
     cls: type, info: ClassInfo, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> ActorHandle:
     runtime = ensure_runtime()
-    class_name = cls.__qualname__
     name = options.get("name")
     namespace = options.get("namespace") or runtime.info.get("namespace") or ""
     get_if_exists = bool(options.get("get_if_exists"))
     scheduling, held = option_rules.actor_class(options)
-    description = Description(class_name, name, info.methods)
+    traits = _traits(cls, info, options)
+    class_name = traits.class_name
+    groups = options.get("concurrency_groups") or {}
+    max_task_retries = option_rules.value_of(options, "max_task_retries")
+    description = Description(traits, name, info.methods, tuple(groups), max_task_retries)
+    for method_name, spec in info.methods.items():
+        if spec.options:
+            description.template(method_name, spec.options)  # refuses what cannot be called
     detached = options.get("lifetime") == "detached"
-    created = runtime.actors.create(
+    created = runtime.actor_creation.create(
         runtime.functions.export(cls, class_name),
-        class_name,
+        traits,
         pickle.dumps(description),
         args,
         kwargs,
@@ -151,6 +163,7 @@ def _create(
             "get_if_exists": get_if_exists,
             "handle": "",
             "detached": detached,
+            "max_restarts": traits.max_restarts,
         },
         creation={
             "class_name": class_name,
@@ -159,10 +172,9 @@ def _create(
             "detached": detached,
             "asyncio": info.is_async,
             "max_concurrency": options.get("max_concurrency"),
-            "groups": options.get("concurrency_groups"),
+            "groups": groups,
             "resources": held.to_floats(),
         },
-        max_pending=option_rules.value_of(options, "max_pending_calls"),
     )
     if isinstance(created, tuple):
         actor_id, hold = created
@@ -175,6 +187,24 @@ def _create(
         )
     text = str(created.get("cause") or created.get("error"))
     raise refusal(str(created.get("error")), f"actor {class_name} can never be placed: {text}", actor=True)
+
+
+def _traits(cls: type, info: ClassInfo, options: dict[str, Any]) -> ActorTraits:
+    """Return what callers must know, from the class and its options."""
+    at_a_time = options.get("max_concurrency") or 1
+    overlaps = info.is_async or at_a_time > 1 or bool(options.get("concurrency_groups"))
+    out_of_order = options.get("allow_out_of_order_execution")
+    if out_of_order is False and overlaps:
+        raise ValueError(
+            f"allow_out_of_order_execution=False cannot be kept for {cls.__qualname__}: async actors, those "
+            "with max_concurrency above one and those with concurrency groups run several calls at a time"
+        )
+    return ActorTraits(
+        cls.__qualname__,
+        option_rules.value_of(options, "max_pending_calls"),
+        option_rules.value_of(options, "max_restarts"),
+        overlaps if out_of_order is None else out_of_order,
+    )
 
 
 class _Entrance:

@@ -10,6 +10,7 @@ from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
 from orchestrator.common.options import METHOD
 from orchestrator.core import runtime as runtimes
+from orchestrator.core.actor_record import ActorTraits
 from orchestrator.core.entry import Hold
 from orchestrator.core.runtime import Runtime
 from orchestrator.core.task import Template
@@ -34,24 +35,76 @@ class MethodSpec:
 class Description:
     """What a handle knows of its actor. Stored once in the session, under the actor's id."""
 
-    __slots__ = ("class_name", "methods", "name")
+    __slots__ = ("groups", "max_task_retries", "methods", "name", "traits")
 
-    def __init__(self, class_name: str, name: str | None, methods: dict[str, MethodSpec]) -> None:
-        self.class_name = class_name
+    def __init__(
+        self,
+        traits: ActorTraits,
+        name: str | None,
+        methods: dict[str, MethodSpec],
+        groups: tuple[str, ...] = (),
+        max_task_retries: int = 0,
+    ) -> None:
+        self.traits = traits
         self.name = name
         self.methods = methods
+        #: concurrency groups of the actor
+        self.groups = groups
+        #: of methods that say nothing about it themselves
+        self.max_task_retries = max_task_retries
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Description, (self.class_name, self.name, self.methods))
+        return (Description, (self.traits, self.name, self.methods, self.groups, self.max_task_retries))
+
+    def template(self, name: str, options: dict[str, Any]) -> Template:
+        """Return what all calls of a method with these options share.
+
+        Raises:
+            ValueError: the actor has no such concurrency group.
+        """
+        group = options.get("concurrency_group")
+        if group is not None and group not in self.groups:
+            known = ", ".join(map(repr, self.groups)) or "none"
+            raise ValueError(
+                f"{self.traits.class_name}.{name}: there is no concurrency group {group!r}; "
+                f"the actor has {known}. Declare it with @remote(concurrency_groups={{{group!r}: n}})"
+            )
+        num_returns = options.get("num_returns")
+        retries = options.get("max_task_retries")
+        return Template(
+            name,
+            options.get("name") or name,
+            num_returns=1 if num_returns is None else num_returns,
+            max_retries=self.max_task_retries if retries is None else retries,
+            retry_exceptions=option_rules.value_of(options, "retry_exceptions"),
+            backpressure=options.get("generator_backpressure"),
+            concurrency_group=group,
+        )
 
 
 class ActorMethod:
     """A method of an actor: `handle.method.remote(...)`."""
 
-    __slots__ = ("_actor_id", "_hold", "_name", "_runtime", "_shape", "_submit", "_template")
+    __slots__ = (
+        "_actor_id",
+        "_description",
+        "_hold",
+        "_name",
+        "_options",
+        "_runtime",
+        "_shape",
+        "_submit",
+        "_template",
+    )
 
     def __init__(
-        self, runtime: Runtime, actor_id: bytes, hold: Hold | None, name: str, spec: MethodSpec
+        self,
+        runtime: Runtime,
+        actor_id: bytes,
+        hold: Hold | None,
+        name: str,
+        spec: MethodSpec,
+        description: Description,
     ) -> None:
         # It keeps the actor alive by itself and does not refer to its handle: that would be a
         # cycle, and the actor would live until the next garbage collection.
@@ -60,8 +113,10 @@ class ActorMethod:
         self._hold = hold
         self._name = name
         self._shape = spec.shape
+        self._options = spec.options
+        self._description = description
         self._submit = runtime.actors.submit
-        self._template = _template(name, spec.options)
+        self._template = description.template(name, spec.options)
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Submit a call and return a reference to its result; calls of one caller run in order.
@@ -71,20 +126,20 @@ class ActorMethod:
         """
         runtime = self._runtime
         if not runtime.open:
-            raise exceptions.SessionError("this handle belongs to a session that is over")
+            raise exceptions.ActorHandleNotFoundError("this handle belongs to a session that is over")
         shape = self._shape
         if shape is not None and (kwargs or not shape.low <= len(args) <= shape.high):
             shape.check(args, kwargs)
         return self._submit(self._actor_id, self._hold, self._template, args, kwargs)
 
     def options(self, **changes: Any) -> ActorMethod:
-        """Return this method with other options: num_returns, concurrency_group, ..."""
-        template = self._template
-        base = {"num_returns": template.num_returns} if template.num_returns != 1 else {}
-        changed = option_rules.merge(METHOD, base, changes)
-        return ActorMethod(
-            self._runtime, self._actor_id, self._hold, self._name, MethodSpec(self._shape, changed)
-        )
+        """Return this method with other options: num_returns, max_task_retries, concurrency_group, ...
+
+        Raises:
+            ValueError, TypeError: an unknown option, or a value it does not take.
+        """
+        changed = MethodSpec(self._shape, option_rules.merge(METHOD, self._options, changes))
+        return ActorMethod(self._runtime, self._actor_id, self._hold, self._name, changed, self._description)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
@@ -94,17 +149,6 @@ class ActorMethod:
 
     def __repr__(self) -> str:
         return f"ActorMethod({self._name} of {self._actor_id.hex()})"
-
-
-def _template(name: str, options: dict[str, Any]) -> Template:
-    num_returns = options.get("num_returns")
-    return Template(
-        name,
-        options.get("name") or name,
-        num_returns=1 if num_returns is None else num_returns,
-        backpressure=options.get("generator_backpressure"),
-        concurrency_group=options.get("concurrency_group"),
-    )
 
 
 class _Met:
@@ -138,13 +182,13 @@ class ActorHandle:
             if name not in BUILT_IN and (description.methods or name.startswith("__")):
                 known = ", ".join(sorted(description.methods))
                 raise AttributeError(
-                    f"actor {description.class_name} has no method {name!r}; it has: {known}"
+                    f"actor {description.traits.class_name} has no method {name!r}; it has: {known}"
                 )
             spec = MethodSpec(None, {})
         runtime = self._orchestrator_runtime
         if not runtime.open:
-            raise exceptions.SessionError("this handle belongs to a session that is over")
-        method = ActorMethod(runtime, self._orchestrator_id, self._orchestrator_hold, name, spec)
+            raise exceptions.ActorHandleNotFoundError("this handle belongs to a session that is over")
+        method = ActorMethod(runtime, self._orchestrator_id, self._orchestrator_hold, name, spec, description)
         self.__dict__[name] = method
         return method
 
@@ -158,12 +202,24 @@ class ActorHandle:
         return hash(self._orchestrator_id)
 
     def __repr__(self) -> str:
-        return f"ActorHandle({self._orchestrator_description.class_name}, {self._orchestrator_id.hex()})"
+        class_name = self._orchestrator_description.traits.class_name
+        return f"ActorHandle({class_name}, {self._orchestrator_id.hex()})"
+
+    def __enter__(self) -> ActorHandle:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """End the actor in good order, and wait for that: what was called is finished, its hook runs."""
+        try:
+            ending = self.__ray_terminate__.remote()
+            ending._runtime.get_one(ending, None)
+        except exceptions.ActorError:
+            pass
 
     def __reduce__(self) -> tuple[Any, ...]:
         runtime = self._orchestrator_runtime
         if not runtime.open:
-            raise exceptions.SessionError("this handle belongs to a session that is over")
+            raise exceptions.ActorHandleNotFoundError("this handle belongs to a session that is over")
         references = runtime.references
         met = references.gathering.met
         if self._orchestrator_hold is not None:
@@ -177,15 +233,15 @@ class ActorHandle:
 def rebuild_handle(actor_id: bytes) -> ActorHandle:
     """Make a handle from an actor's id; of one that has ended, a handle whose calls say so."""
     runtime = runtimes.require()
-    hold = runtime.actors.know(actor_id, "")
-    description = Description("", None, {})
-    if hold is not None:
-        buffer = runtime.store.try_get(actor_id)
-        if buffer is not None:
-            description = pickle.loads(bytes(memoryview(buffer)))
-            record = runtime.actors.record(actor_id)
-            if record is not None and not record.class_name:
-                record.class_name = description.class_name
+    known = runtime.actors.know(actor_id)
+    if known is None:
+        return ActorHandle(runtime, actor_id, None, Description(ActorTraits("?"), None, {}))
+    record, hold = known
+    description = Description(record.traits, None, {})
+    buffer = runtime.store.try_get(actor_id)
+    if buffer is not None:
+        description = pickle.loads(bytes(memoryview(buffer)))
+        record.describe(description.traits)
     return ActorHandle(runtime, actor_id, hold, description)
 
 

@@ -57,8 +57,11 @@ class RuntimeContext:
     def get_task_name(self) -> str | None:
         """Return the name of the running function or method; None in a driver."""
         executor = self._runtime.executor
-        if executor is None or executor.current_function is None:
+        if executor is None:
             return None
+        if executor.actor is not None:
+            method = executor.actor.calling()[1]
+            return None if method is None else name_of(method)
         return str(executor.name_of_run())
 
     def get_task_function_name(self) -> str | None:
@@ -101,6 +104,18 @@ class RuntimeContext:
         if actor is None:
             raise RuntimeError("this code does not run in an actor")
         return rebuild_handle(actor.actor_id)
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether the actor this code runs in has been restarted: its constructor has run before.
+
+        Raises:
+            RuntimeError: it runs in no actor.
+        """
+        actor = self._actor
+        if actor is None:
+            raise RuntimeError("this code does not run in an actor")
+        return bool(actor.reconstructed)
 
     def is_canceled(self) -> bool:
         """Tell whether somebody has cancelled the running call: a method may look and stop."""

@@ -63,6 +63,9 @@ FUNCTION_BYTES_MAX = 100 * 1024 * 1024
 #: Calls in flight of an actor with an `async def` method, as in Ray.
 ASYNC_CONCURRENCY = 1000
 
+#: What an actor's shutdown hook and exit handlers may take, as in Ray.
+SHUTDOWN_HOOK_TIMEOUT_S = 30.0
+
 #: Re-executions after a worker's death, as in Ray.
 MAX_RETRIES = 3
 

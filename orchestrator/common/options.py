@@ -176,7 +176,7 @@ _OPTIONS = {
         Option("num_returns", "task method", None, _num_returns),
         Option("name", "task actor method", None, _text),
         Option("max_retries", "task", config.MAX_RETRIES, _integer(-1)),
-        Option("retry_exceptions", "task", False, _retry_exceptions),
+        Option("retry_exceptions", "task method", False, _retry_exceptions),
         Option("retry_policy", "task", None, _retry_policy),
         Option("max_calls", "task", None, _integer(0)),
         Option("timeout_s", "task", None, _seconds),
@@ -184,6 +184,8 @@ _OPTIONS = {
         # What tasks do is recorded, or not; of a record nobody keeps there is nothing to turn off.
         Option("enable_task_events", "task actor method", True, _flag),
         Option("_labels", "task actor", None, _dict),
+        Option("max_restarts", "actor", 0, _integer(-1)),
+        Option("max_task_retries", "actor method", 0, _integer(-1)),
         Option("max_concurrency", "actor", None, _integer(1)),
         Option("concurrency_groups", "actor", None, _groups),
         Option("concurrency_group", "method", None, _text),
@@ -191,6 +193,7 @@ _OPTIONS = {
         Option("namespace", "actor", None, _text),
         Option("lifetime", "actor", None, _lifetime),
         Option("get_if_exists", "actor", False, _flag),
+        Option("allow_out_of_order_execution", "actor", None, _flag),
     )
 }
 

@@ -1,35 +1,35 @@
-"""An actor in its process: the instance, its methods, and how calls run.
+"""An actor in its process: its beginning, its methods, its end.
 
 Three kinds. A *plain* actor runs its calls on the main thread in the executor's loop, one by one. A
-*threaded* one (`max_concurrency` above one, or concurrency groups) hands them to pools of threads. An
-*async* one (any `async def` method) has an asyncio loop on the main thread that also waits for
-messages: no thread switch lies between a message and its coroutine.
+*threaded* one (`max_concurrency` above one, or concurrency groups) hands them to pools of threads
+(`threaded_calls.py`). An *async* one (any `async def` method) has an asyncio loop on the main thread that
+also waits for messages (`async_calls.py`): no thread switch lies between a message and its coroutine.
+
+When it ends of its own accord (its handles are gone, a method asked for it, it was told to) what runs is
+finished, the shutdown hook runs, then the exit handlers, then the node hears of it. Only `kill` and
+accidents leave these out.
 """
 
 from __future__ import annotations
 
+import atexit
 import inspect
-import pickle
+import os
+import sys
 import threading
-from collections import deque
-from time import perf_counter_ns
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common import config
-from orchestrator.common.options import STREAMING
+from orchestrator.core.current_call import ConcurrentRuntime, current_call
 from orchestrator.core.entry import ERROR
-from orchestrator.core.messages import CANCELLED, END, LONG
+from orchestrator.core.messages import CANCELLED, NOBODYS_SEQ
 from orchestrator.core.values import dump_error, task_error
-from orchestrator.objects.plasma_adapter import WORK
 
 if TYPE_CHECKING:
-    import asyncio
-    from concurrent.futures import ThreadPoolExecutor
-
+    from orchestrator.core.async_calls import AsyncCalls
     from orchestrator.core.executor import Executor, Run
-
-DEFAULT_GROUP = ""
 
 
 class ActorExit(SystemExit):
@@ -54,26 +54,32 @@ class ActorRuntime:
             config.ASYNC_CONCURRENCY if self.is_async else 1
         )
         self.groups: dict[str, int] = creation.get("groups") or {}
+        #: whether several calls may run at a time, and not in the executor's own loop
+        self.overlaps = self.is_async or self.max_concurrency > 1 or bool(self.groups)
+        #: whether an earlier process of this actor has died
+        self.reconstructed = False
         #: calls that are being run, or wait in a pool
         self.active: dict[Run, Any] = {}
-        #: calls whose cancellation was asked for; the running code may ask `is_canceled`
+        #: those of them whose cancellation was asked for; the running code may ask `is_canceled`
         self.flagged: set[Run] = set()
-        self._pools: dict[str, ThreadPoolExecutor] = {}
-        self._local = threading.local()
         self.loop: AsyncCalls | None = None
         self.cause = "all handles to it are gone"
+        self._init_failed = False
+        if self.overlaps:
+            self.runtime.__class__ = ConcurrentRuntime
 
     @property
     def owns_loop(self) -> bool:
         """Whether the calls do not run in the executor's own loop."""
-        return self.instance is not None and (self.is_async or self.max_concurrency > 1 or bool(self.groups))
+        return self.overlaps and self.instance is not None
 
-    # -- beginning and end
+    # -- beginning
 
     def construct(self, run: Run, message: tuple[Any, ...]) -> None:
         """Run the constructor and tell the creator and the node how it went."""
         sender, seq = run
         executor = self.executor
+        self.reconstructed = seq == NOBODYS_SEQ
         cls: Any = None
         try:
             cls = executor.runtime.functions.load(message[1])
@@ -85,50 +91,85 @@ class ActorRuntime:
                 executor.running = None
         except BaseException as error:
             wrapped = task_error(error, f"{self.class_name}.__init__")
-            executor.replies.send(sender, (seq, ERROR, dump_error(wrapped), 0))
+            if not self.reconstructed:
+                executor.replies.send(sender, (seq, ERROR, dump_error(wrapped), 0))
             self.cause = f"its constructor failed\n{wrapped}"
+            self._init_failed = True
             executor.stop(drain=False)
             return
-        self._send_state("alive", "")
-        executor.replies.send_value(sender, seq, None, 0)
+        self._send_state("alive", "", label=self._label())
+        if not self.reconstructed:
+            executor.replies.send_value(sender, seq, None, 0)
 
-    def _send_state(self, state: str, cause: str) -> None:
+    def _send_state(self, state: str, cause: str, label: str = "") -> None:
         self.runtime.node.send(
-            {"op": "actor_state", "actor": self.actor_id.hex(), "state": state, "cause": cause[-8000:]}
+            {
+                "op": "actor_state",
+                "actor": self.actor_id.hex(),
+                "state": state,
+                "cause": cause[-8000:],
+                "init_failed": self._init_failed,
+                "label": label,
+            }
         )
 
+    def _label(self) -> str:
+        """Return what marks the actor's lines: its own `repr`, if it has one."""
+        if type(self.instance).__repr__ is object.__repr__:  # type: ignore[comparison-overlap]
+            return ""
+        try:
+            return " ".join(repr(self.instance).split())
+        except Exception:
+            return ""
+
+    # -- end
+
     def finish(self) -> None:
-        """Say good-bye: the user's shutdown hook, then the news to the node."""
+        """Say good-bye: the user's shutdown hook and exit handlers, then the news to the node."""
         hook = getattr(self.instance, "__ray_shutdown__", None) or getattr(
             self.instance, "__shutdown__", None
         )
-        if hook is not None:
-            self.runtime.call_user(hook)
-        self._send_state("dead", self.cause)
+        watch = threading.Timer(config.SHUTDOWN_HOOK_TIMEOUT_S, self._give_up)
+        watch.daemon = True
+        watch.start()
+        try:
+            if hook is not None:
+                self._call_hook(hook)
+            atexit._run_exitfuncs()
+        finally:
+            watch.cancel()
+            self._send_state("dead", self.cause)
+
+    def _call_hook(self, hook: Any) -> None:
+        try:
+            waiting = hook()
+            if inspect.iscoroutine(waiting):
+                import asyncio
+
+                asyncio.run(waiting)
+        except BaseException:
+            traceback.print_exc()
+
+    def _give_up(self) -> None:
+        """The hook takes for ever."""
+        self._send_state(
+            "dead", f"{self.cause}; its shutdown took more than {config.SHUTDOWN_HOOK_TIMEOUT_S:g} s"
+        )
+        sys.stderr.flush()
+        os._exit(1)
 
     def is_exit(self, error: BaseException) -> bool:
         """Tell whether a method ended because it wants the actor to end."""
-        return isinstance(error, ActorExit)
+        return isinstance(error, SystemExit)
 
-    def leave(self, run: Run) -> None:
+    def leave(self, run: Run, error: BaseException) -> None:
         """A method asked for the end: its caller and all further ones learn that the actor is dead."""
-        self.cause = "it ended itself by exit_actor()"
+        if isinstance(error, ActorExit):
+            self.cause = str(error) or "it ended itself by exit_actor()"
+        else:
+            self.cause = f"it ended itself by sys.exit({error.args[0] if error.args else ''})"
         died = exceptions.ActorDiedError(f"actor {self.class_name}: {self.cause}", self.actor_id.hex())
         self.executor.replies.send_failure(run[0], run[1], died)
-        self.executor.stop(drain=False)
-
-    def method(self, name: str) -> Any:
-        """Return a method, or one of the built-in ones every actor has."""
-        if name == "__ray_ready__":
-            return lambda: True
-        if name == "__ray_terminate__":
-            return self._terminate
-        if name == "__ray_call__":
-            return lambda function, *args, **kwargs: function(self.instance, *args, **kwargs)
-        return getattr(self.instance, name)
-
-    def _terminate(self) -> None:
-        self.cause = "it was asked to terminate"
         self.executor.stop(drain=False)
 
     def wake(self) -> None:
@@ -136,254 +177,54 @@ class ActorRuntime:
         if self.loop is not None:
             self.loop.wake()
 
-    def cancel(self, run: Run) -> None:
-        """Cancel a call: a coroutine is cancelled, running code in a thread can only be told."""
-        self.flagged.add(run)
-        job = self.active.get(run)
-        if job is not None and self.loop is not None:
-            self.loop.cancel(job)
-        elif job is not None and job.cancel():
-            self.active.pop(run, None)
-            self.executor.replies.send(run[0], (run[1], CANCELLED, None, 0))
-
-    def is_cancelled(self) -> bool:
-        """Tell whether the cancellation of the call on this thread was asked for."""
-        run = getattr(self._local, "run", None) or self.executor.running
-        return run in self.flagged or run in self.executor.cancelled
-
-    # -- threaded actors
+    # -- calls
 
     def run(self) -> None:
         """Serve calls until the actor ends; only for actors with `owns_loop`."""
         if self.is_async:
+            from orchestrator.core.async_calls import AsyncCalls
+
             self.loop = AsyncCalls(self)
             self.loop.run()
-            return
-        from concurrent.futures import ThreadPoolExecutor
+        else:
+            from orchestrator.core.threaded_calls import ThreadedCalls
 
-        sizes = {DEFAULT_GROUP: self.max_concurrency, **self.groups}
-        for group, size in sizes.items():
-            self._pools[group] = ThreadPoolExecutor(size, f"actor-{group or 'calls'}")
-        executor = self.executor
-        executor.execute = self._dispatch  # type: ignore[method-assign]
-        executor.actor = _Threaded(executor.actor)  # type: ignore[assignment, arg-type]
-        executor.run()
-        for pool in self._pools.values():
-            pool.shutdown(wait=True)
+            ThreadedCalls(self).run()
 
-    def _dispatch(self, sender: int, payload: bytes) -> None:
-        message = pickle.loads(payload)
-        if message[1] == LONG:
-            message = self.executor.fetch_long(message)
-        options = (message[7] if len(message) > 3 else None) or {}
-        pool = self._pools.get(options.get("group", DEFAULT_GROUP)) or self._pools[DEFAULT_GROUP]
-        run = (sender, message[0])
-        self.active[run] = pool.submit(self._call, run, message, options)
+    def method(self, name: str) -> Any:
+        """Return a method, or one of the built-in ones every actor has."""
+        if name == "__ray_ready__":
+            return lambda: True
+        if name == "__ray_terminate__":
+            return _terminate
+        if name == "__ray_call__":
+            return lambda function, *args, **kwargs: function(self.instance, *args, **kwargs)
+        return getattr(self.instance, name)
 
-    def _call(self, run: Run, message: tuple[Any, ...], options: dict[str, Any]) -> None:
-        """Run one call on a thread of a pool."""
-        sender, seq = run
-        executor = self.executor
-        replies = executor.replies
-        self._local.run = run
-        started = perf_counter_ns()
-        function: Any = None
-        try:
-            function = executor.callable_of(message[1])
-            args, kwargs = (message[2], {}) if len(message) == 3 else executor.unpack(message)
-            value = function(*args, **kwargs)
-            spent_us = (perf_counter_ns() - started) // 1000
-            num_returns = options.get("num_returns", 1)
-            if num_returns == 1:
-                replies.send_value(sender, seq, value, spent_us)
-            elif num_returns == STREAMING:
-                replies.send_items(sender, seq, iter(value), lambda count: None, spent_us)
-            else:
-                replies.send_many(sender, seq, value, num_returns, spent_us)
-        except BaseException as error:
-            executor._failed(run, error, function, started)
-        finally:
-            self._local.run = None
+    def calling(self) -> tuple[Run | None, Any]:
+        """Return the call this code belongs to, and its method."""
+        if isinstance(self.runtime, ConcurrentRuntime):
+            return current_call()
+        return self.executor.running, self.executor.current_function
+
+    def cancel(self, run: Run) -> None:
+        """Cancel a call: a coroutine is cancelled, running code in a thread can only be told."""
+        job = self.active.get(run)
+        if job is None:
+            return  # it has not begun, or runs on the main thread: `executor.cancelled` has it
+        self.flagged.add(run)
+        if self.loop is not None:
+            self.loop.cancel(job)
+        elif job.cancel():
             self.active.pop(run, None)
             self.flagged.discard(run)
+            self.executor.replies.send(run[0], (run[1], CANCELLED, None, 0))
+
+    def is_cancelled(self) -> bool:
+        """Tell whether the cancellation of the call this code belongs to was asked for."""
+        run, _ = self.calling()
+        return run in self.flagged or run in self.executor.cancelled
 
 
-class _Threaded:
-    """The actor as the executor sees it while pools run the calls: without a loop to leave for."""
-
-    owns_loop = False
-
-    def __init__(self, actor: ActorRuntime) -> None:
-        self._actor = actor
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._actor, name)
-
-
-class AsyncCalls:
-    """The loop of an async actor: messages in, coroutines, replies out."""
-
-    def __init__(self, actor: ActorRuntime) -> None:
-        import asyncio
-
-        from orchestrator.core.ring_selector import RingSelector
-
-        self._actor = actor
-        self._executor = actor.executor
-        self._runtime = actor.runtime
-        self._endpoint = actor.runtime.endpoint
-        self._replies = actor.executor.replies
-        self._asyncio = asyncio
-        self._selector = RingSelector(actor.runtime.endpoint)
-        self._loop = asyncio.SelectorEventLoop(self._selector)
-        #: calls that wait for one of the `max_concurrency` places
-        self._backlog: deque[tuple[int, bytes]] = deque()
-        self._methods: dict[str, tuple[Any, int]] = {}
-        sizes = {DEFAULT_GROUP: actor.max_concurrency, **actor.groups}
-        self._limits = {group: asyncio.Semaphore(size) for group, size in actor.groups.items()}
-        self._free = sizes[DEFAULT_GROUP]
-        self._stopped = False
-
-    def run(self) -> None:
-        """Serve calls until the actor is to end."""
-        self._asyncio.set_event_loop(self._loop)
-        self._loop.add_reader(self._endpoint.fileno(), self._take)
-        self._loop.call_soon(self._take)
-        self._loop.call_later(config.TICK_S, self._tick)
-        try:
-            self._loop.run_forever()
-            pending = self._asyncio.all_tasks(self._loop)
-            for task in pending:
-                task.cancel()
-            if pending:
-                self._loop.run_until_complete(self._asyncio.gather(*pending, return_exceptions=True))
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-        finally:
-            self._loop.close()
-
-    def wake(self) -> None:
-        """Look again whether the actor is to end; from any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._stop_if_done)
-        except RuntimeError:
-            pass
-
-    def cancel(self, task: asyncio.Task[Any]) -> None:
-        """Cancel a call that runs; from any thread."""
-        self._loop.call_soon_threadsafe(task.cancel)
-
-    def _tick(self) -> None:
-        self._runtime.tick()
-        self._take()
-        self._loop.call_later(config.TICK_S, self._tick)
-
-    def _take(self) -> None:
-        """Read what has come, until nothing has."""
-        endpoint = self._endpoint
-        receive = endpoint.receive
-        poll = self._runtime.pump.poll
-        # A bound, so that a flood of calls does not keep the coroutines from running.
-        for _ in range(128):
-            item = receive(WORK)
-            if item is None:
-                if not poll():
-                    if self._runtime.pump.lock.locked():
-                        self._selector.put_off()
-                    break
-                continue
-            if self._free > 0 and not self._backlog and not self._executor.quitting:
-                self._start(*item)
-            else:
-                self._backlog.append(item)
-        else:
-            self._loop.call_soon(self._take)
-        self._stop_if_done()
-
-    def _stop_if_done(self) -> None:
-        executor = self._executor
-        if executor.quitting:
-            self._backlog.clear()
-        if executor.stopping and not self._actor.active and not self._backlog and not self._stopped:
-            self._stopped = True
-            self._loop.stop()
-
-    def _start(self, sender: int, payload: bytes) -> None:
-        message = pickle.loads(payload)
-        if message[1] == LONG:
-            message = self._executor.fetch_long(message)
-        run = (sender, message[0])
-        if self._executor.cancelled and run in self._executor.cancelled:
-            self._replies.send(sender, (message[0], CANCELLED, None, 0))
-            return
-        self._free -= 1
-        self._actor.active[run] = self._loop.create_task(self._serve(run, message))
-
-    async def _serve(self, run: Run, message: tuple[Any, ...]) -> None:
-        """Run one call to its end."""
-        sender, seq = run
-        executor = self._executor
-        started = perf_counter_ns()
-        function: Any = None
-        try:
-            function = executor.callables.get(message[1])
-            if function is None:
-                function = executor.callable_of(message[1])
-            if len(message) == 3:
-                value = function(*message[2])
-                options: dict[str, Any] = {}
-            else:
-                args, kwargs = executor.unpack(message)
-                options = message[7] or {}
-                limit = self._limits.get(options.get("group", DEFAULT_GROUP))
-                if limit is not None:
-                    async with limit:
-                        value = function(*args, **kwargs)
-                        if inspect.isawaitable(value):
-                            value = await value
-                else:
-                    value = function(*args, **kwargs)
-            if inspect.isawaitable(value):
-                value = await value
-            spent_us = (perf_counter_ns() - started) // 1000
-            num_returns = options.get("num_returns", 1)
-            if num_returns == 1:
-                self._replies.send_value(sender, seq, value, spent_us)
-            elif num_returns == STREAMING:
-                await self._send_items(run, value, options.get("backpressure"), spent_us)
-            else:
-                self._replies.send_many(sender, seq, value, num_returns, spent_us)
-        except self._asyncio.CancelledError:
-            self._replies.send(sender, (seq, CANCELLED, None, 0))
-        except BaseException as error:
-            executor._failed(run, error, function, started)
-        finally:
-            self._free += 1
-            self._actor.active.pop(run, None)
-            self._actor.flagged.discard(run)
-            if self._backlog and not executor.quitting:
-                self._start(*self._backlog.popleft())
-            if executor.stopping:
-                self._stop_if_done()
-
-    async def _send_items(self, run: Run, values: Any, ahead_max: int | None, spent_us: int) -> None:
-        sender, seq = run
-        count = 0
-        consumed = self._executor.consumed
-        if ahead_max:
-            consumed[run] = 0
-        try:
-            if hasattr(values, "__aiter__"):
-                async for value in values:
-                    self._replies.send_item(sender, seq, count, value)
-                    del value
-                    count += 1
-                    while ahead_max and count - consumed[run] >= ahead_max:
-                        await self._asyncio.sleep(config.COLLECT_S)
-            else:
-                for value in values:
-                    self._replies.send_item(sender, seq, count, value)
-                    count += 1
-                    await self._asyncio.sleep(0)
-        finally:
-            consumed.pop(run, None)
-        self._replies.send(sender, (seq, END, count, spent_us))
+def _terminate() -> None:
+    raise ActorExit("it was asked to terminate")

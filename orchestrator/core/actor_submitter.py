@@ -1,14 +1,18 @@
 """Calls of actors: in order, straight into the actor's process.
 
-For each actor this process knows there is a record. Calls are sent in the order they were made; one
-whose arguments are not there yet holds up those behind it. The constructor of an actor created here is
-the first call of its queue.
+For each actor this process knows there is a record (`actor_record.py` has its states). Calls are sent in the
+order they were made; one whose arguments are not there yet holds up those behind it, unless the actor is one
+that runs several at a time. The constructor of an actor created here is the first call of its queue.
 
 An actor lives as long as there are handles. They are counted as references of an object in the
 store, whose id is the actor's: each process that has handles has one, and so has each call that is
 under way. When the last is gone, the actor's process notices, finishes what was sent, and ends.
 
-    PENDING ──address known──▶ ALIVE ──died, constructor failed, killed──▶ DEAD
+**Restarts** are the node's affair: it starts a process and tells it where the constructor is kept
+(`actor_creation.py` put it into the store). Here the calls are sorted. What the dead process had not taken
+from its channel goes to the next one, as if it had been made later. Of what it had taken nobody can say
+whether it ran: it is repeated if `max_task_retries` is not used up, else it fails. New calls wait for the
+next process.
 """
 
 from __future__ import annotations
@@ -18,71 +22,26 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
-from orchestrator.core.entry import ERROR, Entry, Hold, StoreLink
+from orchestrator.core.actor_record import (
+    ALIVE,
+    DEAD,
+    PENDING,
+    RESTARTING,
+    ActorHold,
+    ActorRecord,
+    ActorTraits,
+)
+from orchestrator.core.entry import ERROR, Entry, Hold
 from orchestrator.core.messages import CANCEL, CHECK_HANDLES, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
 from orchestrator.core.reports import describe_death, refusal
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task, Template
 from orchestrator.core.values import raisable
-from orchestrator.objects import plasma_adapter as objects
-from orchestrator.objects.plasma_adapter import WORK, PeerDiedError, Sender, is_plain
+from orchestrator.objects.plasma_adapter import WORK, PeerDiedError, is_plain
 
 if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime
-
-PENDING, ALIVE, DEAD = range(3)
-
-
-class ActorHold(Hold):
-    """This process's reference to an actor; the actor is told when it goes, so that it can end at once."""
-
-    __slots__ = ("dropped",)
-
-    def __init__(self, link: StoreLink, object_id: bytes, dropped: deque[bytes]) -> None:
-        super().__init__(link, object_id)
-        self.dropped = dropped
-
-    def __del__(self) -> None:
-        super().__del__()
-        self.dropped.append(self.object_id)
-
-
-class ActorRecord:
-    """One actor, as this process knows it."""
-
-    __slots__ = (
-        "actor_id",
-        "address",
-        "cause",
-        "class_name",
-        "inflight",
-        "init_failed",
-        "max_pending",
-        "queue",
-        "sender",
-        "state",
-    )
-
-    def __init__(self, actor_id: bytes, class_name: str) -> None:
-        self.actor_id = actor_id
-        self.class_name = class_name
-        self.state = PENDING
-        self.address = 0
-        self.sender: Sender | None = None
-        #: calls that cannot be sent yet; in order
-        self.queue: deque[Task] = deque()
-        #: calls sent and not answered
-        self.inflight: dict[int, Task] = {}
-        #: why it is DEAD
-        self.cause = ""
-        self.init_failed = False
-        self.max_pending = -1
-
-    def died_error(self) -> exceptions.ActorDiedError:
-        """Return the error of every call from now on."""
-        text = f"actor {self.class_name} ({self.actor_id.hex()}) is dead: {self.cause or 'unknown cause'}"
-        return exceptions.ActorDiedError(text, self.actor_id.hex(), self.init_failed)
 
 
 class ActorSubmitter(Part):
@@ -96,77 +55,42 @@ class ActorSubmitter(Part):
         self._pack = runtime.arguments.pack
         self.lock = threading.RLock()
         self._records: dict[bytes, ActorRecord] = {}
-        #: ids of actors whose last handle here has gone; a destructor can do no more than append
+        #: those with a queue: the only ones `tick` has to look at
+        self._queued: set[ActorRecord] = set()
+        #: ids of actors of which a hold of this process has gone; a destructor can do no more than append
         self._dropped: deque[bytes] = deque()
 
-    # -- creating and knowing
+    # -- knowing
 
-    def create(
-        self,
-        class_key: bytes,
-        class_name: str,
-        description: bytes,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        request: dict[str, Any],
-        creation: dict[str, Any],
-        max_pending: int,
-    ) -> tuple[bytes, Hold] | dict[str, Any]:
-        """Create an actor; return its id and a hold on it, or the node's answer if the name is taken.
-
-        `description` is what a handle elsewhere needs to know; `request` the node's part, with a
-        name or not; `creation` the worker's.
-        """
-        runtime = self._runtime
-        actor_id = bytes.fromhex(request["actor"])
-        objects.put_parts(runtime.store, actor_id, [description])
-        hold = ActorHold(runtime.references.link, actor_id, self._dropped)
-        record = ActorRecord(actor_id, class_name)
-        record.max_pending = max_pending
-        template = Template(class_key, f"{class_name}.__init__", creation={**creation, "id": actor_id.hex()})
-        task = Task(self._next_seq(), template, runtime.current_task)
-        task.actor = record
-        task.returns.append(Entry(task.seq << 24, 0, None, task))
-        self._pack(task, args, kwargs, self._ready)
-        self._records[actor_id] = record
-        if task.place == WAITING or task.message is not None:
-            record.queue.append(task)
-        else:
-            record.queue.append(task)
-            self._ready(task)
-        # The constructor keeps the actor alive until it has run.
-        task.held = (task.held, hold)
-        if request["name"] is not None:
-            answer = self._node.ask(request)
-            if "worker" not in answer:
-                self._records.pop(actor_id, None)
-                return answer
-            self._alive(record, answer["worker"])
-        else:
-            self._node.ask_later(request, lambda answer: self._created(record, answer))
-        return actor_id, hold
-
-    def _created(self, record: ActorRecord, answer: dict[str, Any]) -> None:
-        if "worker" in answer:
-            self._alive(record, answer["worker"])
-        else:
-            self._dead(record, str(answer.get("cause") or answer.get("error")), answer)
-
-    def know(self, actor_id: bytes, class_name: str) -> Hold | None:
-        """Take a reference to an actor created elsewhere; None when it has ended long ago."""
-        runtime = self._runtime
-        if not runtime.store.add_ref(actor_id):
-            return None
-        hold = ActorHold(runtime.references.link, actor_id, self._dropped)
+    def hold(self, record: ActorRecord) -> ActorHold:
+        """Return a hold for a reference this process has just been given."""
         with self.lock:
-            if actor_id not in self._records:
-                self._records[actor_id] = ActorRecord(actor_id, class_name)
-                self._node.send({"op": "resolve_actor", "actor": actor_id.hex()})
-        return hold
+            record.handles += 1
+        return ActorHold(self._runtime.references.link, record.actor_id, self._dropped)
 
-    def record(self, actor_id: bytes) -> ActorRecord | None:
-        """Return what is known of an actor."""
-        return self._records.get(actor_id)
+    def enter(self, record: ActorRecord, constructor: Task) -> None:
+        """Begin with an actor created here."""
+        with self.lock:
+            self._records[record.actor_id] = record
+            record.queue.append(constructor)
+            self._queued.add(record)
+
+    def forget(self, record: ActorRecord) -> None:
+        """Undo `enter`."""
+        with self.lock:
+            self._records.pop(record.actor_id, None)
+            self._queued.discard(record)
+
+    def know(self, actor_id: bytes) -> tuple[ActorRecord, Hold] | None:
+        """Take a reference to an actor created elsewhere; None when it has ended long ago."""
+        if not self._runtime.store.add_ref(actor_id):
+            return None
+        with self.lock:
+            record = self._records.get(actor_id)
+            if record is None:
+                record = self._records[actor_id] = ActorRecord(actor_id, ActorTraits())
+                self._node.send({"op": "resolve_actor", "actor": actor_id.hex()})
+            return record, self.hold(record)
 
     # -- submitting
 
@@ -180,13 +104,10 @@ class ActorSubmitter(Part):
     ) -> Any:
         """Call a method: an ObjectRef, a list of them, a generator, or None, as `num_returns` says."""
         runtime = self._runtime
-        record = self._records.get(actor_id)
-        if record is None:
-            record = self._records[actor_id] = ActorRecord(actor_id, "")
-            record.state, record.cause = DEAD, "it ended before this handle arrived"
-        if 0 <= record.max_pending <= len(record.inflight) + len(record.queue):
+        record = self._records.get(actor_id) or self._gone(actor_id)
+        if 0 <= record.max_pending <= record.pending_count:
             raise exceptions.PendingCallsLimitExceeded(
-                f"{record.class_name} has {record.max_pending} calls pending, which is max_pending_calls"
+                f"{record.name} has {record.max_pending} calls pending, which is max_pending_calls"
             )
         seq = self._next_seq()
         task = Task(seq, template, runtime.current_task)
@@ -201,7 +122,7 @@ class ActorSubmitter(Part):
             task.message = runtime.dumps((seq, template.key, args), PROTOCOL)
             task.held = hold
         else:
-            self._pack(task, args, kwargs, self._ready)
+            self._pack(task, args, kwargs, self.ready)
             task.held = (task.held, hold)
         with self.lock:
             if record.state == ALIVE and not record.queue and task.message is not None:
@@ -210,13 +131,13 @@ class ActorSubmitter(Part):
             if record.state == DEAD:
                 task.place = DONE
             else:
-                record.queue.append(task)
-                if task.place == QUEUED:
-                    self._flush(record)
+                self._enqueue(record, task)
         if task.place == DONE:
             self._completion.fail(task, record.died_error())
         elif not seq & 15:
             runtime.pump.poll()
+            if record.pending_count >= record.warn_at:
+                self._warn_pending(record)
         return result
 
     def resubmit(self, task: Task, unready: list[Entry]) -> None:
@@ -225,20 +146,47 @@ class ActorSubmitter(Part):
         with self.lock:
             dead = record.state == DEAD
             if not dead:
+                self._queued.add(record)
                 record.queue.append(task)
         if dead:
             self._completion.fail(task, record.died_error())
         elif unready:
-            self._runtime.arguments.wait_for(task, unready, self._ready)
+            self._runtime.arguments.wait_for(task, unready, self.ready)
         else:
-            self._ready(task)
+            self.ready(task)
 
-    def _ready(self, task: Task) -> None:
+    def _gone(self, actor_id: bytes) -> ActorRecord:
+        """Return a record of an actor that had ended before its handle arrived here."""
+        record = ActorRecord(actor_id, ActorTraits("?"))
+        record.state, record.cause = DEAD, "it ended before this handle arrived"
+        return record
+
+    def _warn_pending(self, record: ActorRecord) -> None:
+        record.warn_at = 2 * record.pending_count
+        self._runtime.warn(
+            f"{record.pending_count} calls of {record.name} are pending: they are made faster than it serves "
+            "them. max_pending_calls sets a limit."
+        )
+
+    def _enqueue(self, record: ActorRecord, task: Task) -> None:
+        """Queue a new call, and send it if it can be. Lock held."""
+        if record.out_of_order and task.place == WAITING:
+            record.aside[task.seq] = task
+            return
+        self._queued.add(record)
+        record.queue.append(task)
+        if task.place == QUEUED:
+            self._flush(record)
+
+    def ready(self, task: Task) -> None:
+        """The references among a call's arguments have become values, or one of them an error."""
+        record: ActorRecord = task.actor  # type: ignore[assignment]
         with self.lock:
             if task.place == WAITING:
                 task.place = QUEUED
-            record = task.actor
-            if record is not None and task in record.queue:
+            if record.aside.pop(task.seq, None) is not None:
+                self._enqueue(record, task)
+            elif task in record.queue:
                 self._flush(record)
 
     def _flush(self, record: ActorRecord) -> None:
@@ -259,22 +207,23 @@ class ActorSubmitter(Part):
                     error = reason
                 if error is not None:
                     queue.popleft()
-                    self._argument_failed(record, task, error)
+                    self.argument_failed(record, task, error)
                     continue
             if not self._send(record, task):
                 return
             if queue and queue[0] is task:
                 queue.popleft()
 
-    def _argument_failed(self, record: ActorRecord, task: Task, error: Any) -> None:
+    def argument_failed(self, record: ActorRecord, task: Task, error: Any) -> None:
+        """An argument is the error of the task that should have made it; fatal for a constructor."""
         self._completion.fail(task, error)
-        if task.template.options and "actor" in task.template.options:
+        if _is_constructor(task):
             text = f"an argument of its constructor failed: {raisable(error)}"
             record.init_failed = True
             self._node.send(
                 {"op": "kill_actor", "actor": record.actor_id.hex(), "no_restart": True, "reason": text}
             )
-            self._dead(record, text)
+            self.dead(record, text)
 
     def _send(self, record: ActorRecord, task: Task) -> bool:
         task.place = SENT
@@ -304,20 +253,40 @@ class ActorSubmitter(Part):
             task.place = DONE
             self._completion.fill(task.returns[0], kind, value)
             task.held = None
+        elif kind == ERROR and task.template.retry_exceptions and self._retry(record, task, value):
+            return
         else:
-            if kind == ERROR and task.template.options and "actor" in task.template.options:
+            if kind == ERROR and _is_constructor(task):
                 error = raisable(value)
                 record.init_failed = True
-                self._dead(record, f"its constructor failed\n{error}")
+                self.dead(record, f"its constructor failed\n{error}")
             self._completion.settle(task, kind, value)
         record.inflight.pop(seq, None)
         if record.queue:
             with self.lock:
                 self._flush(record)
 
-    def _alive(self, record: ActorRecord, address: int) -> None:
+    def _retry(self, record: ActorRecord, task: Task, error: bytes) -> bool:
+        """Repeat a call whose exception is one to retry; False if it is not, or has been repeated enough."""
+        template = task.template
+        if task.cancelled or not _attempts_left(task):
+            return False
+        chosen = template.retry_exceptions
+        if chosen is not True and not isinstance(getattr(raisable(error), "cause", None), chosen):  # type: ignore[arg-type]
+            return False
         with self.lock:
-            if record.state != PENDING:
+            task.attempts += 1
+            task.place = QUEUED
+            record.inflight.pop(task.seq, None)
+            self._queued.add(record)
+            record.queue.appendleft(task)
+            self._flush(record)
+        return True
+
+    def alive(self, record: ActorRecord, address: int) -> None:
+        """An actor has a process: send it what has been called."""
+        with self.lock:
+            if record.state not in (PENDING, RESTARTING):
                 return
             try:
                 record.sender = self._runtime.endpoint.sender(address, WORK)
@@ -328,68 +297,137 @@ class ActorSubmitter(Part):
             self._runtime.peers[address] = record
             self._flush(record)
 
-    def _dead(self, record: ActorRecord, cause: str, answer: dict[str, Any] | None = None) -> None:
+    def _restarting(self, record: ActorRecord, address: int, report: dict[str, Any]) -> None:
+        """An actor's process is dead, and there will be another: sort the calls."""
+        lost: list[Task] = []
+        with self.lock:
+            if record.state == DEAD or record.address not in (0, address):
+                return
+            sender, record.sender = record.sender, None
+            self._runtime.peers.pop(address, None)
+            record.state, record.address = RESTARTING, 0
+            again: list[Task] = []
+            for task in record.inflight.values():
+                if _is_constructor(task):
+                    task.place, task.held = DONE, None
+                elif sender is not None and sender.revoke(task.ticket):
+                    again.append(task)
+                elif not task.cancelled and _attempts_left(task):
+                    task.attempts += 1
+                    again.append(task)
+                else:
+                    lost.append(task)
+            record.inflight.clear()
+            if record.queue and _is_constructor(record.queue[0]):
+                # Once its arguments are there it is kept in the store, where the next process finds it.
+                record.queue.popleft()
+            for task in reversed(again):
+                task.place = QUEUED
+                record.queue.appendleft(task)
+            if record.queue:
+                self._queued.add(record)
+            self._node.send({"op": "resolve_actor", "actor": record.actor_id.hex()})
+        for task in lost:
+            self._completion.give_back(task)
+            self._completion.fail(
+                task,
+                exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
+                if task.cancelled
+                else record.unavailable_error(task.template.name, describe_death(report)),
+            )
+
+    def dead(self, record: ActorRecord, cause: str, answer: dict[str, Any] | None = None) -> None:
+        """An actor is dead for good: so are its calls."""
         with self.lock:
             if record.state == DEAD:
                 return
             record.state = DEAD
             record.cause = cause
             record.sender = None
-            doomed = [*record.inflight.values(), *record.queue]
+            doomed = record.unfinished()
             record.inflight.clear()
             record.queue.clear()
+            record.aside.clear()
+            self._queued.discard(record)
             self._runtime.peers.pop(record.address, None)
         error: exceptions.OrchestratorError = record.died_error()
         if answer is not None and answer.get("error"):
-            error = refusal(
-                answer["error"], f"actor {record.class_name} can never be placed: {cause}", actor=True
-            )
+            error = refusal(answer["error"], f"{record.name} can never be placed: {cause}", actor=True)
         for task in doomed:
-            if task.place == SENT:
+            if task.place == SENT or task.attempts:
                 self._completion.give_back(task)
             self._completion.fail(task, error)
 
     def on_actor_address(self, message: dict[str, Any]) -> None:
-        """The node tells where an actor created elsewhere lives, or how it died."""
+        """The node tells where an actor lives that was asked for, or how it died."""
         record = self._records.get(bytes.fromhex(message["actor"]))
         if record is None:
             return
         if message["state"] == "alive":
-            self._alive(record, message["worker"])
+            self.alive(record, message["worker"])
         else:
-            self._dead(record, message.get("cause") or describe_death(message.get("report")))
+            record.init_failed = record.init_failed or bool(message.get("init_failed"))
+            self.dead(record, message.get("cause") or describe_death(message.get("report")))
 
-    def on_died(self, actor_id: bytes, report: dict[str, Any]) -> None:
+    def on_died(self, message: dict[str, Any]) -> None:
         """The node tells that an actor's process is dead."""
-        record = self._records.get(actor_id)
-        if record is not None:
-            self._dead(record, describe_death(report))
+        record = self._records.get(bytes.fromhex(message["actor"]))
+        if record is None:
+            return
+        report = message.get("report") or {}
+        if message.get("restarting"):
+            self._restarting(record, message["worker"], report)
+            return
+        cause = message.get("cause") or describe_death(report)
+        if message.get("restarts"):
+            cause += f"\nit had been restarted {message['restarts']} times"
+        record.init_failed = record.init_failed or bool(message.get("init_failed"))
+        self.dead(record, cause)
 
     # -- handles, time
 
     def tick(self) -> None:
-        """Tell actors that handles of theirs have gone, and retry what a full channel refused."""
+        """Forget actors nobody here has handles of any more, and retry what a full channel refused."""
         while self._dropped:
-            actor_id = self._dropped.popleft()
-            record = self._records.get(actor_id)
-            if record is not None and record.address:
-                self._runtime.send_control(record.address, (CHECK_HANDLES,))
-        for record in list(self._records.values()):
-            if record.queue and record.state == ALIVE:
-                with self.lock:
+            self._handle_gone(self._dropped.popleft())
+        for record in list(self._queued):
+            with self.lock:
+                if not record.queue:
+                    self._queued.discard(record)
+                elif record.state == ALIVE:
                     self._flush(record)
+
+    def _handle_gone(self, actor_id: bytes) -> None:
+        with self.lock:
+            record = self._records.get(actor_id)
+            if record is None:
+                return
+            record.handles -= 1
+            if record.handles > 0 or record.pending_count:
+                return
+            del self._records[actor_id]
+            self._queued.discard(record)
+            was_alive = record.state == ALIVE
+            record.state, record.sender, record.cause = DEAD, None, "all handles to it are gone"
+            if self._runtime.peers.get(record.address) is record:
+                del self._runtime.peers[record.address]
+        if was_alive:
+            self._runtime.send_control(record.address, (CHECK_HANDLES,))
 
     # -- ending
 
     def kill(self, actor_id: bytes, no_restart: bool) -> None:
-        """Kill an actor at once: what it does, what is queued and what comes fails with ActorDiedError."""
+        """Kill an actor at once: what it does, what is queued and what comes fails with ActorDiedError.
+
+        With `no_restart=False` its process dies as by accident, so that it is restarted if it may be.
+        """
         reason = "killed by kill()"
         self._node.send(
             {"op": "kill_actor", "actor": actor_id.hex(), "no_restart": no_restart, "reason": reason}
         )
         record = self._records.get(actor_id)
-        if record is not None:
-            self._dead(record, reason)
+        if record is not None and no_restart:
+            self.dead(record, reason)
 
     def cancel(self, task: Task, force: bool, recursive: bool) -> None:
         """Cancel a call.
@@ -399,25 +437,26 @@ class ActorSubmitter(Part):
         """
         if force:
             raise ValueError("force=True does not apply to calls of actors; use kill() to end the actor")
-        record = task.actor
+        record: ActorRecord = task.actor  # type: ignore[assignment]
         task.cancelled = True
         with self.lock:
-            revoked = task.place == SENT and record.sender is not None and record.sender.revoke(task.ticket)  # type: ignore[union-attr]
+            revoked = task.place == SENT and record.sender is not None and record.sender.revoke(task.ticket)
             if revoked:
-                record.inflight.pop(task.seq, None)  # type: ignore[union-attr]
+                record.inflight.pop(task.seq, None)
+            record.aside.pop(task.seq, None)
         if revoked or task.place in (WAITING, QUEUED):
+            if task.attempts:
+                self._completion.give_back(task)
             self._completion.fail(task, exceptions.TaskCancelledError(f"{task.template.name} was cancelled"))
+            with self.lock:
+                self._flush(record)  # it may have held up others
         elif task.place == SENT:
-            self._runtime.send_control(record.address, (CANCEL, task.seq, recursive))  # type: ignore[union-attr]
+            self._runtime.send_control(record.address, (CANCEL, task.seq, recursive))
 
     def unfinished(self) -> list[Task]:
         """Return all calls that are queued or with their actor."""
         with self.lock:
-            return [
-                task
-                for record in self._records.values()
-                for task in [*record.inflight.values(), *record.queue]
-            ]
+            return [task for record in self._records.values() for task in record.unfinished()]
 
     def children_of(self, parent: Any) -> list[Task]:
         """Return the unfinished calls made by this run of a task."""
@@ -428,6 +467,18 @@ class ActorSubmitter(Part):
         record = task.actor
         if record is None or record.state == PENDING:
             return "waiting for its actor to start"
+        if record.state == RESTARTING:
+            return "waiting for its actor to be restarted"
         if task.place == WAITING:
             return "waiting for its arguments"
-        return f"called on actor {record.class_name}" if task.place == SENT else "queued behind other calls"
+        return f"called on {record.name}" if task.place == SENT else "queued behind other calls"
+
+
+def _is_constructor(task: Task) -> bool:
+    options = task.template.options
+    return options is not None and "actor" in options
+
+
+def _attempts_left(task: Task) -> bool:
+    retries_max = task.template.max_retries
+    return retries_max < 0 or task.attempts < retries_max

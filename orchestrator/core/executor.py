@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.options import DYNAMIC
+from orchestrator.core.actor_restart import restart_actor
 from orchestrator.core.arguments import unpack
 from orchestrator.core.circumstances import Circumstances
-from orchestrator.core.entry import Waiter
+from orchestrator.core.entry import Entry, Waiter
 from orchestrator.core.generators import DynamicObjectRefGenerator, items_of
 from orchestrator.core.messages import (
     CANCEL,
@@ -93,6 +94,8 @@ class Executor:
         #: the process is to end when what runs is done; the rest fails with the news of its end
         self.quitting = False
         self._interrupt: Run | None = None
+        #: the constructor's call of an actor that is being restarted here
+        self.constructor: Entry | None = None
         #: waits of more than a moment that are going on in threads of the running task
         self._waits = 0
         #: which task's waits those are; never 0
@@ -104,6 +107,7 @@ class Executor:
         self._consumption: dict[Run, Waiter] = {}
         runtime.handlers[CANCEL] = self.on_cancel
         runtime.handlers[CONSUMED] = self.on_consumed
+        runtime.handlers["restart_actor"] = partial(restart_actor, self)
         runtime.handlers[CHECK_HANDLES] = lambda sender: self.check_handles()
         runtime.handlers["died"] = self.replies.forget
         runtime.on_tick = self._on_tick
@@ -174,7 +178,7 @@ class Executor:
 
     def _execute_any(self, sender: int, message: tuple[Any, ...]) -> None:
         seq, key = message[0], message[1]
-        if key == LONG:
+        while key == LONG:
             message = self.fetch_long(message)
             key = message[1]
         run = (sender, seq)
@@ -296,7 +300,7 @@ class Executor:
                 # A function that is gone: not the user's code.
                 self.replies.send_failure(sender, seq, error, spent_us)
             elif self.actor is not None and self.actor.is_exit(error):
-                self.actor.leave(run)
+                self.actor.leave(run, error)
             else:
                 self.replies.send_error(sender, seq, error, name_of(function), spent_us)
         finally:

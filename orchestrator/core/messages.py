@@ -33,6 +33,9 @@ CANCELLED = 8
 #: Stands for a message that is in the store. No method of an actor can have this name.
 LONG = "<long>"
 
+#: The number of a call that nobody waits for: the constructor of an actor that is restarted.
+NOBODYS_SEQ = 0
+
 # From a worker.
 RETURNED = "returned"  # [seqs]: its task waits, so these queued ones come back
 UNBLOCKED = "unblocked"

@@ -41,7 +41,7 @@ from orchestrator.objects import plasma_adapter as objects
 from orchestrator.objects.plasma_adapter import CONTROL, PeerDiedError, loads
 
 if TYPE_CHECKING:
-    from orchestrator.core.actor_submitter import ActorRecord
+    from orchestrator.core.actor_record import ActorRecord
     from orchestrator.core.executor import Executor
     from orchestrator.core.leases import Lease
     from orchestrator.core.object_ref import ObjectRef
@@ -55,6 +55,7 @@ class Runtime(Part):
     dumps = staticmethod(pickle.dumps)
 
     def __init__(self, store: Store, session: str, node_address: int, info: dict[str, Any]) -> None:
+        from orchestrator.core.actor_creation import ActorCreation
         from orchestrator.core.actor_submitter import ActorSubmitter
         from orchestrator.core.arguments import Arguments
         from orchestrator.core.callbacks import Callbacks
@@ -100,6 +101,7 @@ class Runtime(Part):
         self.dispatcher = Dispatcher(self)
         self.tasks = TaskSubmitter(self)
         self.actors = ActorSubmitter(self)
+        self.actor_creation = ActorCreation(self, self.actors)
         self.lineage = Lineage(self)
         self.references.recover = self.lineage.recover
         self.completion.keep = self.lineage.keep
@@ -128,6 +130,7 @@ class Runtime(Part):
             "dispatcher",
             "tasks",
             "actors",
+            "actor_creation",
             "arguments",
             "completion",
             "functions",
@@ -213,7 +216,7 @@ class Runtime(Part):
         peer = self.peers.get(address)
         report = message.get("report") or {}
         if message.get("actor"):
-            self.actors.on_died(bytes.fromhex(message["actor"]), report)
+            self.actors.on_died(message)
         elif peer is not None and peer.state is None:  # type: ignore[union-attr]
             self.tasks.on_died(peer, report)  # type: ignore[arg-type]
         handler = self.handlers.get("died")
@@ -483,6 +486,7 @@ _HANDLERS_OF_NODE: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
     "actor_worker": lambda self, m: self.node.on_answer(m),
     "reply": lambda self, m: self.node.on_answer(m),
     "actor_address": lambda self, m: self.actors.on_actor_address(m),
+    "restart_actor": lambda self, m: self.handlers["restart_actor"](m),
     "log": lambda self, m: self.handlers.get("log", lambda _: None)(m),
     "hello": lambda self, m: None,
 }

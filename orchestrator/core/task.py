@@ -9,7 +9,7 @@ from orchestrator.common.options import DYNAMIC
 
 if TYPE_CHECKING:
     from orchestrator.common.retry_policy import RetryPolicy
-    from orchestrator.core.actor_submitter import ActorRecord
+    from orchestrator.core.actor_record import ActorRecord
     from orchestrator.core.entry import Entry
     from orchestrator.core.generators import Stream
     from orchestrator.core.leases import Lease, SchedulingQueue

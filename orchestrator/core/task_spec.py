@@ -9,7 +9,7 @@ from orchestrator import exceptions
 from orchestrator.core.task import DONE, Task
 
 if TYPE_CHECKING:
-    from orchestrator.core.actor_submitter import ActorRecord
+    from orchestrator.core.actor_record import ActorRecord
 
 #: What a spec costs beside its message: its slots, its place in the table, its list of sources.
 SPEC_BYTES = 400

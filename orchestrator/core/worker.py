@@ -66,14 +66,15 @@ def _work(runtime: Runtime, executor: Executor) -> int:
     runtime.pump.start()
     executor.run()
     actor = executor.actor
-    if actor is not None:
-        if actor.owns_loop:
-            # A loop that waits for messages itself needs nobody to read them in the background.
-            if actor.is_async:
-                runtime.pump.stop()
-            actor.run()
-        actor.finish()
-    atexit._run_exitfuncs()
+    if actor is None:
+        atexit._run_exitfuncs()
+        return 0
+    if actor.owns_loop:
+        # A loop that waits for messages itself needs nobody to read them in the background.
+        if actor.is_async:
+            runtime.pump.stop()
+        actor.run()
+    actor.finish()
     return 0
 
 

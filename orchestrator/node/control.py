@@ -23,6 +23,8 @@ class BadMessage(ValueError):
     request: int | None = None
 
 
+_HEXADECIMAL = frozenset("0123456789abcdef")
+
 #: Workers wanted at one time; beyond it a number is meant as "very many".
 WANT_MAX = 1_000_000
 
@@ -37,10 +39,20 @@ def _text_or_none(value: Any) -> str | None:
     return None if value is None else _text(value)
 
 
+def _object_id_or_none(value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and len(value) == 32 and set(value) <= _HEXADECIMAL):
+        return value
+    raise BadMessage("is not the id of an object")
+
+
 def _integer(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise BadMessage("is not an integer >= 0")
     return value
+
+
+def _restarts(value: Any) -> int:
+    return -1 if value == -1 and type(value) is int else _integer(value)
 
 
 def _want(value: Any) -> int:
@@ -110,14 +122,23 @@ FIELDS: dict[str, dict[str, Any]] = {
         "get_if_exists": (_flag, False),
         "handle": (_text, ""),
         "detached": (_flag, False),
+        "max_restarts": (_restarts, 0),
+        "constructor": (_object_id_or_none, None),
         "req": _integer,
     },
-    "actor_state": {"actor": _text, "state": _text, "cause": (_text_or_none, None)},
+    "actor_state": {
+        "actor": _text,
+        "state": _text,
+        "cause": (_text_or_none, None),
+        "init_failed": (_flag, False),
+        "label": (_text, ""),
+    },
     "resolve_actor": {"actor": _text},
     "get_actor": {"name": _text, "namespace": (_text, ""), "req": _integer},
     "kill_actor": {"actor": _text, "no_restart": (_flag, True), "reason": (_text, "killed")},
     "kill_worker": {"worker": _integer, "reason": (_text, "killed")},
     "list_actors": {"req": _integer},
+    "list_names": {"namespace": (_text_or_none, None), "skip": (_integer, 0), "req": _integer},
     "resources": {"req": _integer},
     "shutdown": {},
 }

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Entries in an answer that lists things: it has to fit into a message of 128 KiB.
 LISTED_MAX = 200
 
+#: Of an actor's `repr`, in the prefix of its lines.
+LABEL_CHARS_MAX = 100
+
 #: Fields whose names are Python's own.
 _PARAMETERS = {"class": "class_key"}
 
@@ -87,17 +90,24 @@ class ControlHandlers:
             hold=fields["hold"],
             handle=fields["handle"],
             detached=fields["detached"],
+            max_restarts=fields["max_restarts"],
+            constructor=fields["constructor"] or "",
         )
         self._node.perform_all(
             self._node.actors.create(sender, spec, fields["req"], get_if_exists=fields["get_if_exists"])
         )
 
-    def on_actor_state(self, sender: int, actor: str, state: str, cause: str | None) -> None:
+    def on_actor_state(
+        self, sender: int, actor: str, state: str, cause: str | None, init_failed: bool, label: str
+    ) -> None:
         """An actor is alive, or about to end."""
+        process = self._node.pool.at(sender)
+        if label and process is not None:
+            process.label = label[:LABEL_CHARS_MAX]
         if state == "alive":
             self._node.perform_all(self._node.actors.alive(actor, sender))
         elif state == "dead":
-            self._node.perform_all(self._node.actors.end(actor, cause or "ended"))
+            self._node.perform_all(self._node.actors.end(actor, cause or "ended", init_failed=init_failed))
         else:
             self._node.complain(f"from {sender}: an actor can't be {state!r:.100}")
 
@@ -110,8 +120,8 @@ class ControlHandlers:
         self._node.perform_all(self._node.actors.find(sender, name, namespace, req))
 
     def on_kill_actor(self, sender: int, actor: str, no_restart: bool, reason: str) -> None:
-        """A client ends an actor."""
-        self._node.perform_all(self._node.actors.end(actor, reason))
+        """A client wants an actor, or only its process, to be dead."""
+        self._node.perform_all(self._node.actors.end(actor, reason, no_restart=no_restart))
 
     def on_kill_worker(self, sender: int, worker: int, reason: str) -> None:
         """A client ends a worker: a task is cancelled by force."""
@@ -123,6 +133,12 @@ class ControlHandlers:
         """A client asks for all actors."""
         actors = self._node.actors.listing()
         answer = {"op": "reply", "req": req, "actors": actors[:LISTED_MAX], "count": len(actors)}
+        self._node.outbox.send(sender, answer)
+
+    def on_list_names(self, sender: int, namespace: str | None, skip: int, req: int) -> None:
+        """A client asks for the names of actors, of one namespace or of all."""
+        names = self._node.actors.names(namespace)
+        answer = {"op": "reply", "req": req, "names": names[skip : skip + LISTED_MAX], "count": len(names)}
         self._node.outbox.send(sender, answer)
 
     def on_resources(self, sender: int, req: int) -> None:

@@ -86,6 +86,8 @@ class Daemon:
         pool_size = min(math.ceil(config["resources"].get("CPU", 0)), POOL_MAX)
         self.scheduler = LocalScheduler(total, pool_size=pool_size)
         self.actors = ActorTable()
+        #: Detached actors, whose objects this process keeps.
+        self._held_actors: set[str] = set()
         self._handlers = ControlHandlers(self)
         self._memory = MemoryWitness()
         self._pressure = PressureRelief(self._store)
@@ -246,6 +248,19 @@ class Daemon:
                 process = self.pool.at(worker)
                 if process is not None:
                     self.kill(process, reason)
+            case actor_table.HoldActor(actor):
+                self._hold_actor(actor)
+            case actor_table.DropActor(actor):
+                if actor in self._held_actors:
+                    self._held_actors.remove(actor)
+                    self._store.drop_ref(bytes.fromhex(actor))
+
+    def _hold_actor(self, actor: str) -> None:
+        try:
+            if self._store.add_ref(bytes.fromhex(actor)):
+                self._held_actors.add(actor)
+        except ValueError:
+            self.complain(f"{actor!r:.100} is not the id of an actor")
 
     def _start_worker(self, token: int, env: str) -> None:
         if env:
@@ -342,10 +357,13 @@ class Daemon:
             memory=self._memory.testify() if killed else None,
             rss_max_bytes=rss_max_bytes,
         )
+        instructions = self.actors.client_died(address, report)
         news = {"op": "died", "worker": address, "actor": actor, "report": report}
+        if actor is not None:
+            news |= self.actors.fate(actor)
         self.outbox.broadcast(self.clients, news)
         self.tell_scheduler(events.WorkerDied(process.token))
-        self.perform_all(self.actors.client_died(address, report))
+        self.perform_all(instructions)
 
     # ------------------------------------------------------------ the end
 

@@ -1,18 +1,29 @@
 """The actors of the session: their names, where they are, and who waits to hear it.
 
-========  =====================  =========  ===============================================================
-state     event                  next       what happens
-========  =====================  =========  ===============================================================
-(none)    create                 PENDING    a process is asked for
-PENDING   placed                 STARTING   the creator learns the worker, and sends the constructor there
-PENDING   infeasible             DEAD       the creator learns why
-PENDING   kill, owner died       DEAD       the request for a process is withdrawn
-STARTING  alive                  ALIVE      everybody who asked is told the address
-STARTING  dead, kill, owner died DEAD       the worker is ended
-ALIVE     dead, kill, owner died DEAD       the worker is ended
-STARTING  worker died            DEAD       with the report of the death
-ALIVE     worker died            DEAD       with the report of the death
-========  =====================  =========  ===============================================================
+========== ====================== ========== =============================================================
+state      event                  next       what happens
+========== ====================== ========== =============================================================
+(none)     create                 PENDING    a process is asked for
+PENDING    placed                 STARTING   the creator learns the worker, and sends the constructor there
+PENDING    infeasible             DEAD       the creator learns why
+PENDING    kill, owner died       DEAD       the request for a process is withdrawn
+STARTING   alive                  ALIVE      everybody who asked is told the address
+STARTING   dead, kill, owner died DEAD       the worker is ended
+ALIVE      dead, kill, owner died DEAD       the worker is ended
+STARTING   worker died            RESTARTING if restarts are left: a process is asked for again; else DEAD
+ALIVE      worker died            RESTARTING the same
+RESTARTING placed                 STARTING   the new worker is told where the constructor is kept
+RESTARTING infeasible             DEAD
+RESTARTING kill, owner died       DEAD       the request for a process is withdrawn
+========== ====================== ========== =============================================================
+
+`kill` is the one with `no_restart`; without, it only ends the worker, whose death then is one like any other.
+*dead* is what an actor says of itself: it was asked to end, its handles are gone, its constructor raised.
+
+**Restarts.** The first constructor comes from the creator. For an actor that may be restarted the creator
+also keeps it in the store, inside the actor's own object, where it lives as long as there are handles (of a
+detached actor the node has one); so a restart needs nobody but the node. The name stays taken. Whoever has
+calls for the actor asks for its address again, and hears it when the constructor has returned.
 
 A dead actor's name is free at once. The dead are remembered, the last `DEAD_MAX` of them, so that whoever
 comes late with a handle hears the cause. An actor whose owner dies goes with it, unless it is detached.
@@ -39,6 +50,8 @@ class ActorState(enum.Enum):
     STARTING = "starting"
     #: Takes calls.
     ALIVE = "alive"
+    #: Its process died; waits for another one.
+    RESTARTING = "restarting"
     #: Gone for good.
     DEAD = "dead"
 
@@ -57,6 +70,10 @@ class ActorSpec(NamedTuple):
     #: Opaque to the node: never decoded here, only handed to whoever asks by name.
     handle: str
     detached: bool
+    #: How often it may be restarted; -1 for ever again.
+    max_restarts: int = 0
+    #: Id of the object that keeps the constructor's call for restarts.
+    constructor: str = ""
 
 
 # ---------------------------------------------------------------- instructions
@@ -89,13 +106,41 @@ class Tell(NamedTuple):
     message: dict[str, Any]
 
 
-Instruction = RequestPlacement | WithdrawPlacement | KillActorWorker | Tell
+class HoldActor(NamedTuple):
+    """Keep a reference to a detached actor's object: it needs no handles to live."""
+
+    actor: str
+
+
+class DropActor(NamedTuple):
+    """Give that reference back."""
+
+    actor: str
+
+
+Instruction = RequestPlacement | WithdrawPlacement | KillActorWorker | Tell | HoldActor | DropActor
+
+#: States in which an actor has a worker, and those in which whoever asks for the address has to wait.
+HAS_WORKER = (ActorState.STARTING, ActorState.ALIVE)
+UNSETTLED = (ActorState.PENDING, ActorState.STARTING, ActorState.RESTARTING)
 
 
 class ActorRecord:
     """What is known of one actor."""
 
-    __slots__ = ("cause", "creator", "owner", "report", "request", "spec", "state", "waiters", "worker")
+    __slots__ = (
+        "cause",
+        "creator",
+        "init_failed",
+        "owner",
+        "report",
+        "request",
+        "restarts",
+        "spec",
+        "state",
+        "waiters",
+        "worker",
+    )
 
     def __init__(self, spec: ActorSpec, creator: int, request: int) -> None:
         self.spec = spec
@@ -105,13 +150,23 @@ class ActorRecord:
         self.request = request
         #: With whom it dies; 0 for nobody.
         self.owner = 0 if spec.detached else creator
-        #: Address of its worker; 0 while pending and when dead.
+        #: Address of its worker; 0 while pending, restarting and when dead.
         self.worker = 0
+        #: How often it has been restarted.
+        self.restarts = 0
         #: Clients that want to hear when it is alive or dead. Empty in those states.
         self.waiters: dict[int, None] = {}
         #: Why it is dead, and how its process ended if that was the reason.
         self.cause = ""
         self.report: dict[str, Any] | None = None
+        self.init_failed = False
+
+    @property
+    def may_restart(self) -> bool:
+        """Whether a restart is left, and a constructor to do it with."""
+        if not self.spec.constructor:
+            return False
+        return self.spec.max_restarts < 0 or self.restarts < self.spec.max_restarts
 
 
 class ActorTable:
@@ -142,23 +197,29 @@ class ActorTable:
         self._records[spec.actor] = ActorRecord(spec, client, request)
         if spec.name is not None:
             self._names[spec.namespace, spec.name] = spec.actor
-        return [RequestPlacement(0 if spec.detached else client, spec)]
+        hold: list[Instruction] = [HoldActor(spec.actor)] if spec.detached else []
+        return [*hold, RequestPlacement(0 if spec.detached else client, spec)]
 
     def placed(self, actor: str, worker: int) -> list[Instruction]:
         """An actor has got a worker."""
         record = self._records.get(actor)
-        if record is None or record.state is not ActorState.PENDING:
+        if record is None or record.state not in (ActorState.PENDING, ActorState.RESTARTING):
             return [KillActorWorker(worker, "its actor is no longer wanted")]
         record.state, record.worker = ActorState.STARTING, worker
         self._workers[worker] = actor
+        if record.restarts:
+            order = {"op": "restart_actor", "actor": actor, "constructor": record.spec.constructor}
+            return [Tell(worker, order)]
         message = {"op": "actor_worker", "actor": actor, "worker": worker, "req": record.request}
         return [Tell(record.creator, message)]
 
     def infeasible(self, actor: str, verdict: str, cause: str) -> list[Instruction]:
         """No process will ever be found for an actor."""
         record = self._records.get(actor)
-        if record is None or record.state is not ActorState.PENDING:
+        if record is None or record.state not in (ActorState.PENDING, ActorState.RESTARTING):
             return []
+        if record.restarts:
+            return self._die(record, cause, None)
         answer = {"op": "reply", "req": record.request, "error": verdict, "actor": actor, "cause": cause}
         return [Tell(record.creator, answer), *self._die(record, cause, None)]
 
@@ -172,16 +233,24 @@ class ActorTable:
         record.state = ActorState.ALIVE
         return self._answer_waiters(record)
 
-    def end(self, actor: str, cause: str) -> list[Instruction]:
-        """An actor is to be dead: killed, out of scope, or its constructor failed."""
+    def end(
+        self, actor: str, cause: str, *, no_restart: bool = True, init_failed: bool = False
+    ) -> list[Instruction]:
+        """An actor is to be dead: killed, out of scope, or its constructor failed.
+
+        With `no_restart=False` only its worker is ended.
+        """
         record = self._records.get(actor)
         if record is None or record.state is ActorState.DEAD:
             return []
+        if not no_restart:
+            return [KillActorWorker(record.worker, cause)] if record.worker else []
+        record.init_failed = init_failed
         out: list[Instruction] = []
-        if record.state is ActorState.PENDING:
-            out.append(WithdrawPlacement(actor))
-        else:
+        if record.state in HAS_WORKER:
             out.append(KillActorWorker(record.worker, cause))
+        else:
+            out.append(WithdrawPlacement(actor))
         return out + self._die(record, cause, None)
 
     def client_died(self, client: int, report: dict[str, Any] | None) -> list[Instruction]:
@@ -189,7 +258,11 @@ class ActorTable:
         out: list[Instruction] = []
         hosted = self._workers.get(client)
         if hosted is not None:
-            out += self._die(self._records[hosted], (report or {}).get("reason", "its process ended"), report)
+            record = self._records[hosted]
+            if record.may_restart:
+                out += self._restart(record)
+            else:
+                out += self._die(record, (report or {}).get("reason", "its process ended"), report)
         for actor, record in list(self._records.items()):
             record.waiters.pop(client, None)
             if record.owner == client and record.state is not ActorState.DEAD:
@@ -203,8 +276,8 @@ class ActorTable:
         record = self._records.get(actor)
         if record is None:
             cause = "this session does not know it"
-            return [Tell(client, _address(actor, "dead", None, None, cause))]
-        if record.state in (ActorState.PENDING, ActorState.STARTING):
+            return [Tell(client, _address(actor, "dead", None, None, cause, False))]
+        if record.state in UNSETTLED:
             record.waiters[client] = None
             return []
         return [Tell(client, _describe(record))]
@@ -229,10 +302,30 @@ class ActorTable:
                 "state": record.state.value,
                 "worker": record.worker or None,
                 "detached": record.spec.detached,
+                "restarts": record.restarts,
                 "cause": record.cause,
             }
             for record in records
         ]
+
+    def names(self, namespace: str | None) -> list[dict[str, str]]:
+        """Return the names of the living actors, of one namespace or of all, in order."""
+        found = sorted(pair for pair in self._names if namespace is None or pair[0] == namespace)
+        return [{"namespace": space, "name": name} for space, name in found]
+
+    def fate(self, actor: str) -> dict[str, Any]:
+        """Return what becomes of an actor whose process has died, for the news of it."""
+        record = self._records.get(actor)
+        if record is None:
+            return {}
+        told: dict[str, Any] = {
+            "restarting": record.state is ActorState.RESTARTING,
+            "restarts": record.restarts,
+        }
+        if record.state is ActorState.DEAD and record.report is None:
+            # Somebody's decision: how its process was ended does not matter.
+            told |= {"cause": record.cause, "init_failed": record.init_failed}
+        return told
 
     def of_worker(self, worker: int) -> str | None:
         """Return the actor that this worker hosts."""
@@ -250,6 +343,13 @@ class ActorTable:
 
     # ------------------------------------------------------------ inside
 
+    def _restart(self, record: ActorRecord) -> list[Instruction]:
+        record.state = ActorState.RESTARTING
+        record.restarts += 1
+        del self._workers[record.worker]
+        record.worker = 0
+        return [RequestPlacement(record.owner, record.spec)]
+
     def _die(self, record: ActorRecord, cause: str, report: dict[str, Any] | None) -> list[Instruction]:
         spec = record.spec
         record.state, record.cause, record.report = ActorState.DEAD, cause, report
@@ -260,6 +360,8 @@ class ActorTable:
             del self._names[spec.namespace, spec.name]
         self._dead[spec.actor] = None
         out = self._answer_waiters(record)
+        if spec.detached:
+            out.append(DropActor(spec.actor))
         if len(self._dead) > DEAD_MAX:
             oldest = next(iter(self._dead))
             del self._dead[oldest], self._records[oldest]
@@ -275,10 +377,11 @@ class ActorTable:
             spec, state = record.spec, record.state
             assert spec.actor == actor
             assert (state is ActorState.DEAD) == (actor in self._dead), actor
-            has_worker = state in (ActorState.STARTING, ActorState.ALIVE)
+            has_worker = state in HAS_WORKER
             assert has_worker == (record.worker != 0), actor
             assert not has_worker or self._workers[record.worker] == actor, actor
-            assert not record.waiters or state in (ActorState.PENDING, ActorState.STARTING), actor
+            assert not record.waiters or state in UNSETTLED, actor
+            assert spec.max_restarts < 0 or record.restarts <= spec.max_restarts, actor
             if spec.name is not None and state is not ActorState.DEAD:
                 assert self._names[spec.namespace, spec.name] == actor, actor
         assert len(self._workers) == sum(record.worker != 0 for record in self._records.values())
@@ -288,7 +391,7 @@ class ActorTable:
 
 
 def _address(
-    actor: str, state: str, worker: int | None, report: dict[str, Any] | None, cause: str
+    actor: str, state: str, worker: int | None, report: dict[str, Any] | None, cause: str, init_failed: bool
 ) -> dict[str, Any]:
     return {
         "op": "actor_address",
@@ -297,8 +400,16 @@ def _address(
         "worker": worker,
         "report": report,
         "cause": cause,
+        "init_failed": init_failed,
     }
 
 
 def _describe(record: ActorRecord) -> dict[str, Any]:
-    return _address(record.spec.actor, record.state.value, record.worker or None, record.report, record.cause)
+    return _address(
+        record.spec.actor,
+        record.state.value,
+        record.worker or None,
+        record.report,
+        record.cause,
+        record.init_failed,
+    )

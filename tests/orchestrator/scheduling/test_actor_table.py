@@ -10,6 +10,8 @@ from orchestrator.scheduling import actor_table as module
 from orchestrator.scheduling.actor_table import (
     ActorSpec,
     ActorTable,
+    DropActor,
+    HoldActor,
     KillActorWorker,
     RequestPlacement,
     Tell,
@@ -26,6 +28,10 @@ def spec(
     return ActorSpec(
         actor, name, namespace, "Counter", SchedulingClass(NOTHING), NOTHING, "handle-" + actor, detached
     )
+
+
+def restartable(max_restarts: int = 1, **changes: object) -> ActorSpec:
+    return spec()._replace(max_restarts=max_restarts, constructor="kept", **changes)
 
 
 def create(
@@ -158,3 +164,84 @@ def test_the_dead_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> N
         table.end(f"a{number}", "done")
         table.validate()
     assert [entry["actor"] for entry in table.listing()] == ["a7", "a8", "a9"]
+
+
+def test_an_actor_whose_process_dies_is_restarted_from_its_kept_constructor() -> None:
+    table = alive(restartable())
+    assert table.client_died(WORKER, {"reason": "killed"}) == [RequestPlacement(DRIVER, restartable())]
+    assert table.fate("aa") == {"restarting": True, "restarts": 1}
+    table.validate()
+    assert table.resolve(OTHER, "aa") == [], "its callers wait"
+    order = {"op": "restart_actor", "actor": "aa", "constructor": "kept"}
+    assert table.placed("aa", WORKER + 1) == [Tell(WORKER + 1, order)]
+    table.validate()
+    ((client, message),) = told(table.alive("aa", WORKER + 1))
+    assert (client, message["state"], message["worker"]) == (OTHER, "alive", WORKER + 1)
+    table.client_died(WORKER + 1, {"reason": "killed again"})
+    assert table.fate("aa") == {"restarting": False, "restarts": 1}, "one restart, not two"
+    table.validate()
+
+
+def test_an_actor_may_be_restarted_for_ever() -> None:
+    table = alive(restartable(-1))
+    for worker in range(WORKER, WORKER + 20):
+        assert isinstance(table.client_died(worker, None)[0], RequestPlacement)
+        table.placed("aa", worker + 1)
+        table.validate()
+
+
+def test_it_can_die_while_it_waits_for_a_restart() -> None:
+    table = alive(restartable())
+    table.client_died(WORKER, None)
+    table.resolve(OTHER, "aa")
+    out = table.end("aa", "killed")
+    assert out[0] == WithdrawPlacement("aa") and told(out)[0][1]["state"] == "dead"
+    table.validate()
+
+
+def test_it_is_not_restarted_without_its_owner() -> None:
+    table = alive(restartable(-1), client=OTHER)
+    assert table.client_died(OTHER, None)[0] == KillActorWorker(WORKER, "the process that created it is gone")
+    assert table.client_died(WORKER, None) == []
+    table.validate()
+
+
+def test_an_end_of_its_own_accord_is_no_accident() -> None:
+    table = alive(restartable(-1))
+    table.end("aa", "its constructor failed", init_failed=True)
+    assert table.client_died(WORKER, None) == []
+    told_to_all = {"restarting": False, "restarts": 0, "cause": "its constructor failed", "init_failed": True}
+    assert table.fate("aa") == told_to_all
+    table.validate()
+
+
+def test_kill_with_restart_ends_the_worker_only() -> None:
+    table = alive(restartable())
+    assert table.end("aa", "killed", no_restart=False) == [KillActorWorker(WORKER, "killed")]
+    assert isinstance(table.client_died(WORKER, None)[0], RequestPlacement)
+    assert table.end("aa", "killed", no_restart=False) == [], "there is nothing to kill"
+    table.validate()
+
+
+def test_a_restart_that_can_never_be_placed_is_told_to_who_waits() -> None:
+    table = alive(restartable())
+    table.client_died(WORKER, None)
+    table.resolve(OTHER, "aa")
+    ((client, message),) = told(table.infeasible("aa", "infeasible", "no room"))
+    assert client == OTHER and message["state"] == "dead"
+    table.validate()
+
+
+def test_the_node_keeps_detached_actors() -> None:
+    table = ActorTable()
+    made = spec(detached=True)
+    assert create(table, made) == [HoldActor("aa"), RequestPlacement(0, made)]
+    assert table.end("aa", "killed")[-1] == DropActor("aa")
+
+
+def test_names_are_listed_by_namespace() -> None:
+    table = alive(spec("aa", "one"))
+    create(table, spec("bb", "two", namespace="m"))
+    create(table, spec("cc", None))
+    assert table.names("m") == [{"namespace": "m", "name": "two"}]
+    assert [entry["name"] for entry in table.names(None)] == ["two", "one"]

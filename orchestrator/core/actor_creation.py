@@ -1,0 +1,116 @@
+"""Creating actors: the constructor as the first call, and its copy in the store for restarts."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.common.ids import object_id
+from orchestrator.core.actor_record import ActorRecord, ActorTraits
+from orchestrator.core.entry import Entry, Hold
+from orchestrator.core.part import Part
+from orchestrator.core.task import DONE, WAITING, Dependencies, Task, Template
+from orchestrator.objects import plasma_adapter as objects
+
+if TYPE_CHECKING:
+    from orchestrator.core.actor_submitter import ActorSubmitter
+    from orchestrator.core.runtime import Runtime
+
+
+class ActorCreation(Part):
+    """Makes actors, for one process; their calls are the submitter's from there on."""
+
+    def __init__(self, runtime: Runtime, submitter: ActorSubmitter) -> None:
+        self._runtime = runtime
+        self._submitter = submitter
+        self._node = runtime.node
+
+    def create(
+        self,
+        class_key: bytes,
+        traits: ActorTraits,
+        description: bytes,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        request: dict[str, Any],
+        creation: dict[str, Any],
+    ) -> tuple[bytes, Hold] | dict[str, Any]:
+        """Create an actor; return its id and a hold on it, or the node's answer if the name is taken.
+
+        `description` is what a handle elsewhere needs to know; `request` the node's part, with a
+        name or not; `creation` the worker's.
+        """
+        runtime = self._runtime
+        submitter = self._submitter
+        actor_id = bytes.fromhex(request["actor"])
+        kept = self._promise() if traits.max_restarts else None
+        if kept is not None:
+            request["constructor"] = kept.object_id.hex()
+        objects.put_parts(runtime.store, actor_id, [description], [kept.object_id] if kept else [])
+        record = ActorRecord(actor_id, traits)
+        hold = submitter.hold(record)
+        options = {**creation, "id": actor_id.hex()}
+        template = Template(class_key, f"{traits.class_name}.__init__", creation=options)
+        task = Task(runtime.next_seq(), template, runtime.current_task)
+        task.actor = record
+        task.returns.append(Entry(task.seq << 24, 0, None, task))
+        ready = partial(self._ready, kept=kept)
+        runtime.arguments.pack(task, args, kwargs, ready)
+        submitter.enter(record, task)
+        if task.place != WAITING:
+            ready(task)
+        # The constructor keeps the actor alive until it has run.
+        task.held = (task.held, hold)
+        if request["name"] is not None:
+            answer = self._node.ask(request)
+            if "worker" not in answer:
+                submitter.forget(record)
+                return answer
+            submitter.alive(record, answer["worker"])
+        else:
+            self._node.ask_later(request, lambda answer: self._answered(record, answer))
+        return actor_id, hold
+
+    def _answered(self, record: ActorRecord, answer: dict[str, Any]) -> None:
+        if "worker" in answer:
+            self._submitter.alive(record, answer["worker"])
+        else:
+            self._submitter.dead(record, str(answer.get("cause") or answer.get("error")), answer)
+
+    def _promise(self) -> Hold:
+        """Declare the object that will keep the constructor's call for restarts."""
+        runtime = self._runtime
+        identity = object_id(runtime.prefix, runtime.next_seq())
+        runtime.store.declare(identity)
+        return Hold(runtime.references.link, identity)
+
+    def _ready(self, task: Task, kept: Hold | None) -> None:
+        """The arguments of a constructor are there, or failed: keep its call if need be, and send it."""
+        record: ActorRecord = task.actor  # type: ignore[assignment]
+        error: Any = None
+        try:
+            if task.message is None and task.place != DONE:
+                error = self._runtime.arguments.resolve(task)
+            if kept is not None and task.message is not None:
+                # Its references and its class live as long as the actor's object; not the actor itself.
+                held = [identity for identity in _held_ids(task.held) if identity != record.actor_id]
+                contained = [bytes(task.template.key), *held]  # type: ignore[arg-type]
+                objects.put_parts(self._runtime.store, kept.object_id, [task.message], contained)
+        except Exception as reason:
+            error = reason
+        if error is None:
+            self._submitter.ready(task)
+        else:
+            self._submitter.argument_failed(record, task, error)
+
+
+def _held_ids(held: Any) -> list[bytes]:
+    """Return the ids of what a call's arguments hold: holds, things with holds, and collections of those."""
+    if held is None:
+        return []
+    if isinstance(held, Dependencies):
+        return _held_ids([held.inside, held.direct])
+    if isinstance(held, (list, tuple)):
+        return [identity for item in held for identity in _held_ids(item)]
+    hold = held if isinstance(held, Hold) else held.hold
+    return [hold.object_id] if hold is not None else []
