@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ActorHandle": "orchestrator.api.actor_handle",
     "DynamicObjectRefGenerator": "orchestrator.api.object_ref",
+    "LoggingConfig": "orchestrator.common.logging_config",
     "ObjectRef": "orchestrator.api.object_ref",
     "ObjectRefGenerator": "orchestrator.api.object_ref",
     "RetryPolicy": "orchestrator.common.retry_policy",
@@ -38,6 +39,7 @@ _PUBLIC = {
     "is_initialized": "orchestrator.api.session",
     "kill": "orchestrator.api.getting",
     "method": "orchestrator.api.actor_class",
+    "nodes": "orchestrator.api.context",
     "progress": "orchestrator.api.progress",
     "put": "orchestrator.api.getting",
     "remote": "orchestrator.api.remote",
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from orchestrator.api.context import cluster_resources as cluster_resources
     from orchestrator.api.context import exit_actor as exit_actor
     from orchestrator.api.context import get_runtime_context as get_runtime_context
+    from orchestrator.api.context import nodes as nodes
     from orchestrator.api.getting import cancel as cancel
     from orchestrator.api.getting import get as get
     from orchestrator.api.getting import get_actor as get_actor
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
     from orchestrator.api.session import init as init
     from orchestrator.api.session import is_initialized as is_initialized
     from orchestrator.api.session import shutdown as shutdown
+    from orchestrator.common.logging_config import LoggingConfig as LoggingConfig
     from orchestrator.common.retry_policy import RetryPolicy as RetryPolicy
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.api.session import ensure_runtime
-from orchestrator.common.ids import object_id, process_prefix
 from orchestrator.core.actor_runtime import ActorExit
 from orchestrator.core.executor import name_of
-from orchestrator.core.runtime import Runtime, current
+from orchestrator.core.log_records import task_id
+from orchestrator.core.runtime import Runtime, current, require
 
 if TYPE_CHECKING:
     from orchestrator.api.actor_handle import ActorHandle
@@ -48,11 +49,7 @@ class RuntimeContext:
 
     def get_task_id(self) -> str | None:
         """Return the id of the running task, which is the id of its first result; None in a driver."""
-        run = self._runtime.current_task
-        if run is None:
-            return None
-        submitter, seq = run
-        return object_id(process_prefix(self._runtime.session, submitter), seq).hex()
+        return task_id(self._runtime)
 
     def get_task_name(self) -> str | None:
         """Return the name of the running function or method; None in a driver."""
@@ -71,6 +68,10 @@ class RuntimeContext:
             return None
         return name_of(executor.current_function)
 
+    def get_task_function_name(self) -> str | None:
+        """Return the qualified name of the running function or method; None in a driver."""
+        return self.get_task_name()
+
     def get_actor_id(self) -> str | None:
         """Return the id of the actor this code runs in, if any."""
         actor = self._actor
@@ -85,6 +86,19 @@ class RuntimeContext:
         """Return what the running task or actor holds; empty for a driver, or an actor that holds nothing."""
         executor = self._runtime.executor
         return dict(executor.circumstances.resources) if executor is not None else {}
+
+    def get_node_labels(self) -> dict[str, str]:
+        """Return the labels of the node."""
+        return dict(self._runtime.info.get("labels") or {})
+
+    def get_temp_dir(self) -> str:
+        """Return the directory in which the session's own lies."""
+        return os.path.dirname(str(self._runtime.info["session_dir"]))
+
+    @property
+    def gcs_address(self) -> str:
+        """Where the cluster's control store listens: nowhere, as the session is this machine's own."""
+        return "local"
 
     @property
     def namespace(self) -> str:
@@ -144,12 +158,44 @@ def exit_actor() -> None:
     raise ActorExit
 
 
+def nodes() -> list[dict[str, Any]]:
+    """Return the facts about each node: id, whether it is alive, address, resources, labels.
+
+    Like `cluster_resources` and `available_resources` it starts no session.
+
+    Raises:
+        SessionError: there is no session.
+    """
+    runtime = require()
+    node = f"{runtime.node.address:016x}"
+    return [
+        {
+            "NodeID": node,
+            "Alive": True,
+            "alive": True,
+            "NodeManagerAddress": "127.0.0.1",
+            "NodeManagerHostname": socket.gethostname(),
+            "NodeName": "127.0.0.1",
+            "Resources": cluster_resources(),
+            "Labels": dict(runtime.info.get("labels") or {}),
+        }
+    ]
+
+
 def cluster_resources() -> dict[str, float]:
-    """Return what the session has in total."""
-    return dict(ensure_runtime().node.ask({"op": "resources"})["total"])
+    """Return what the session has in total.
+
+    Raises:
+        SessionError: there is no session.
+    """
+    return dict(require().node.ask({"op": "resources"})["total"])
 
 
 def available_resources() -> dict[str, float]:
-    """Return what nobody holds at this moment."""
-    answer = ensure_runtime().node.ask({"op": "resources"})
+    """Return what nobody holds at this moment.
+
+    Raises:
+        SessionError: there is no session.
+    """
+    answer = require().node.ask({"op": "resources"})
     return {name: amount for name, amount in answer["available"].items() if amount}

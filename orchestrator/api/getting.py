@@ -45,6 +45,7 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         return runtime.get_one(refs, timeout)
     if isinstance(refs, list):
         if not refs:
+            ensure_runtime()
             return []
         for ref in refs:
             if type(ref) is not ObjectRef:

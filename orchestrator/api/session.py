@@ -7,16 +7,21 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
+from orchestrator.api import init_options
+from orchestrator.common import environ
+from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import random_hex
 from orchestrator.common.resources import CPU, ResourceSet
 from orchestrator.core.current import current, install, require
 
 if TYPE_CHECKING:
+    from orchestrator.api.worker_logs import WorkerLogs
+    from orchestrator.common.logging_config import LoggingConfig
     from orchestrator.core.runtime import Runtime
 
 #: Time for a node process to end its workers in good order.
@@ -25,17 +30,55 @@ STOP_TIMEOUT_S = 3.0
 LEAD_TIMEOUT_S = 0.5
 
 
-class Session:
-    """What `init` returns: facts about the session, and a context manager that ends it."""
+class Session(Mapping[str, Any]):
+    """What `init` returns: facts about the session, as a mapping and as attributes. Leaving its context
+    ends it."""
 
-    def __init__(self, runtime: Runtime, node: Any, store: Any) -> None:
+    #: Where a dashboard can be seen: there is none.
+    dashboard_url: str | None = None
+
+    def __init__(
+        self, runtime: Runtime, node: Any = None, store: Any = None, logs: WorkerLogs | None = None
+    ) -> None:
         self._runtime = runtime
+        #: What only the process has that started the session.
         self._node = node
         self._store = store
+        self._logs = logs
+        self._root_handler: Any = None
         self._pid = os.getpid()
         self.namespace: str = runtime.info["namespace"]
         self.session_dir: str = runtime.info["session_dir"]
-        self.node_pid: int = node.pid
+        self.node_pid: int | None = None if node is None else node.pid
+        #: The facts of the mapping, under Ray's names where those mean something here.
+        self.address_info: dict[str, Any] = {
+            "address": "local",
+            "node_id": f"{runtime.node.address:016x}",
+            "node_ip_address": "127.0.0.1",
+            "session_name": runtime.session,
+            "session_dir": self.session_dir,
+            "namespace": self.namespace,
+            "object_store_address": None,
+            "gcs_address": None,
+            "webui_url": None,
+            "node_pid": self.node_pid,
+        }
+        self.python_version = ".".join(map(str, sys.version_info[:3]))
+
+    def __getitem__(self, name: str) -> Any:
+        return self.address_info[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.address_info)
+
+    def __len__(self) -> int:
+        return len(self.address_info)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
     def __enter__(self) -> Session:
         return self
@@ -43,11 +86,24 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutdown()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """End the session, if it is the one that is open."""
+        if _sessions.session is self:
+            shutdown()
 
     def __repr__(self) -> str:
         state = "open" if self._runtime.open else "over"
         return f"<orchestrator session, node pid {self.node_pid}, {state}>"
+
+    def _repr_html_(self) -> str:
+        """Show the session in a notebook."""
+        import html
+
+        rows = {"session": repr(self), "directory": self.session_dir, "namespace": self.namespace}
+        cells = [f"<tr><th>{name}</th><td>{html.escape(text)}</td></tr>" for name, text in rows.items()]
+        return f"<table>{''.join(cells)}</table>"
 
     def _end(self) -> None:
         runtime = self._runtime
@@ -58,6 +114,10 @@ class Session:
         runtime.on_tick = None
         self._node.stop(STOP_TIMEOUT_S)
         self._print_last_lines()
+        if self._root_handler is not None:
+            from orchestrator.core import log_records
+
+            log_records.unconfigure_root(self._root_handler)
         runtime.close()
         self._store.close()
         self._store = None
@@ -80,6 +140,8 @@ class Session:
         finally:
             if leads:
                 lock.release()
+        if self._logs is not None:
+            self._logs.close()
 
 
 class _Sessions:
@@ -99,30 +161,65 @@ def init(
     num_cpus: float | None = None,
     num_gpus: float | None = None,
     resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
     object_store_memory: int | None = None,
-    namespace: str | None = None,
+    local_mode: bool = False,
     ignore_reinit_error: bool = False,
-    log_to_driver: bool = True,
+    include_dashboard: bool | None = None,
+    dashboard_host: str = "127.0.0.1",
+    dashboard_port: int | None = None,
+    job_config: Any = None,
+    configure_logging: bool = True,
+    logging_level: int | str = "INFO",
+    logging_format: str | None = None,
+    logging_config: LoggingConfig | None = None,
+    log_to_driver: bool | None = None,
+    namespace: str | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    enable_resource_isolation: bool = False,
+    cgroup_path: str | None = None,
+    system_reserved_cpu: float | None = None,
+    system_reserved_memory: int | None = None,
+    proxy_server_url: str | None = None,
+    **hidden: Any,
 ) -> Session:
     """Start a private session on this machine. Nothing of it is left when this process ends, however it ends.
+
+    Keywords that are not described here are accepted for the sake of programs written for Ray;
+    `orchestrator/api/init_options.py` says which have no effect, which are refused, and why.
 
     Args:
         address: None or "local"; both mean a session of this process's own.
         num_cpus: CPUs to give to tasks; the number this process may run on, unless given.
         num_gpus: GPUs to give to tasks.
         resources: further resources by name.
+        labels: labels of the node, for scheduling by label.
         object_store_memory: size of the object store in bytes, 30 % of the machine's memory unless given;
             memory is taken only as it is used.
-        namespace: where named actors are looked up.
         ignore_reinit_error: return the running session instead of raising.
-        log_to_driver: show what workers print.
+        configure_logging: have this package's own messages written to stderr; False leaves the logger
+            `orchestrator` to the program.
+        logging_level: from which level on they are shown.
+        logging_format: what they look like, as for `logging.Formatter`.
+        logging_config: how the root loggers of the driver and of all workers write.
+        log_to_driver: show what workers print; yes unless given, or unless `ORCHESTRATOR_LOG_TO_DRIVER=0`.
+        namespace: where named actors are looked up; one of the session's own, unless given or set by
+            `ORCHESTRATOR_NAMESPACE`.
+        runtime_env: the environment of all tasks and actors, a dict or a `RuntimeEnv`.
+        _temp_dir: the directory in which the session's own is made.
 
     Raises:
         RuntimeError: a session is running in this process.
-        ValueError: a quantity is negative, the store too small, or the address another one.
+        TypeError: an unknown keyword, or a value of the wrong type.
+        ValueError: a quantity is negative, the store too small, a keyword asks for what is not here.
+        ConnectionError: the address is another one: there are no clusters.
         NodeDiedError: the node process did not start.
     """
+    given = dict(locals())
+    given |= given.pop("hidden")
     with _sessions.lock:
+        init_options.check(given)
+        init_options.resolve_address(address)
         session = _sessions.session
         if session is not None and current() is not None:
             if ignore_reinit_error:
@@ -130,31 +227,58 @@ def init(
             raise exceptions.SessionError(
                 "init() was called before in this process: shutdown() first, or pass ignore_reinit_error=True"
             )
-        if current() is not None:
-            raise exceptions.SessionError("this process is a worker of a session already")
-        if address not in (None, "local"):
-            raise ValueError(f"address must be None or 'local': joining {address!r} is not possible")
+        runtime = current()
+        if runtime is not None:
+            if ignore_reinit_error:
+                return Session(runtime)
+            raise exceptions.SessionError(
+                "this process is a worker of a session already: leave init() out, or pass "
+                "ignore_reinit_error=True"
+            )
         quantities = dict(resources or {})
         quantities[CPU] = float(num_cpus if num_cpus is not None else len(os.sched_getaffinity(0)))
         if num_gpus:
             quantities["GPU"] = num_gpus
         ResourceSet.from_floats(quantities)
-        session = _start(quantities, object_store_memory, namespace, log_to_driver)
+        session = _start(
+            quantities,
+            object_store_memory,
+            root=hidden.get("_temp_dir"),
+            info={
+                "namespace": namespace or environ.setting("NAMESPACE"),
+                "labels": dict(labels or {}),
+                "logging": {
+                    "configure": configure_logging,
+                    "level": logging_level,
+                    "format": logging_format,
+                    "config": logging_config.to_json() if logging_config is not None else None,
+                },
+            },
+            shows_logs=environ.flag("LOG_TO_DRIVER", True) if log_to_driver is None else log_to_driver,
+        )
         _sessions.session = session
         return session
 
 
 def _start(
-    quantities: dict[str, float], store_bytes: int | None, namespace: str | None, log_to_driver: bool
+    quantities: dict[str, float],
+    store_bytes: int | None,
+    *,
+    root: str | None,
+    info: dict[str, Any],
+    shows_logs: bool,
 ) -> Session:
     from orchestrator.node import launch
     from orchestrator.objects.plasma_adapter import Store
 
+    if root is not None:
+        os.makedirs(root, exist_ok=True)
     store = Store.create(store_bytes, name="driver")
     try:
         name = random_hex()
-        path = launch.directories.new_session_path()
+        path = launch.directories.new_session_path(root)
         info = {
+            **info,
             "session": name,
             "session_dir": path,
             "driver_address": store.address,
@@ -162,14 +286,16 @@ def _start(
             "driver_cwd": os.getcwd(),
             "num_cpus": quantities[CPU],
             "main_path": getattr(sys.modules.get("__main__"), "__file__", None),
-            "namespace": namespace or name,
+            "namespace": info["namespace"] or name,
         }
         node = launch.start_node(store, resources=quantities, session_dir=path, info=info)
         try:
             # Imported while the node starts: it has a core of its own to do so on.
             from orchestrator.api import getting, remote  # noqa: F401
+            from orchestrator.api.worker_logs import WorkerLogs
             from orchestrator.core.runtime import Runtime
 
+            logs = WorkerLogs(monotonic) if shows_logs else None
             node.wait_hello()
             runtime = Runtime(store, name, node.address, info)
         except BaseException:
@@ -178,12 +304,24 @@ def _start(
     except BaseException:
         store.close()
         raise
-    if log_to_driver:
-        runtime.handlers["log"] = _print_log
-    runtime.on_tick = _node_watch(runtime, node)
+    ticks = [_node_watch(runtime, node)]
+    if logs is not None:
+        runtime.handlers["log"] = logs.show
+        ticks.append(logs.tick)
+
+    def tick(now: float) -> None:
+        for one in ticks:
+            one(now)
+
+    runtime.on_tick = tick
     install(runtime)
+    session = Session(runtime, node, store, logs)
+    if info["logging"]["config"] is not None:
+        from orchestrator.core import log_records
+
+        session._root_handler = log_records.configure_root(info["logging"]["config"], runtime)
     runtime.pump.start()
-    return Session(runtime, node, store)
+    return session
 
 
 def _import_path() -> list[str]:
@@ -191,7 +329,7 @@ def _import_path() -> list[str]:
     return [os.path.abspath(entry) if entry else os.getcwd() for entry in sys.path]
 
 
-def _node_watch(runtime: Runtime, node: Any) -> Any:
+def _node_watch(runtime: Runtime, node: Any) -> Callable[[float], None]:
     """Return what the pump calls now and then to see that the node process lives."""
     next_look_s = 0.0
 
@@ -210,27 +348,21 @@ def _node_watch(runtime: Runtime, node: Any) -> Any:
     return look
 
 
-def _print_log(message: dict[str, Any]) -> None:
-    stream = sys.stderr if message.get("stream") == "stderr" else sys.stdout
-    prefix = f"({message.get('label') or 'worker'} pid={message['pid']}) "
-    lines = "".join(
-        # A line that is JSON stays one: it is for a machine to read.
-        (line if line.startswith("{") else prefix + line) + "\n"
-        for line in message["lines"]
-    )
-    try:
-        stream.write(lines)
-        stream.flush()
-    except (OSError, ValueError):
-        pass
-
-
 def ensure_runtime() -> Runtime:
-    """Return the runtime; start a session with defaults when there is none."""
+    """Return the runtime; start a session with defaults when there is none.
+
+    Raises:
+        SessionError: there is none, and `ORCHESTRATOR_ENABLE_AUTO_CONNECT=0` forbids to start one here.
+    """
     runtime = current()
     if runtime is None:
         with _sessions.lock:
             if current() is None:
+                if not environ.flag("ENABLE_AUTO_CONNECT", True):
+                    raise exceptions.SessionError(
+                        "there is no session in this process, and ORCHESTRATOR_ENABLE_AUTO_CONNECT=0: "
+                        "call init() first"
+                    )
                 init()
             runtime = require()
     return runtime
@@ -241,8 +373,13 @@ def is_initialized() -> bool:
     return current() is not None
 
 
-def shutdown() -> None:
-    """End the session with its tasks, actors, objects and processes. Harmless when there is none."""
+def shutdown(*, wait_for_processes: bool = True) -> None:
+    """End the session with its tasks, actors, objects and processes. Harmless when there is none.
+
+    Args:
+        wait_for_processes: accepted for the sake of programs that pass it: whatever it is, this returns when
+            the processes of the session are gone.
+    """
     with _sessions.lock:
         session, _sessions.session = _sessions.session, None
         if session is not None:

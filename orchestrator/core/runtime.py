@@ -17,7 +17,6 @@ from __future__ import annotations
 import itertools
 import json
 import pickle
-import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Generator
@@ -256,7 +255,9 @@ class Runtime(Part):
 
     def warn(self, text: str) -> None:
         """Tell the user something that is not an error."""
-        print(f"orchestrator: {text}", file=sys.stderr, flush=True)
+        from orchestrator.core.log_records import own_logger
+
+        own_logger(self.info).warning("%s", text)
 
     def call_user(self, function: Callable[..., Any], *args: Any) -> None:
         """Call a callback of the user; what it raises is shown, and stops nothing."""

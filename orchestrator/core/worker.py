@@ -10,6 +10,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+from orchestrator.core import log_records
 from orchestrator.core import runtime as runtimes
 from orchestrator.core.executor import Executor
 from orchestrator.core.runtime import Runtime
@@ -34,6 +35,9 @@ def run_worker(store_fd: int, node_address: int, token: int, info: dict[str, Any
         store = Store.attach(store_fd, name=f"worker {os.getpid()}")
         runtime = Runtime(store, info["session"], node_address, info)
         runtimes.install(runtime)
+        logging_config = (info.get("logging") or {}).get("config")
+        if logging_config is not None:
+            log_records.configure_root(logging_config, runtime)
         executor = Executor(runtime)
         runtime.executor = executor
         # The node asks an idle worker it needs no more to end; one that is busy is killed after a while.

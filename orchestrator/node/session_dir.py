@@ -26,8 +26,10 @@ _PREFIX = "session-"
 SWEEP_AGE_MIN_S = 60.0
 
 
-def runtime_root() -> str:
-    """Return where sessions of this user live; it need not exist."""
+def runtime_root(parent: str | None = None) -> str:
+    """Return where sessions of this user live, in `parent` if that is given; it need not exist."""
+    if parent is not None:
+        return os.path.join(os.path.abspath(parent), f"orchestrator-{os.getuid()}")
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if runtime:
         try:
@@ -39,9 +41,9 @@ def runtime_root() -> str:
     return os.path.join(os.environ.get("TMPDIR") or "/tmp", f"orchestrator-{os.getuid()}")
 
 
-def new_session_path() -> str:
+def new_session_path(parent: str | None = None) -> str:
     """Return the path of a session directory that does not exist yet."""
-    return os.path.join(runtime_root(), f"{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
+    return os.path.join(runtime_root(parent), f"{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}")
 
 
 def _make_private(path: str) -> None:
