@@ -8,8 +8,10 @@ _NAMES = (
     "create_allocating", "create_allocated", "create_filled", "create_held", "create_committed", "create_linked",
     "create_containing", "create_contained", "write", "seal_locked", "seal_committed", "seal_rang", "get_locked",
     "get_held", "get_pinned", "release_locked", "release_unpinned", "release_unheld", "delete_marked",
-    "delete_cascading", "delete_intent", "delete_freed", "delete_merging", "delete_done", "send_claimed",
-    "send_written", "send_published", "receive_taken", "receive_copied", "receive_advanced", "channel_created",
+    "delete_cascading", "delete_intent", "delete_freed", "delete_merging", "delete_done", "spill_numbered",
+    "spill_writing", "spill_written", "spill_locked", "spill_intent", "spill_committed", "spill_freed",
+    "restore_allocated", "restore_claimed", "restore_read", "restore_committed", "restore_lost", "restore_dropped",
+    "delete_file", "send_claimed", "send_written", "send_published", "receive_taken", "receive_copied", "receive_advanced", "channel_created",
     "channel_announced", "reap_marked", "reap_dropping", "reap_dropped",
 )
 assert len(_NAMES) == CRASH_POINTS - 1

@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset, strncpy
 from plasma._c.posix cimport pl_memory_file, pl_mutex_init, pl_seal_size, pl_warm_from, pl_warm_stop
 from plasma.layout cimport (
-    CHANNEL_RESERVE, LAYOUT_VERSION, NAME_BYTES, OBJECTS_LIMIT, PAGE, SHARD_COUNT, Header, Segment, bind_segment,
+    CHANNEL_RESERVE, LAYOUT_VERSION, NAME_BYTES, OBJECTS_LIMIT, PAGE, PATH_BYTES, SHARD_COUNT, Header, Segment, bind_segment,
     check_header, plan, publish,
 )
 
@@ -41,6 +41,7 @@ cdef class Arena:
         memset(&self.seg, 0, sizeof(Segment))
         self.seg.liveness_fd = -1
         self.seg.bell_fd = -1
+        self.seg.disk_fd = -1
 
     def __dealloc__(self):
         self.release()
@@ -59,7 +60,7 @@ cdef class Arena:
             self.fd = -1
 
     @staticmethod
-    def create(data_bytes, objects_max, clients_max, bytes name):
+    def create(data_bytes, objects_max, clients_max, bytes name, bytes spill_directory=b""):
         """A new, empty segment of this process's own.
 
         Raises ValueError for impossible sizes, MemoryError when the kernel refuses the mapping.
@@ -73,6 +74,8 @@ cdef class Arena:
             raise ValueError(f"max_objects must lie between 1 and {OBJECTS_LIMIT}, got {objects_max}")
         if not 1 <= clients_max < SLOTS_LIMIT:
             raise ValueError(f"max_clients must lie between 1 and {SLOTS_LIMIT - 1}, got {clients_max}")
+        if len(spill_directory) >= PATH_BYTES or b"\0" in spill_directory:
+            raise ValueError(f"spill_directory must be shorter than {PATH_BYTES} bytes, got {len(spill_directory)}")
         arena.size_bytes = plan(&header, data_bytes, objects_max, clients_max)
         arena.fd = pl_memory_file(b"plasma")
         if arena.fd < 0:
@@ -83,6 +86,7 @@ cdef class Arena:
         memcpy(&header.token_hi, <const char*>token, 8)
         memcpy(&header.token_lo, <const char*>token + 8, 8)
         strncpy(header.name, name, NAME_BYTES - 1)
+        strncpy(header.spill_directory, spill_directory, PATH_BYTES - 1)
         arena._map(header.data_start)
         memcpy(arena.seg.base, &header, sizeof(Header))
         bind_segment(&arena.seg, arena.seg.base, <const char*>arena.sealed_map)

@@ -77,6 +77,9 @@ cdef class Client:
         if self.seg.bell_fd >= 0:
             close(self.seg.bell_fd)
             self.seg.bell_fd = -1
+        if self.seg.disk_fd >= 0:
+            close(self.seg.disk_fd)
+            self.seg.disk_fd = -1
         self.arena.release()
 
     def begin_close(self):

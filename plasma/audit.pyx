@@ -5,8 +5,8 @@ from plasma._c.posix cimport pl_mutex_lock, pl_mutex_repaired, pl_mutex_unlock
 from plasma.allocator cimport check_blocks, free_bytes, largest_free
 from plasma.attachment cimport Client
 from plasma.layout cimport (
-    CHANNEL, CREATED, DELETED, FREE, IN_LRU, LOST, PAGE, PENDING, REFERENCED, SEALED, SHARD_COUNT, SLOT_ACTIVE,
-    SLOT_FREE, Block, Entry, Hold, Segment, Shard, round_up, shard_of_entry,
+    CHANNEL, CREATED, DELETED, FILLING, FREE, IN_LRU, LOST, PENDING, REFERENCED, SEALED, SHARD_COUNT, SLOT_FREE, SPILLED,
+    Entry, Hold, Segment, shard_of_entry,
 )
 from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
 from plasma.object_table cimport find_entry
@@ -93,6 +93,9 @@ def audit(Client client):
                 owned += seg.slots[i].intent_bytes
                 if seg.slots[i].state == SLOT_FREE:
                     problems.append(f"slot {i} is free and still has a block in its intent")
+            if seg.slots[i].state == SLOT_FREE and (
+                    seg.slots[i].file_intent or seg.slots[i].files_next < seg.slots[i].files_end):
+                problems.append(f"slot {i} is free and still has spill files to remove")
         if owned != used:
             problems.append(f"{used} bytes are allocated, {owned} are owned by objects: {<long long>(used - owned)} leaked")
         return Audit(not problems, problems, objects, channels, clients, used, free_bytes(seg), total_pins, total_refs)
@@ -152,6 +155,14 @@ cdef _audit_entry(Segment* seg, uint32_t e, list problems):
         elif (seg.blocks[entry.block].offset != entry.offset or seg.blocks[entry.block].size != entry.allocated_bytes
               or seg.blocks[entry.block].entry != e):
             problems.append(f"{name}: its block is not the one it thinks")
+    if entry.state == SPILLED and (entry.block != 0) != (entry.flags & FILLING != 0):
+        problems.append(f"{name}: is on disk and owns memory that nobody fills")
+    if entry.state == SPILLED and (not entry.file or (pins == 0 and refs == 0)):
+        problems.append(f"{name}: is on disk without a file, or for nobody")
+    if entry.flags & FILLING and entry.state != SPILLED and entry.state != DELETED:
+        problems.append(f"{name}: is filled from disk and not there")
+    if entry.file and entry.state not in (SEALED, SPILLED, DELETED):
+        problems.append(f"{name}: has a file")
     if entry.state == CREATED and not holders:
         problems.append(f"{name}: is being written by nobody")
     if entry.state == SEALED and pins == 0 and refs == 0 and (entry.flags & REFERENCED or not entry.flags & IN_LRU):

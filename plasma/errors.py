@@ -29,9 +29,11 @@ __all__ = [
     "ObjectSealedError",
     "ObjectStoreFullError",
     "ObjectTooLargeError",
+    "OutOfDiskError",
     "PeerDiedError",
     "PlasmaError",
     "SerializationError",
+    "SpilledObjectLostError",
     "StoreClosedError",
     "TableFullError",
     "TooManyClientsError",
@@ -124,9 +126,10 @@ class WorldError(PlasmaError):
 
 
 class ObjectStoreFullError(WorldError):
-    """No room, and nothing left to evict.
+    """No room, and nothing left to evict or to move to disk.
 
-    All objects are referenced or pinned. Drop some, wait, or enlarge the store.
+    All objects are pinned, or referenced in a store that doesn't spill. Drop some, wait, or enlarge
+    the store.
     """
 
 
@@ -134,6 +137,13 @@ class ObjectTooLargeError(ObjectStoreFullError):
     """The object is larger than the whole store, so waiting is useless.
 
     Create the store with a larger ``size_bytes``.
+    """
+
+
+class OutOfDiskError(ObjectStoreFullError):
+    """No room, and the disk takes none of what is in the store either: it is full, or a quota is.
+
+    Nothing is lost. Free disk space, choose another directory, or drop objects.
     """
 
 
@@ -160,6 +170,10 @@ class ObjectNotFoundError(WorldError, LookupError):
 
 class ObjectLostError(WorldError):
     """The object will never arrive: its writer died or gave up. Produce it again."""
+
+
+class SpilledObjectLostError(ObjectLostError):
+    """The object had been moved to disk, and its file is missing or damaged. Produce it again."""
 
 
 class GetTimeoutError(WorldError, TimeoutError):

@@ -62,7 +62,17 @@ def report(store: Store, *, largest_count: int = 10) -> Report:
 
 
 #: what ``Store.stats`` counts from the store's first moment on
-_EVER = ("clients_ever", "reaped", "allocations", "frees", "evictions", "repairs", "allocator_rebuilds")
+_EVER = (
+    "clients_ever",
+    "reaped",
+    "allocations",
+    "frees",
+    "evictions",
+    "spilled_ever",
+    "restored_ever",
+    "repairs",
+    "allocator_rebuilds",
+)
 
 _RIGHT = frozenset({"value", "size", "pins", "references", "bytes", "objects", "pid", "address"})
 
@@ -83,6 +93,8 @@ def _usage(stats: dict[str, int], channels: int) -> Table:
         ("clients", str(stats["clients"])),
         ("channels", str(channels)),
     ]
+    if stats["objects_spilled"]:
+        rows.append(("on disk", f"{stats['objects_spilled']} objects, {format_size(stats['spilled_bytes'])}"))
     return Table("Store", ("", ""), rows)
 
 

@@ -13,15 +13,17 @@ then commit the truth with a single store, then update what is derived.
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    LAYOUT_VERSION = 1
+    LAYOUT_VERSION = 2
     PAGE = 4096
     ALIGNMENT = 64                  # a cache line, and the widest SIMD register
     MUTEX_BYTES = 64                # pthread_mutex_t is 40 bytes on x86-64, 48 on aarch64
     SHARD_COUNT = 16
     SHARD_MASK = 15
     NAME_BYTES = 32
+    PATH_BYTES = 1024
     FIRST_LEVELS = 48               # size classes: powers of two ...
     OBJECTS_LIMIT = 1 << 26         # beyond it, indices of holds would outgrow 32 bits
+    PLACE_BITS = 20                 # of Entry.file: a file of several objects is shorter than 64 MiB
     CHANNEL_RESERVE = 64 * 1024 * 1024  # data beyond what objects may take: messages flow when the store is full of objects
     SECOND_LEVELS = 16              # ... each split in sixteen, so that a good fit wastes at most 1/16
 
@@ -36,7 +38,7 @@ cdef enum ObjectState:
     PENDING = 1
     CREATED = 2
     SEALED = 3
-    SPILLED = 4                     # reserved: spilling to disk comes with the next layer
+    SPILLED = 4
     LOST = 5
     DELETED = 6
 
@@ -45,6 +47,8 @@ cdef enum EntryFlag:
     CHANNEL = 2                     # a message ring: not listed, mutable, never handed out as an object
     EXPOSED = 4                     # its creator saw a writable view: page-aligned, its pages are protected at the seal
     IN_LRU = 8
+    FILLING = 16                    # SPILLED, or deleted meanwhile: `creator` is filling its block from its file
+    UNREADABLE = 32                 # LOST because its file was missing or damaged
 
 cdef enum HoldFlag:
     WATCHING = 1                    # ring the holder's bell when the object is sealed or lost
@@ -103,6 +107,10 @@ cdef struct Header:                 # one page
     uint64_t repairs_ever
     char clients_mutex[MUTEX_BYTES]
     char name[NAME_BYTES]
+    uint64_t files_ever             # the last number given to a spill file
+    uint64_t spilled_ever           # objects that went to disk, and came back
+    uint64_t restored_ever
+    char spill_directory[PATH_BYTES]    # absolute; empty: nothing is spilled
 
 cdef struct Block:                  # a stretch of the data region; blocks tile [0, fresh_at)
     uint64_t offset
@@ -156,7 +164,7 @@ cdef struct Entry:                  # two cache lines
     uint64_t size_bytes             # what the user asked for
     uint64_t allocated_bytes        # rounded, with the contained list behind the data
     uint64_t owner                  # address of the client that promised it (PENDING) or for whom it was made
-    uint64_t creator                # address of the client that writes it (CREATED)
+    uint64_t creator                # address of the client that writes it (CREATED) or fills it from disk (FILLING)
     uint32_t contained_count        # references that this object holds on others; items behind its data
     uint32_t pins                   # derived: sum over holds
     uint32_t refs                   # derived: sum over holds
@@ -167,7 +175,7 @@ cdef struct Entry:                  # two cache lines
     uint32_t collecting             # chain of entries whose deletion this process finishes (private to it)
     uint64_t used_at_ns
     uint64_t given_to               # the client whose reference create made: an abort takes it back
-    uint64_t pad
+    uint64_t file                   # its copy on disk: number of the file << PLACE_BITS | place in it / 64; 0: none
 
 cdef struct Hold:                   # the ledger: who keeps what, and how often
     uint32_t entry                  # truth; 0: unused
@@ -199,7 +207,7 @@ cdef struct Slot:                   # a client: its bell, its ledger, its intent
     uint32_t space_wanted           # threads of the client that wait for space
     uint64_t intent_offset          # the same block once more: its record may be half merged when its owner dies
     uint64_t intent_bytes
-    uint64_t pad_line
+    uint64_t file_intent            # a file that is in no entry any more: removed by this client, or its reaper
     # -- second cache line: the bell
     uint32_t bell                   # foreground futex word; every event adds one
     uint32_t bell_background
@@ -211,7 +219,9 @@ cdef struct Slot:                   # a client: its bell, its ledger, its intent
     uint32_t holds[SHARD_COUNT]
     # -- fourth: for people
     char name[NAME_BYTES]
-    char pad_name[32]
+    uint64_t files_next             # [files_next, files_end): files made for spilling and in no entry yet
+    uint64_t files_end
+    char pad_name[16]
 
 cdef struct RingHeader:             # at the start of a CHANNEL object's data; positions only grow
     uint64_t head                   # consumer: everything before is taken
@@ -265,6 +275,20 @@ cdef enum CrashPoint:
     CRASH_DELETE_FREED
     CRASH_DELETE_MERGING
     CRASH_DELETE_DONE
+    CRASH_SPILL_NUMBERED
+    CRASH_SPILL_WRITING
+    CRASH_SPILL_WRITTEN
+    CRASH_SPILL_LOCKED
+    CRASH_SPILL_INTENT
+    CRASH_SPILL_COMMITTED
+    CRASH_SPILL_FREED
+    CRASH_RESTORE_ALLOCATED
+    CRASH_RESTORE_CLAIMED
+    CRASH_RESTORE_READ
+    CRASH_RESTORE_COMMITTED
+    CRASH_RESTORE_LOST
+    CRASH_RESTORE_DROPPED
+    CRASH_DELETE_FILE
     CRASH_SEND_CLAIMED
     CRASH_SEND_WRITTEN
     CRASH_SEND_PUBLISHED
@@ -295,6 +319,7 @@ cdef struct Segment:
     uint32_t hold_shift
     uint32_t slot                   # this process's client slot; 0: none
     int liveness_fd
+    int disk_fd                     # the spill directory; -1 until needed
     int bell_fd                     # unbound socket for waking event loops; -1 until needed
     uint64_t address
     uint32_t crash_point

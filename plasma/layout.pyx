@@ -94,6 +94,8 @@ cdef const char* check_header(const Header* header, uint64_t file_bytes) noexcep
         return b"version"
     if header.mutex_size != sizeof(pthread_mutex_t):
         return b"it was made by a build with other lock sizes (another C library or processor)"
+    if header.spill_directory[PATH_BYTES - 1]:
+        return b"its header is damaged (a path without end)"
     if header.segment_bytes != file_bytes:
         return b"its size differs from the one in its header (truncated?)"
     if (not 0 < header.objects_max <= OBJECTS_LIMIT or not 2 <= header.slots_max <= 65536

@@ -14,6 +14,9 @@ cdef enum Status:
     NOT_CREATOR = 9
     SEALED_ALREADY = 10
     CONTAINED_ABSENT = 11
+    ON_DISK = 12
+    UNREAD = 13                     # lost: its file was missing or damaged
+    BUSY = 14                       # another client is filling it
 
 cdef int create(Segment* seg, uint64_t hi, uint64_t lo, uint64_t size, uint32_t flags, uint64_t owner,
                 uint32_t contained, uint32_t* entry, uint32_t* hold, bint* fresh) noexcept nogil
@@ -42,3 +45,8 @@ cdef bint is_orphan(Segment* seg, uint32_t entry) noexcept nogil
 cdef void lose_locked(Segment* seg, uint32_t entry) noexcept nogil
 cdef void settle(Segment* seg, uint32_t entry) noexcept nogil
 cdef bint is_doomed(Segment* seg, uint32_t entry) noexcept nogil
+cdef void drop_parent_hold(Segment* seg, uint32_t child, uint32_t hold, uint32_t* chain) noexcept nogil
+cdef void drop_contained(Segment* seg, uint32_t entry, uint32_t* chain) noexcept nogil
+cdef void finish(Segment* seg, uint32_t chain) noexcept nogil
+cdef void take_on(Segment* seg, uint32_t entry, uint32_t* chain) noexcept nogil
+cdef void unfill_locked(Segment* seg, uint32_t entry) noexcept nogil

@@ -1,4 +1,4 @@
-"""The life of an object. The only file that changes an entry's state.
+"""The life of an object. Beside disk.pyx the only file that changes an entry's state.
 
     FREE ──declare/watch──▶ PENDING ──create──▶ CREATED ──seal──▶ SEALED ──delete, evict, last reference──▶ DELETED ──▶ FREE
       │                        │  ▲                │
@@ -12,9 +12,11 @@
     CREATED  `creator` writes it; nobody else can see its data. It owns its block.
     SEALED   immutable and visible. Without pins and references it is evicted (least recently used first) when
              memory is needed; one that ever had a reference is freed with its last one.
-    LOST     its promiser died or gave up: everybody who waits for it is told.
-    DELETED  out of reach for readers; its memory goes as soon as nobody pins it, its entry when nobody holds it.
-    SPILLED  reserved for the disk.
+    SPILLED  referenced, and its bytes are in a file. Owns no memory, until somebody fills a block from the file (FILLING).
+    LOST     its promiser died or gave up, or its file was unreadable: everybody who waits for it is told.
+    DELETED  out of reach for readers; its memory and its file go as soon as nobody pins it, its entry when nobody holds it.
+
+The ways to the disk and back, SEALED ⇄ SPILLED and SPILLED → LOST, are in disk.pyx, under the same rules.
 
 How a death between two lines is survived. Every step below happens under the lock of the entry's shard, is committed
 by one store (the state, or a hold's `entry`), and leaves a trace that recovery.pyx can read:
@@ -24,71 +26,38 @@ by one store (the state, or a hold's `entry`), and leaves a trace that recovery.
     references half given to an object         in its contained list first, then as a hold: dropping looks for both
     a deletion that has others to delete       a hold flagged DELETING: whoever reaps the client goes on with it
     an entry dropped by all, not yet freed     found by the sweep of a shard whose lock's owner died
+    a file that is in no entry                 in the client's `file_intent`, or its range of `files`
 """
 from libc.stdint cimport uint32_t, uint64_t
 from plasma._c.posix cimport add32, pl_invariant, pl_now_coarse_ns, store32
-from plasma.allocator cimport allocate, release_intent
+from plasma.allocator cimport allocate
 from plasma.layout cimport (
     ALIGNMENT, CHANNEL, CRASH_CREATE_COMMITTED, CRASH_CREATE_CONTAINED, CRASH_CREATE_CONTAINING, CRASH_CREATE_FILLED,
-    CRASH_CREATE_HELD, CRASH_CREATE_LINKED, CRASH_DELETE_CASCADING, CRASH_DELETE_DONE, CRASH_DELETE_FREED,
-    CRASH_DELETE_INTENT, CRASH_DELETE_MARKED, CRASH_GET_HELD, CRASH_GET_LOCKED, CRASH_GET_PINNED,
-    CRASH_RELEASE_LOCKED, CRASH_RELEASE_UNHELD, CRASH_RELEASE_UNPINNED, CRASH_SEAL_COMMITTED, CRASH_SEAL_LOCKED,
-    CRASH_SEAL_RANG, CREATED, DELETED, DELETING, EXPOSED, FREE, IN_LRU, LOST, PAGE, PENDING, REFERENCED, SEALED,
-    SLOT_ACTIVE, UNSWEPT, USED_BY_CHANNEL, USED_BY_OBJECT, WATCHING, Contained, Entry, RingHeader, Segment, Shard,
-    contained_at, crash_point, round_up,
+    CRASH_CREATE_HELD, CRASH_CREATE_LINKED, CRASH_DELETE_CASCADING, CRASH_DELETE_FREED, CRASH_DELETE_INTENT,
+    CRASH_DELETE_MARKED, CRASH_GET_HELD, CRASH_GET_LOCKED, CRASH_GET_PINNED, CRASH_RELEASE_LOCKED, CRASH_RELEASE_UNHELD,
+    CRASH_RELEASE_UNPINNED, CRASH_SEAL_COMMITTED, CRASH_SEAL_LOCKED, CRASH_SEAL_RANG, CREATED, DELETED, DELETING, EXPOSED,
+    FILLING, FREE, LOST, PAGE, PENDING, REFERENCED, SEALED, SHARD_COUNT, SLOT_ACTIVE, SPILLED, UNREADABLE, UNSWEPT,
+    USED_BY_CHANNEL, USED_BY_OBJECT, WATCHING, Contained, Entry, RingHeader, Segment, contained_at, crash_point, round_up,
     shard_of_entry, shard_of_id,
 )
 from plasma.doorbell cimport ring_all
+from plasma.intents cimport free_intent, set_file_intent, set_intent
+from plasma.lru cimport lru_add, lru_remove
 from plasma.mutex cimport lock_shard, unlock_shard
 from plasma.object_table cimport find_entry, give_entry, link_entry, take_entry, unlink_entry
-from plasma.pins cimport (
-    add_hold, change_pins, change_refs, find_hold, find_parent_hold, hold_for, hold_is_empty, remove_hold,
-)
-from plasma.waiters cimport ring_space_waiters, ring_watchers
+from plasma.pins cimport add_hold, change_pins, change_refs, find_hold, find_parent_hold, hold_for, hold_is_empty, remove_hold
+from plasma.waiters cimport ring_watchers
 
 # The diagram above as a table, for the documents and for the tests that walk it.
 TRANSITIONS = {
     "free": ("pending", "created"),
     "pending": ("created", "lost", "free"),
     "created": ("sealed", "pending"),
-    "sealed": ("deleted",),
+    "sealed": ("spilled", "deleted"),
+    "spilled": ("sealed", "lost", "deleted"),
     "lost": ("free", "pending"),
     "deleted": ("free", "pending"),
 }
-
-
-# ---- least recently used: unpinned, unreferenced SEALED objects ------------------------------------------------------
-
-
-cdef void lru_add(Segment* seg, uint32_t e) noexcept nogil:
-    cdef Shard* s = &seg.shards[shard_of_entry(seg, e)]
-    cdef Entry* entry = &seg.entries[e]
-    if entry.flags & IN_LRU:
-        return
-    entry.flags |= IN_LRU
-    entry.lru_newer = 0
-    entry.lru_older = s.lru_newest
-    if s.lru_newest:
-        seg.entries[s.lru_newest].lru_newer = e
-    else:
-        s.lru_oldest = e
-    s.lru_newest = e
-
-
-cdef void lru_remove(Segment* seg, uint32_t e) noexcept nogil:
-    cdef Shard* s = &seg.shards[shard_of_entry(seg, e)]
-    cdef Entry* entry = &seg.entries[e]
-    if not entry.flags & IN_LRU:
-        return
-    entry.flags &= ~<uint32_t>IN_LRU
-    if entry.lru_newer:
-        seg.entries[entry.lru_newer].lru_older = entry.lru_older
-    else:
-        s.lru_newest = entry.lru_older
-    if entry.lru_older:
-        seg.entries[entry.lru_older].lru_newer = entry.lru_newer
-    else:
-        s.lru_oldest = entry.lru_newer
 
 
 # ---- the end of an object --------------------------------------------------------------------------------------------
@@ -109,7 +78,7 @@ cdef bint is_doomed(Segment* seg, uint32_t e) noexcept nogil:
                 return False             # whoever has taken the deletion on still reads the contained list
             kept = kept or seg.holds[h].refs or seg.holds[h].flags
             h = seg.holds[h].next_of_entry
-        return entry.block != 0 or not kept
+        return entry.block != 0 or entry.file != 0 or not kept
     if entry.refs:
         return False
     if entry.state == SEALED:
@@ -117,15 +86,9 @@ cdef bint is_doomed(Segment* seg, uint32_t e) noexcept nogil:
             return True
         lru_add(seg, e)
         return False
+    if entry.state == SPILLED:
+        return True
     return (entry.state == PENDING or entry.state == LOST) and entry.holders == 0 and entry.parents == 0
-
-
-cdef void set_intent(Segment* seg, uint32_t e) noexcept nogil:
-    """The entry's block passes into this client's intent; the caller then takes it from the entry."""
-    cdef uint32_t b = seg.entries[e].block
-    seg.slots[seg.slot].intent_offset = seg.blocks[b].offset
-    seg.slots[seg.slot].intent_bytes = seg.blocks[b].size
-    store32(&seg.slots[seg.slot].intent, b)
 
 
 cdef void shed_waiters(Segment* seg, uint32_t e) noexcept nogil:
@@ -146,6 +109,7 @@ cdef void free_locked(Segment* seg, uint32_t e) noexcept nogil:
     if entry.block:
         set_intent(seg, e)
         crash_point(seg, CRASH_DELETE_INTENT)
+    set_file_intent(seg, e)
     if entry.state == DELETED:
         shed_waiters(seg, e)
     if entry.holders == 0 and entry.parents == 0:
@@ -155,13 +119,7 @@ cdef void free_locked(Segment* seg, uint32_t e) noexcept nogil:
         give_entry(seg, e)
     else:
         store32(&entry.block, 0)
-
-
-cdef void free_intent(Segment* seg) noexcept nogil:
-    if seg.slots[seg.slot].intent:
-        release_intent(seg, seg.slot)
-        crash_point(seg, CRASH_DELETE_DONE)
-        ring_space_waiters(seg)
+        entry.file = 0
 
 
 cdef void take_on(Segment* seg, uint32_t e, uint32_t* chain) noexcept nogil:
@@ -176,6 +134,9 @@ cdef void drop_contained(Segment* seg, uint32_t e, uint32_t* chain) noexcept nog
     No lock held. Safe to repeat: an item whose hold is gone is passed over."""
     cdef Contained* items = <Contained*>(seg.data + contained_at(&seg.entries[e]))
     cdef uint32_t i, child, h, shard
+    if seg.entries[e].block == 0:
+        drop_contained_on_disk(seg, e, chain)
+        return
     for i in range(seg.entries[e].contained_count):
         shard = shard_of_id(items[i].id_hi, items[i].id_lo)
         lock_shard(seg, shard)
@@ -188,20 +149,42 @@ cdef void drop_contained(Segment* seg, uint32_t e, uint32_t* chain) noexcept nog
                 or seg.holds[h].slot != 0 or seg.holds[h].parent != e):
             h = find_parent_hold(seg, child, e)
         if h:
-            remove_hold(seg, h)
-            crash_point(seg, CRASH_DELETE_CASCADING)
-            if is_doomed(seg, child):
-                mark_deleted(seg, child)
-                if seg.entries[child].contained_count:
-                    take_on(seg, child, chain)
-                else:
-                    free_locked(seg, child)
+            drop_parent_hold(seg, child, h, chain)
         unlock_shard(seg, shard)
         free_intent(seg)
 
 
+cdef void drop_contained_on_disk(Segment* seg, uint32_t e, uint32_t* chain) noexcept nogil:
+    """The list went to disk with the object, or is being read from there: a look at all holds finds the same. A deletion
+    reads no file, and one of a damaged object leaves nothing behind."""
+    cdef uint32_t shard, i, h
+    for shard in range(SHARD_COUNT):
+        lock_shard(seg, shard)
+        i = 1
+        while i <= seg.shards[shard].hold_high:
+            h = (shard << seg.hold_shift) + i
+            i += 1
+            if seg.holds[h].entry and seg.holds[h].slot == 0 and seg.holds[h].parent == e:
+                drop_parent_hold(seg, seg.holds[h].entry, h, chain)
+                unlock_shard(seg, shard)
+                free_intent(seg)
+                lock_shard(seg, shard)
+        unlock_shard(seg, shard)
+
+
+cdef void drop_parent_hold(Segment* seg, uint32_t child, uint32_t h, uint32_t* chain) noexcept nogil:
+    remove_hold(seg, h)
+    crash_point(seg, CRASH_DELETE_CASCADING)
+    if is_doomed(seg, child):
+        mark_deleted(seg, child)
+        if seg.entries[child].contained_count:
+            take_on(seg, child, chain)
+        else:
+            free_locked(seg, child)
+
+
 cdef inline void mark_deleted(Segment* seg, uint32_t e) noexcept nogil:
-    if seg.entries[e].state == SEALED:
+    if seg.entries[e].state == SEALED or seg.entries[e].state == SPILLED:
         lru_remove(seg, e)
         store32(&seg.entries[e].state, DELETED)
         crash_point(seg, CRASH_DELETE_MARKED)
@@ -276,6 +259,7 @@ cdef uint32_t new_entry(Segment* seg, uint64_t hi, uint64_t lo, uint32_t shard) 
     entry.refs = 0
     entry.holders = 0
     entry.parents = 0
+    entry.file = 0
     return e
 
 
@@ -369,7 +353,7 @@ cdef int create(Segment* seg, uint64_t hi, uint64_t lo, uint64_t size, uint32_t 
 
 
 cdef int contain(Segment* seg, uint32_t e, uint64_t hi, uint64_t lo) noexcept nogil:
-    """The object being created holds a reference on another, which must be known to the table."""
+    """The object being created holds a reference on another, which must be known to the table. Once for each."""
     cdef Entry* entry = &seg.entries[e]
     cdef Contained* item = <Contained*>(seg.data + contained_at(entry)) + entry.contained_count
     cdef uint32_t shard = shard_of_id(hi, lo)
@@ -384,15 +368,13 @@ cdef int contain(Segment* seg, uint32_t e, uint64_t hi, uint64_t lo) noexcept no
     if child == 0 or seg.entries[child].state == DELETED:
         unlock_shard(seg, shard)
         return CONTAINED_ABSENT
-    h = find_parent_hold(seg, child, e)  # the same object twice inside one value is one reference
+    h = add_hold(seg, child, 0, e)
     if h == 0:
-        h = add_hold(seg, child, 0, e)
-        if h == 0:
-            unlock_shard(seg, shard)
-            return LEDGER_FULL
-        change_refs(seg, h, 1)
-        lru_remove(seg, child)
-        seg.entries[child].flags |= REFERENCED
+        unlock_shard(seg, shard)
+        return LEDGER_FULL
+    change_refs(seg, h, 1)
+    lru_remove(seg, child)
+    seg.entries[child].flags |= REFERENCED
     item.hold = h
     crash_point(seg, CRASH_CREATE_CONTAINED)
     unlock_shard(seg, shard)
@@ -421,6 +403,15 @@ cdef int seal(Segment* seg, uint32_t e, uint32_t h, bint keep_pin) noexcept nogi
         remove_hold(seg, h)
     settle(seg, e)
     return OK
+
+
+cdef void unfill_locked(Segment* seg, uint32_t e) noexcept nogil:
+    """Nobody fills the object's block from its file any more. Lock held; free_intent() must follow the unlock."""
+    if seg.entries[e].block:
+        set_intent(seg, e)
+        store32(&seg.entries[e].block, 0)
+    seg.entries[e].flags &= ~<uint32_t>FILLING
+    ring_watchers(seg, e, True)
 
 
 cdef void abort_locked(Segment* seg, uint32_t e, uint32_t h, bint creator_died) noexcept nogil:
@@ -548,7 +539,7 @@ cdef int renew(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept 
     if entry.state != DELETED and entry.state != LOST:
         unlock_shard(seg, shard)
         return EXISTS
-    if entry.block or entry.contained_count:
+    if entry.block or entry.file or entry.contained_count:
         unlock_shard(seg, shard)
         return NOT_SEALED
     if not client_is(seg, owner):
@@ -583,9 +574,9 @@ cdef int pin(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* out_entry, uint32
     if e == 0 or seg.entries[e].state == DELETED:
         status = ABSENT
     elif seg.entries[e].state == LOST:
-        status = GONE
+        status = UNREAD if seg.entries[e].flags & UNREADABLE else GONE
     elif seg.entries[e].state != SEALED:
-        status = NOT_SEALED
+        status = ON_DISK if seg.entries[e].state == SPILLED else NOT_SEALED
     else:
         h = hold_for(seg, e, seg.slot)
         crash_point(seg, CRASH_GET_HELD)
@@ -748,7 +739,7 @@ cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable) noe
     if e == 0 or seg.entries[e].state == DELETED:
         unlock_shard(seg, shard)
         return ABSENT
-    if seg.entries[e].state != SEALED:
+    if seg.entries[e].state != SEALED and (only_evictable or seg.entries[e].state != SPILLED):
         unlock_shard(seg, shard)
         return NOT_SEALED
     if only_evictable:
@@ -818,7 +809,12 @@ cdef void drop_hold_of_dead(Segment* seg, uint32_t h, uint64_t address) noexcept
     if entry.state == CREATED and entry.creator == address:
         abort_locked(seg, e, h, True)
         return
-    if entry.state == DELETED and seg.holds[h].flags & DELETING and entry.contained_count:
+    if entry.flags & FILLING and entry.creator == address:
+        unfill_locked(seg, e)
+        unlock_shard(seg, shard)         # the hold keeps the entry meanwhile
+        free_intent(seg)
+        lock_shard(seg, shard)
+    if (entry.state == DELETED or entry.state == LOST) and seg.holds[h].flags & DELETING and entry.contained_count:
         unlock_shard(seg, shard)
         drop_contained(seg, e, &chain)
         finish(seg, chain)

@@ -18,10 +18,11 @@ from libc.stdlib cimport abort, free, malloc, qsort
 from plasma._c.posix cimport pl_mutex_lock, pl_mutex_repaired, pl_mutex_unlock, store32
 from plasma.allocator cimport append_used, release_intent, reset
 from plasma.clients cimport claim_dead, give_slot, rebuild_slots
+from plasma.intents cimport remove_file
 from plasma.layout cimport (
-    CHANNEL, CRASH_REAP_DROPPED, CRASH_REAP_DROPPING, CRASH_REAP_MARKED, FREE, IN_LRU, LOST, PENDING, SEALED,
-    SHARD_COUNT, SLOT_FREE, SLOT_REAPING, SWEEPING, SWEPT, UNSWEPT, USED_BY_CHANNEL, USED_BY_OBJECT, Entry, Segment,
-    Shard, crash_point, shard_of_entry,
+    CHANNEL, CRASH_REAP_DROPPED, CRASH_REAP_DROPPING, CRASH_REAP_MARKED, FILLING, FREE, IN_LRU, LOST, PENDING, PLACE_BITS,
+    SEALED, SHARD_COUNT, SLOT_FREE, SLOT_REAPING, SPILLED, SWEEPING, SWEPT, UNSWEPT, USED_BY_CHANNEL, USED_BY_OBJECT,
+    Entry, Segment, Shard, Slot, crash_point, shard_of_entry,
 )
 from plasma.lifecycle cimport drop_hold_of_dead, is_doomed, is_orphan, lose_locked, settle
 from plasma.mutex cimport lock_broken, lock_shard, unlock_shard
@@ -57,6 +58,10 @@ cdef void repair_shard(Segment* seg, uint32_t shard) noexcept nogil:
         entry.flags &= ~<uint32_t>IN_LRU
         if entry.state == PENDING:
             entry.block = 0              # a create that didn't get to its commit: the block is still an intent
+        elif entry.state == SPILLED and not entry.flags & FILLING:
+            entry.block = 0              # a spill that got to its commit and no further: as above
+        elif entry.state == SEALED:
+            entry.flags &= ~<uint32_t>FILLING
     for i in range(1, s.entry_high + 1):
         # is_doomed() lists what may be evicted; their order starts anew, by age in the table
         if seg.entries[base + i].state == SEALED:
@@ -64,12 +69,24 @@ cdef void repair_shard(Segment* seg, uint32_t shard) noexcept nogil:
         if seg.entries[base + i].state == SEALED or seg.entries[base + i].state == LOST:
             ring_watchers(seg, base + i, True)           # the dead may have got to the state and not to the bells
     for i in range(1, seg.header.slot_high + 1):
+        if seg.slots[i].files_next < seg.slots[i].files_end:
+            claim_committed_files(seg, shard, &seg.slots[i])
         b = seg.slots[i].intent
         if b:
             e = seg.blocks[b].entry
             # Only inside this lock is a committed block still (or already) an intent, so it is the dead owner's.
             if e and shard_of_entry(seg, e) == shard and seg.entries[e].state != FREE and seg.entries[e].block == b:
                 seg.slots[i].intent = 0
+
+
+cdef void claim_committed_files(Segment* seg, uint32_t shard, Slot* slot) noexcept nogil:
+    """Files go into entries in the order of their numbers. What this shard's entries have is no longer the spiller's."""
+    cdef uint32_t base = shard << seg.entry_shift, i
+    cdef uint64_t number
+    for i in range(1, seg.shards[shard].entry_high + 1):
+        number = seg.entries[base + i].file >> PLACE_BITS
+        if seg.entries[base + i].state != FREE and slot.files_next <= number < slot.files_end:
+            slot.files_next = number + 1
 
 
 cdef void repair_clients(Segment* seg) noexcept nogil:
@@ -180,6 +197,12 @@ cdef void clear_slot(Segment* seg, uint32_t slot) noexcept nogil:
     crash_point(seg, CRASH_REAP_DROPPED)
     if slot != seg.slot:
         release_intent(seg, slot)
+    while seg.slots[slot].files_next < seg.slots[slot].files_end:
+        remove_file(seg, seg.slots[slot].files_next)
+        seg.slots[slot].files_next += 1
+    if seg.slots[slot].file_intent:
+        remove_file(seg, seg.slots[slot].file_intent)
+        seg.slots[slot].file_intent = 0
     for shard in range(SHARD_COUNT):
         if seg.shards[shard].unswept:
             sweep(seg, shard)

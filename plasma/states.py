@@ -17,7 +17,7 @@ PENDING: Final = 1
 CREATED: Final = 2
 #: immutable and visible to all
 SEALED: Final = 3
-#: on disk (reserved: nothing is spilled yet)
+#: on disk, for want of room; whoever reads it brings it back
 SPILLED: Final = 4
 #: will never come: who promised it died or gave up
 LOST: Final = 5

@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 from plasma._c.posix cimport PL_DEBUG
 from plasma.allocator cimport free_bytes, largest_free
 from plasma.attachment cimport Client
-from plasma.layout cimport CHANNEL, FREE, PAGE, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, Entry, Segment, round_up
+from plasma.layout cimport CHANNEL, FREE, PAGE, PLACE_BITS, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, SPILLED, Entry, Segment, round_up
 from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
 
 from typing import NamedTuple
@@ -29,6 +29,8 @@ class ObjectInfo(NamedTuple):
     refs: int
     creator: int
     offset: int
+    #: the number of the file that has a copy; 0: none
+    file: int
 
 
 cdef bytes id_bytes(const Entry* entry):
@@ -53,7 +55,7 @@ def list_objects(Client client):
                 if entry.state != FREE and not entry.flags & CHANNEL:
                     infos.append((id_bytes(entry), STATE_NAMES[entry.state], entry.size_bytes,
                                   entry.allocated_bytes if entry.block else 0, entry.pins, entry.refs,
-                                  entry.creator, entry.offset))
+                                  entry.creator, entry.offset, entry.file >> PLACE_BITS))
         finally:
             unlock_shard(seg, shard)
             if collecting:
@@ -74,7 +76,7 @@ def list_clients(Client client):
 def stats(Client client):
     cdef Segment* seg = client.seg
     cdef uint32_t shard, i, objects = 0, entries = 0, pinned = 0, referenced = 0, evictable = 0, active = 0
-    cdef uint64_t holds = 0, evictions = 0
+    cdef uint64_t holds = 0, evictions = 0, spilled = 0, spilled_bytes = 0
     cdef uint64_t largest, used, channels, unused
     cdef Entry* entry
     for shard in range(SHARD_COUNT):
@@ -87,6 +89,9 @@ def stats(Client client):
             pinned += entry.pins > 0
             referenced += entry.refs > 0
             evictable += entry.pins == 0 and entry.refs == 0
+            if entry.state == SPILLED:
+                spilled += 1
+                spilled_bytes += entry.size_bytes
         holds += seg.shards[shard].holds_used
         evictions += seg.shards[shard].evictions
         unlock_shard(seg, shard)
@@ -105,6 +110,8 @@ def stats(Client client):
         "objects_referenced": referenced, "objects_evictable": evictable, "objects_max": seg.header.objects_max,
         "holds": holds, "clients": active, "clients_ever": seg.header.clients_ever, "reaped": seg.header.reaped_ever,
         "allocations": seg.allocator.allocations, "frees": seg.allocator.frees, "evictions": evictions,
+        "objects_spilled": spilled, "spilled_bytes": spilled_bytes,
+        "spilled_ever": seg.header.spilled_ever, "restored_ever": seg.header.restored_ever,
         "repairs": seg.header.repairs_ever, "allocator_rebuilds": seg.allocator.rebuilds,
     }
     if PL_DEBUG:

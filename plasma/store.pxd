@@ -1,13 +1,13 @@
 from libc.stdint cimport uint32_t, uint64_t
 from plasma.attachment cimport Client
 from plasma.channel cimport Endpoint
+from plasma.spiller cimport Spiller
 
 cdef class Store:
     cdef readonly Client client
     cdef readonly Endpoint endpoint
+    cdef Spiller spiller
     cdef object __weakref__
     cdef object _lookup(self, bytes object_id)
     cdef int _create(self, bytes object_id, size_bytes, uint32_t flags, owner, contained, bint referenced, timeout_s,
                      uint32_t* entry, uint32_t* hold, bint* fresh) except -1
-    cdef int _create_when_room(self, uint64_t hi, uint64_t lo, uint64_t size, uint32_t flags, uint64_t holder,
-                               uint32_t count, timeout_s, uint32_t* entry, uint32_t* hold, bint* fresh) except -1

@@ -23,6 +23,7 @@ class ObjectInfo(NamedTuple):
     refs: int
     creator: int
     offset: int
+    file: int
 
 @final
 class Store:
@@ -30,9 +31,14 @@ class Store:
 
     @staticmethod
     def create(
-        size_bytes: int | None = None, *, max_objects: int = 1048576, max_clients: int = 4096, name: str = ""
+        size_bytes: int | None = None,
+        *,
+        max_objects: int = 1048576,
+        max_clients: int = 4096,
+        name: str = "",
+        spill_directory: str | None = None,
     ) -> Store:
-        """A new store of ``size_bytes`` (default: 30 % of memory), with this process as its first client."""
+        """A new store of ``size_bytes`` (default: 30 % of memory); when it is full, what is referenced goes to disk."""
     @staticmethod
     def attach(fd: int, *, name: str = "") -> Store:
         """Join the store whose segment ``fd`` is. NotAStoreError, LayoutVersionError, TooManyClientsError."""
@@ -42,6 +48,8 @@ class Store:
     def address(self) -> int: ...
     @property
     def size_bytes(self) -> int: ...
+    @property
+    def spill_directory(self) -> str | None: ...
     @property
     def closed(self) -> bool: ...
     @property

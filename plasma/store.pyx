@@ -1,4 +1,6 @@
 """The facade: what a program does with a store. Each method is one or two steps of lifecycle, plus the errors' texts."""
+import os
+
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t, uint64_t
@@ -6,19 +8,16 @@ from libc.stdlib cimport free as c_free, malloc
 from libc.string cimport memcpy
 from plasma._c.posix cimport pl_copy, pl_now_ns
 from plasma cimport lifecycle
-from plasma.allocator cimport largest_free
 from plasma.arena cimport Arena
 from plasma.attachment cimport Client
 from plasma.buffer cimport Allocation as AllocationType, Buffer as BufferType, make_allocation, make_buffer
 from plasma.channel cimport Endpoint
+from plasma.creation cimport create_when_room
 from plasma.layout cimport (
-    CREATED, CRASH_WRITE, DELETED, EXPOSED, FREE, LOST, PENDING, SEALED, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, Contained, Entry, Segment,
-    crash_point, round_up,
+    CREATED, CRASH_WRITE, DELETED, EXPOSED, LOST, PENDING, SEALED, SPILLED, Contained, Segment, crash_point, round_up,
 )
-from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
 from plasma.recovery cimport reap_all, reap_slot
-from plasma.room cimport make_room
-from plasma.waiters cimport announce_space_waiter, retire_space_waiter
+from plasma.spiller cimport Spiller
 
 from plasma import audit as _audit, object_id as _ids, serialization as _serialization, stats as _stats
 from plasma.arena import default_size_bytes
@@ -32,6 +31,7 @@ from plasma.errors import (
     ObjectNotFoundError,
     ObjectNotSealedError,
     ObjectTooLargeError,
+    SpilledObjectLostError,
     TableFullError,
 )
 from plasma.layout import STATE_NAMES
@@ -75,14 +75,18 @@ cdef class Store:
         raise TypeError("use Store.create(), Store.attach(fd) or plasma.connect(path)")
 
     @staticmethod
-    def create(size_bytes=None, *, max_objects=1 << 20, max_clients=4096, name=""):
+    def create(size_bytes=None, *, max_objects=1 << 20, max_clients=4096, name="", spill_directory=None):
         """A new store of `size_bytes` (default: 30 % of memory; pages cost nothing until used), with this process as
         its first client.
+
+        spill_directory: where referenced objects go when it is full, made at the first need; None: nowhere. It is for
+        this store alone, and the creator's to remove.
 
         Raises ValueError for impossible sizes, OSError or MemoryError when the kernel refuses.
         """
         return _client_of(Arena.create(default_size_bytes() if size_bytes is None else size_bytes,
-                                       max_objects, max_clients, name.encode()), name)
+                                       max_objects, max_clients, name.encode(),
+                                       b"" if spill_directory is None else os.path.abspath(os.fsencode(spill_directory))), name)
 
     @staticmethod
     def attach(fd, *, name=""):
@@ -107,6 +111,12 @@ cdef class Store:
     @property
     def size_bytes(self):
         return self.client.arena.objects_bytes
+
+    @property
+    def spill_directory(self):
+        """Where objects go that don't fit; None: nowhere."""
+        self.client.check()
+        return self.spiller.directory
 
     @property
     def closed(self):
@@ -201,15 +211,17 @@ cdef class Store:
             raise ValueError(f"size_bytes must not be negative, got {size_bytes}")
         if size_bytes + count * sizeof(Contained) > seg.header.objects_bytes:
             raise ObjectTooLargeError(
-                f"an object of {size_bytes} bytes can't fit a store of {seg.header.objects_bytes}; create a larger store")
+                f"an object of {size_bytes} bytes can't fit a store of {seg.header.objects_bytes}, not even with all others "
+                "on disk; create a larger store, or store the value in pieces")
         size = size_bytes
         if referenced and not holder:
             holder = seg.address
         status = lifecycle.create(seg, hi, lo, size, flags, holder, count, entry, hold, fresh)
         if status == lifecycle.NO_SPACE:
-            status = self._create_when_room(hi, lo, size, flags, holder, count, timeout_s, entry, hold, fresh)
+            status = create_when_room(
+                self.client, self.endpoint, self.spiller, hi, lo, size, flags, holder, count, timeout_s, entry, hold, fresh)
         if status != lifecycle.OK:
-            raise refusal(self.client, status, object_id, size_bytes, owner)
+            raise refusal(self.client, status, object_id, size_bytes, owner, self.spiller)
         if fresh[0] and size >= WARM_MIN:
             self.client.arena.warm_ahead()
         for child in contained:
@@ -228,40 +240,6 @@ cdef class Store:
                 raise TableFullError("the ledger of references is full; create the store with a larger max_objects")
         return 0
 
-    cdef int _create_when_room(self, uint64_t hi, uint64_t lo, uint64_t size, uint32_t flags, uint64_t holder,
-                               uint32_t count, timeout_s, uint32_t* entry, uint32_t* hold, bint* fresh) except -1:
-        """Evicts, reaps the dead, and at last waits for others to let go."""
-        cdef Segment* seg = self.client.seg
-        cdef uint64_t need = round_up(size, 16) + count * sizeof(Contained) + 4096
-        cdef int status = lifecycle.NO_SPACE
-        deadline = None if timeout_s is None else pl_now_ns() + int(min(timeout_s, FOREVER_S) * 1e9)
-        waiting = False
-        self.client.views += 1           # another thread's close() must not unmap what we are about to take
-        try:
-            while True:
-                bell = self.endpoint.bell()
-                status = lifecycle.create(seg, hi, lo, size, flags, holder, count, entry, hold, fresh)
-                while status == lifecycle.NO_SPACE and make_room(seg, need):
-                    status = lifecycle.create(seg, hi, lo, size, flags, holder, count, entry, hold, fresh)
-                if status != lifecycle.NO_SPACE:
-                    return status
-                if reap_all(seg):
-                    continue
-                if deadline is not None and pl_now_ns() >= deadline:
-                    return status
-                if not waiting:
-                    announce_space_waiter(seg)
-                    waiting = True
-                    continue             # once more: space may have been freed before the announcement
-                # A dead client rings nobody, hence the second.
-                left = 1.0 if deadline is None else min(1.0, max(0.0, (deadline - pl_now_ns()) / 1e9))
-                self.endpoint.wait(0, left, bell)
-                self.client.check()
-        finally:
-            if waiting:
-                retire_space_waiter(seg)
-            self.client.view_gone()
-
     # ---- reading objects
 
     cdef object _lookup(self, bytes object_id):
@@ -273,6 +251,11 @@ cdef class Store:
         status = lifecycle.pin(self.client.seg, hi, lo, &entry, &hold)
         if status == lifecycle.OK:
             return make_buffer(self.client, object_id, entry, hold)
+        if status == lifecycle.ON_DISK:
+            return self.spiller.load(object_id)
+        if status == lifecycle.UNREAD:
+            raise SpilledObjectLostError(
+                f"object {object_id.hex()} was moved to disk, and its file was missing or damaged")
         if status == lifecycle.GONE:
             raise ObjectLostError(f"object {object_id.hex()} will never come: whoever promised it died or gave up")
         if status == lifecycle.LEDGER_FULL:
@@ -335,7 +318,7 @@ cdef class Store:
                     parse_id(object_id, &hi, &lo)
                     if lifecycle.wait_for(self.client.seg, hi, lo, object_id not in marked, &state) != lifecycle.OK:
                         raise TableFullError("the store's table is full; create the store with a larger max_objects")
-                    if state == SEALED or state == LOST:
+                    if state == SEALED or state == LOST or state == SPILLED:
                         ready.append(object_id)
                         continue
                     rest.append(object_id)
@@ -367,8 +350,8 @@ cdef class Store:
         return lifecycle.state_of(self.client.seg, hi, lo)
 
     def contains(self, bytes object_id not None):
-        """True if the object is sealed and can be got without waiting."""
-        return self.state(object_id) == SEALED
+        """True if the object is there and can be got without waiting for its producer."""
+        return self.state(object_id) in (SEALED, SPILLED)
 
     def watch(self, bytes object_id not None):
         """The object's state; if it is not final, its seal or loss will ring this client's bell, once."""
@@ -396,7 +379,7 @@ cdef class Store:
         parse_id(object_id, &hi, &lo)
         status = lifecycle.declare(self.client.seg, hi, lo)
         if status != lifecycle.OK:
-            raise refusal(self.client, status, object_id, 0, 0)
+            raise refusal(self.client, status, object_id, 0, 0, self.spiller)
 
     def abandon(self, bytes object_id not None):
         """Breaks the promise: whoever waits for the object gets ObjectLostError. False: it was not pending."""
@@ -538,4 +521,5 @@ cdef Store _client_of(Arena arena, name):
     cdef Store store = Store.__new__(Store)
     store.client = Client(arena, name.encode())
     store.endpoint = Endpoint(store.client)
+    store.spiller = Spiller(store.client, store.endpoint)
     return store

@@ -6,6 +6,7 @@ Nothing here needs a test framework. Failures are AssertionErrors.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -27,14 +28,29 @@ def assert_sound(store: Store) -> None:
     """Fail unless every byte of ``store`` is free or owned by exactly one object, and all counts add up."""
     audit = store.audit()
     assert audit.ok, "the store is damaged:\n" + "\n".join(audit.problems)
+    if store.spill_directory is not None and os.path.isdir(store.spill_directory):
+        files = {int(name) for name in os.listdir(store.spill_directory)}
+        wanted = {info.file for info in store.list() if info.file}
+        assert files == wanted, f"spill files of no object: {files - wanted}; missing: {wanted - files}"
 
 
 @contextmanager
 def temporary_store(
-    size_bytes: int = 64 << 20, *, max_objects: int = 4096, max_clients: int = 64, name: str = "test"
+    size_bytes: int = 64 << 20,
+    *,
+    max_objects: int = 4096,
+    max_clients: int = 64,
+    name: str = "test",
+    spill_directory: str | None = None,
 ) -> Iterator[Store]:
     """A new store that is closed at the end, and audited before, unless the block has failed."""
-    store = Store.create(size_bytes, max_objects=max_objects, max_clients=max_clients, name=name)
+    store = Store.create(
+        size_bytes,
+        max_objects=max_objects,
+        max_clients=max_clients,
+        name=name,
+        spill_directory=spill_directory,
+    )
     try:
         yield store
         assert_sound(store)

@@ -116,6 +116,16 @@ static inline void pl_liveness_drop(int fd, uint32_t slot) {
     (void)fcntl(fd, F_OFD_SETLK, &lock);
 }
 
+/* ---- spill files ---------------------------------------------------------------------------- */
+
+/* A spill file's name is its number. Removing one that is gone already does no harm. */
+static inline int pl_open_directory(const char *path) { return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); }
+static inline void pl_remove_numbered(int directory_fd, uint64_t number) {
+    char name[24];
+    snprintf(name, sizeof name, "%llu", (unsigned long long)number);
+    (void)unlinkat(directory_fd, name, 0);
+}
+
 /* ---- clocks -------------------------------------------------------------------------------- */
 
 static inline uint64_t pl_now_coarse_ns(void) {

@@ -35,6 +35,8 @@ cdef extern from "posix.h" nogil:
     void pl_fork_watch() noexcept
     uint32_t pl_fork_depth() noexcept
     void pl_close_in_children(int fd, int yes) noexcept
+    int pl_open_directory(const char* path) noexcept
+    void pl_remove_numbered(int directory_fd, uint64_t number) noexcept
 
 cdef extern from "copying.h" nogil:
     void pl_populate(char* start, uint64_t size) noexcept
