@@ -23,21 +23,25 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "ActorHandle": "orchestrator.api.actor_handle",
     "DynamicObjectRefGenerator": "orchestrator.api.object_ref",
+    "Executor": "orchestrator.api.executor",
     "LoggingConfig": "orchestrator.common.logging_config",
     "ObjectRef": "orchestrator.api.object_ref",
     "ObjectRefGenerator": "orchestrator.api.object_ref",
     "RetryPolicy": "orchestrator.common.retry_policy",
-    "as_completed": "orchestrator.api.progress",
+    "TaskGroup": "orchestrator.api.task_group",
+    "as_completed": "orchestrator.api.completions",
     "available_resources": "orchestrator.api.context",
     "cancel": "orchestrator.api.getting",
     "cluster_resources": "orchestrator.api.context",
     "exit_actor": "orchestrator.api.context",
+    "gather": "orchestrator.api.task_group",
     "get": "orchestrator.api.getting",
     "get_actor": "orchestrator.api.getting",
     "get_runtime_context": "orchestrator.api.context",
     "init": "orchestrator.api.session",
     "is_initialized": "orchestrator.api.session",
     "kill": "orchestrator.api.getting",
+    "map": "orchestrator.api.mapping",
     "method": "orchestrator.api.actor_class",
     "nodes": "orchestrator.api.context",
     "progress": "orchestrator.api.progress",
@@ -47,32 +51,55 @@ _PUBLIC = {
     "wait": "orchestrator.api.getting",
 }
 
-__all__ = ["__version__", "exceptions", *_PUBLIC]
+#: Modules that are attributes of the package without an import of their own, as in Ray.
+_MODULES = (
+    "actor",
+    "cloudpickle",
+    "exceptions",
+    "experimental",
+    "remote_function",
+    "runtime_context",
+    "types",
+    "util",
+)
+
+__all__ = ["__version__", *_MODULES, *_PUBLIC]
 
 if TYPE_CHECKING:
+    from orchestrator import actor as actor
+    from orchestrator import cloudpickle as cloudpickle
     from orchestrator import exceptions as exceptions
+    from orchestrator import experimental as experimental
+    from orchestrator import remote_function as remote_function
+    from orchestrator import runtime_context as runtime_context
+    from orchestrator import types as types
+    from orchestrator import util as util
     from orchestrator.api.actor_class import method as method
     from orchestrator.api.actor_handle import ActorHandle as ActorHandle
+    from orchestrator.api.completions import as_completed as as_completed
     from orchestrator.api.context import available_resources as available_resources
     from orchestrator.api.context import cluster_resources as cluster_resources
     from orchestrator.api.context import exit_actor as exit_actor
     from orchestrator.api.context import get_runtime_context as get_runtime_context
     from orchestrator.api.context import nodes as nodes
+    from orchestrator.api.executor import Executor as Executor
     from orchestrator.api.getting import cancel as cancel
     from orchestrator.api.getting import get as get
     from orchestrator.api.getting import get_actor as get_actor
     from orchestrator.api.getting import kill as kill
     from orchestrator.api.getting import put as put
     from orchestrator.api.getting import wait as wait
+    from orchestrator.api.mapping import map as map
     from orchestrator.api.object_ref import DynamicObjectRefGenerator as DynamicObjectRefGenerator
     from orchestrator.api.object_ref import ObjectRef as ObjectRef
     from orchestrator.api.object_ref import ObjectRefGenerator as ObjectRefGenerator
-    from orchestrator.api.progress import as_completed as as_completed
     from orchestrator.api.progress import progress as progress
     from orchestrator.api.remote import remote as remote
     from orchestrator.api.session import init as init
     from orchestrator.api.session import is_initialized as is_initialized
     from orchestrator.api.session import shutdown as shutdown
+    from orchestrator.api.task_group import TaskGroup as TaskGroup
+    from orchestrator.api.task_group import gather as gather
     from orchestrator.common.logging_config import LoggingConfig as LoggingConfig
     from orchestrator.common.retry_policy import RetryPolicy as RetryPolicy
 
@@ -83,8 +110,8 @@ def __getattr__(name: str) -> Any:
     module = _PUBLIC.get(name)
     if module is not None:
         value = getattr(importlib.import_module(module), name)
-    elif name == "exceptions":
-        value = importlib.import_module("orchestrator.exceptions")
+    elif name in _MODULES:
+        value = importlib.import_module(f"orchestrator.{name}")
     else:
         raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")
     globals()[name] = value

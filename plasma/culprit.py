@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["find_culprit"]
+__all__ = ["find_culprit", "parts"]
 
 #: picklings tried until the search gives up and names the place it has reached: some tenths of a second
 _TRIALS_MAX = 4000
@@ -31,7 +31,7 @@ def find_culprit(value: Any, name: str, try_to_pickle: Callable[[Any], Exception
     seen = {id(value)}
     trials = 0
     for _ in range(_DEPTH_MAX):
-        for place, part in _parts(current):
+        for place, part in parts(current):
             if id(part) in seen or type(part) in _HARMLESS:
                 continue
             trials += 1
@@ -67,7 +67,7 @@ def _function_name(function: types.FunctionType) -> str:
     return f"{function.__qualname__} (defined at {code.co_filename}:{code.co_firstlineno})"
 
 
-def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+def parts(value: Any) -> Iterator[tuple[str, Any]]:
     """The parts of ``value`` that pickling it would pickle, each with its place. Never raises."""
     try:
         if type(value) is dict:

@@ -63,6 +63,7 @@ __all__ = [
     "deserialize",
     "dumps",
     "loads",
+    "pickling_error",
     "serialize",
 ]
 
@@ -261,11 +262,11 @@ class Serializer:
         """Raise the error that says which part of ``value`` is to blame."""
         from plasma.culprit import find_culprit
 
-        path = find_culprit(value, name, self._try_to_pickle)
+        path = find_culprit(value, name, self.pickling_error)
         raise SerializationError(f"can't serialize {path}: {error}", path=path) from error
 
-    def _try_to_pickle(self, value: Any) -> Exception | None:
-        """The error that pickling ``value`` ends with. The stream is thrown away."""
+    def pickling_error(self, value: Any) -> Exception | None:
+        """The error that pickling ``value`` ends with, or None. The stream is thrown away."""
         try:
             _pickler_class()(_Nowhere(), self._reducers, _drop).dump(value)
         except Exception as error:
@@ -369,4 +370,5 @@ def _cant_rebuild(error: Exception) -> NoReturn:
 _default = Serializer()
 
 serialize = _default.serialize
+pickling_error = _default.pickling_error
 dumps = _default.dumps

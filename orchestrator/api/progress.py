@@ -1,10 +1,10 @@
-"""A progress bar over references, and iteration in order of completion."""
+"""A progress bar over references."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from orchestrator.api.getting import wait
@@ -37,20 +37,6 @@ def progress(
             if rest and deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"{len(rest)} of {len(given)} {description} not done after {timeout:g} s")
     return given
-
-
-def as_completed(refs: Sequence[ObjectRef[T]], *, timeout: float | None = None) -> Iterator[ObjectRef[T]]:
-    """Yield references in the order in which they become ready.
-
-    Raises:
-        TimeoutError: nothing became ready for `timeout` seconds.
-    """
-    rest = list(refs)
-    while rest:
-        done, rest = wait(rest, num_returns=1, timeout=timeout)
-        if not done:
-            raise TimeoutError(f"none of {len(rest)} references became ready within {timeout} s")
-        yield done[0]
 
 
 def _display(description: str, total: int) -> Any:

@@ -232,6 +232,12 @@ class Dispatcher(Part):
                 task.place = DONE  # so that nobody sends it from here on
         return place
 
+    def is_first(self, task: Task) -> bool:
+        """Tell whether a worker has the task, and no other before it."""
+        with self._lock:
+            lease = task.lease
+            return task.place == SENT and lease is not None and next(iter(lease.inflight), None) == task.seq
+
     def unfinished(self) -> list[Task]:
         """Return all tasks that are queued or with a worker."""
         with self._lock:

@@ -255,6 +255,10 @@ class Pump(Part):
             open_gate(gate)
         self._endpoint.ring()
 
+    def wake(self) -> None:
+        """Have whoever reads look whether its wait is over: something else than a message has ended it."""
+        self._endpoint.ring()
+
     # -- the background thread
 
     def start(self) -> None:

@@ -249,6 +249,21 @@ class TaskSubmitter(Part):
             delayed = [task for _, _, task in self.delayed]
         return [*self._dispatcher.unfinished(), *self._waiting.copy().values(), *delayed]
 
+    def cancel_unless_begun(self, task: Task) -> bool:
+        """Cancel a task if it has not begun to run; tell whether it was."""
+        if self._dispatcher.withdraw(task) not in (WAITING, QUEUED):
+            return False
+        task.cancelled = True
+        self._waiting.pop(task.seq, None)
+        if task.attempts:
+            self._completion.give_back(task)
+        self._completion.fail(task, exceptions.TaskCancelledError(f"{task.template.name} was cancelled"))
+        return True
+
+    def is_running(self, task: Task) -> bool:
+        """Tell whether a task has begun to run and is not over."""
+        return self._dispatcher.is_first(task)
+
     def children_of(self, parent: Any) -> list[Task]:
         """Return the unfinished tasks that were submitted by this run of a task."""
         return [task for task in self.unfinished() if task.parent == parent]

@@ -14,6 +14,7 @@ import plasma.errors
 from orchestrator import exceptions
 from orchestrator.common.config import STORE_FULL_TIMEOUT_S
 from plasma.channel import Endpoint, Sender
+from plasma.culprit import parts
 from plasma.errors import (
     MessageTooLargeError,
     ObjectExistsError,
@@ -24,7 +25,7 @@ from plasma.errors import (
 from plasma.errors import ObjectStoreFullError as PlasmaFullError
 from plasma.errors import SerializationError as PlasmaSerializationError
 from plasma.plain import is_plain
-from plasma.serialization import Serialized, deserialize, loads, serialize
+from plasma.serialization import Serialized, deserialize, loads, pickling_error, serialize
 from plasma.store import Store
 
 #: Where plasma's own files are.
@@ -106,6 +107,8 @@ __all__ = [
     "encode",
     "is_plain",
     "loads",
+    "parts",
+    "pickling_error",
     "put_parts",
     "put_value",
 ]

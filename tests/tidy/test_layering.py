@@ -17,6 +17,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "node": frozenset({"common", "objects", "scheduling", "environments"}),
     "api": frozenset({"common", "objects", "environments", "core"}),
     "util": frozenset({"common", "api"}),
+    "experimental": frozenset({"common", "api", "util"}),
     "cli": frozenset({"common", "api", "util"}),
     "testing": frozenset({"common", "objects", "scheduling", "core", "node", "api", "util"}),
 }

@@ -1,0 +1,25 @@
+"""The pickler that functions, classes and values travel with: the names of `cloudpickle`."""
+
+from __future__ import annotations
+
+from cloudpickle import (
+    CloudPickler,
+    Pickler,
+    dump,
+    dumps,
+    load,
+    loads,
+    register_pickle_by_value,
+    unregister_pickle_by_value,
+)
+
+__all__ = [
+    "CloudPickler",
+    "Pickler",
+    "dump",
+    "dumps",
+    "load",
+    "loads",
+    "register_pickle_by_value",
+    "unregister_pickle_by_value",
+]

@@ -1,0 +1,1 @@
+"""Names that a program imports from Ray's package of this name."""

@@ -1,0 +1,58 @@
+"""What stands on top of the core: pools, queues, iteration, metrics. Imported when first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "ActorPool": "orchestrator.util.actor_pool",
+    "Barrier": "orchestrator.util.synchronization",
+    "Event": "orchestrator.util.synchronization",
+    "Lock": "orchestrator.util.synchronization",
+    "Semaphore": "orchestrator.util.synchronization",
+    "as_completed": "orchestrator.util.iteration",
+    "disable_log_once_globally": "orchestrator.util.debug",
+    "enable_periodic_logging": "orchestrator.util.debug",
+    "inspect_serializability": "orchestrator.util.serializability",
+    "log_once": "orchestrator.util.debug",
+    "map_unordered": "orchestrator.util.iteration",
+}
+
+#: Modules that are attributes of this one without an import of their own.
+_MODULES = ("actor_pool", "debug", "multiprocessing", "queue")
+
+__all__ = [*_MODULES, *_PUBLIC]
+
+if TYPE_CHECKING:
+    from orchestrator.util import actor_pool as actor_pool
+    from orchestrator.util import debug as debug
+    from orchestrator.util import multiprocessing as multiprocessing
+    from orchestrator.util import queue as queue
+    from orchestrator.util.actor_pool import ActorPool as ActorPool
+    from orchestrator.util.debug import disable_log_once_globally as disable_log_once_globally
+    from orchestrator.util.debug import enable_periodic_logging as enable_periodic_logging
+    from orchestrator.util.debug import log_once as log_once
+    from orchestrator.util.iteration import as_completed as as_completed
+    from orchestrator.util.iteration import map_unordered as map_unordered
+    from orchestrator.util.serializability import inspect_serializability as inspect_serializability
+    from orchestrator.util.synchronization import Barrier as Barrier
+    from orchestrator.util.synchronization import Event as Event
+    from orchestrator.util.synchronization import Lock as Lock
+    from orchestrator.util.synchronization import Semaphore as Semaphore
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name in _PUBLIC:
+        value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
