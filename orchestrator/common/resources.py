@@ -6,7 +6,7 @@ enough additions, and a task that asks for exactly what is free would then wait 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 #: Units in one whole resource. Four decimals are finer than anybody asks for.
 UNITS_PER_WHOLE = 10_000
@@ -87,6 +87,10 @@ class ResourceSet:
     def only(self, name: str) -> ResourceSet:
         """Return the part of this set that concerns one resource."""
         return ResourceSet({name: self._units.get(name, 0)})
+
+    def within(self, names: Iterable[str]) -> ResourceSet:
+        """Return the part of this set that concerns these resources."""
+        return ResourceSet({name: self._units.get(name, 0) for name in names})
 
     def key(self) -> str:
         """Return a canonical text: equal sets have equal keys. Names a scheduling class."""

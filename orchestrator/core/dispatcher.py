@@ -143,9 +143,20 @@ class Dispatcher(Part):
         queue = lease.queue
         if task.place == QUEUED:
             queue.pending.append(task)
-        if queue.pending:
+        if queue.contended_until:
+            self._answered_contended(lease, queue)
+        elif queue.pending:
             self._refill(lease, queue)
-        elif queue.contended_until and not lease.inflight and not lease.paused:
+
+    def _answered_contended(self, lease: Lease, queue: SchedulingQueue) -> None:
+        """The same while others wait for such workers. Lock held."""
+        if lease.leaving:
+            if not lease.inflight:
+                self._return(lease)
+                self._fill(queue)  # asks for another
+        elif queue.pending:
+            self._refill(lease, queue)
+        elif not lease.inflight and not lease.paused:
             self._return(lease)
 
     def _send(self, lease: Lease, task: Task) -> bool:
@@ -272,14 +283,19 @@ class Dispatcher(Part):
             queue.leases.append(lease)
             self._fill(queue)
 
-    def on_reclaim(self, class_key: str) -> None:
-        """Others wait for resources: give back what is idle now."""
+    def on_reclaim(self, class_key: str, address: int | None) -> None:
+        """Others wait for resources: give back what is idle now, and this worker as soon as it can be."""
         queue = self._queues.get(class_key)
         if queue is not None:
             with self._lock:
                 queue.contended_until = monotonic() + config.CONTENDED_S
                 for lease in list(queue.leases):
-                    if not lease.inflight and not queue.pending:
+                    if lease.address == address:
+                        lease.leaving = lease.paused = True
+                        self._revoke_behind(lease)
+                        self._answered_contended(lease, queue)
+                        self._fill(queue)
+                    elif not lease.inflight and not queue.pending:
                         self._return(lease)
 
     def on_infeasible(self, class_key: str) -> list[Task]:
@@ -312,7 +328,7 @@ class Dispatcher(Part):
     def on_unblocked(self, lease: Lease) -> None:
         """The worker's task goes on, so the worker will take others again."""
         with self._lock:
-            lease.paused = lease.retired
+            lease.paused = lease.retired or lease.leaving
             self._fill(lease.queue)
 
     def on_died(self, lease: Lease) -> Task | None:
@@ -359,7 +375,8 @@ class Dispatcher(Part):
         with self._lock:
             for queue in self._queues.values():
                 if queue.contended_until and now > queue.contended_until:
-                    queue.contended_until = 0.0
+                    if not any(lease.leaving for lease in queue.leases):
+                        queue.contended_until = 0.0
                 if queue.pending:
                     self._fill(queue)
                     self._explain_wait(queue, now)
@@ -388,14 +405,17 @@ class Dispatcher(Part):
     def _take_back(self, lease: Lease) -> None:
         """Revoke what waits behind a task that runs longer than it was expected to. Lock held."""
         lease.stalled = True
-        head, *behind = lease.inflight.values()
-        head.template.cost_us = config.UNKNOWN_COST_US
-        for task in reversed(behind):
+        next(iter(lease.inflight.values())).template.cost_us = config.UNKNOWN_COST_US
+        self._revoke_behind(lease)
+        self._fill(lease.queue)
+
+    def _revoke_behind(self, lease: Lease) -> None:
+        """Take back what the worker has not begun. Lock held."""
+        for task in list(lease.inflight.values())[:0:-1]:
             if not lease.revoke(task):
                 break
             self._unsend(lease, task)
             lease.queue.pending.appendleft(task)
-        self._fill(lease.queue)
 
     def _demand_nothing(self, queue: SchedulingQueue) -> None:
         queue.wanted = 0

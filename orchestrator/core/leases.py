@@ -27,6 +27,7 @@ class Lease:
         "head_since",
         "idle_since",
         "inflight",
+        "leaving",
         "load_us",
         "paused",
         "pid",
@@ -54,6 +55,8 @@ class Lease:
         self.retired = False
         #: its head runs longer than expected: it takes no others until it answers
         self.stalled = False
+        #: the node wants it back: it takes no others, and goes when what was sent is answered
+        self.leaving = False
         #: the head at the last tick, and since when
         self.head = -1
         self.head_since = 0.0

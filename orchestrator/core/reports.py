@@ -53,6 +53,8 @@ def crash_error(task: Task, report: dict[str, Any], used: int, limit: int) -> ex
     name = task.template.name
     budget = f"; retries used: {used} of {limit if limit >= 0 else 'any number'}"
     told = f"the worker that ran {name} died: {describe_death(report, budget)}"
+    if report.get("verdict") == "group_removed":
+        return refusal("group_removed", told)
     if report.get("out_of_memory"):
         return exceptions.OutOfMemoryError(told)
     circumstances = (task.template.options or {}).get("circumstances") or {}

@@ -481,7 +481,7 @@ class Runtime(Part):
 #: what the node says, by `op`
 _HANDLERS_OF_NODE: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
     "granted": lambda self, m: self.dispatcher.on_granted(m["class"], m["worker"], m["pid"]),
-    "reclaim": lambda self, m: self.dispatcher.on_reclaim(m["class"]),
+    "reclaim": lambda self, m: self.dispatcher.on_reclaim(m["class"], m.get("worker")),
     "infeasible": lambda self, m: self.tasks.on_infeasible(m["class"], m["verdict"], m["cause"]),
     "died": Runtime.on_died,
     "actor_worker": lambda self, m: self.node.on_answer(m),

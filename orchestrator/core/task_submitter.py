@@ -36,6 +36,9 @@ dumps = pickle.dumps
 
 COST_MIN_US = config.COST_MIN_US
 
+#: What happened to a task so that it is not tried again, whatever its budget.
+_FINAL = (exceptions.TaskTimeoutError, exceptions.TaskPlacementGroupRemoved)
+
 
 class TaskSubmitter(Part):
     """All tasks this process has submitted, until their replies."""
@@ -196,7 +199,7 @@ class TaskSubmitter(Part):
         limit = config.OOM_RETRIES if out_of_memory else task.template.max_retries
         used = task.oom_kills if out_of_memory else task.attempts
         error = crash_error(task, report, used, limit)
-        if task.cancelled or (0 <= limit <= used) or isinstance(error, exceptions.TaskTimeoutError):
+        if task.cancelled or (0 <= limit <= used) or isinstance(error, _FINAL):
             if task.cancelled:
                 error = exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
             self._completion.give_back(task)

@@ -96,6 +96,15 @@ def _signed(value: Any) -> int:
     return value
 
 
+def _bundles(value: Any) -> tuple[ResourceSet, ...]:
+    if not isinstance(value, list) or not value:
+        raise BadMessage("is not a list of bundles")
+    bundles = tuple(map(_resources, value))
+    if not all(bundles):
+        raise BadMessage("has an empty bundle")
+    return bundles
+
+
 #: What a `SchedulingClass` has beside its resources.
 _CLASS_FIELDS: dict[str, Any] = {
     "env": (_text, ""),
@@ -139,6 +148,19 @@ FIELDS: dict[str, dict[str, Any]] = {
     "kill_worker": {"worker": _integer, "reason": (_text, "killed")},
     "list_actors": {"req": _integer},
     "list_names": {"namespace": (_text_or_none, None), "skip": (_integer, 0), "req": _integer},
+    "create_group": {
+        "group": _text,
+        "name": (_text, ""),
+        "namespace": (_text, ""),
+        "strategy": _text,
+        "bundles": _bundles,
+        "req": (_integer, 0),
+    },
+    "remove_group": {"group": _text},
+    "await_group": {"group": _text, "req": _integer},
+    "get_group": {"name": _text, "namespace": (_text, ""), "req": _integer},
+    "list_groups": {"group": (_text_or_none, None), "req": _integer},
+    "assignment": {"req": _integer},
     "resources": {"req": _integer},
     "shutdown": {},
 }

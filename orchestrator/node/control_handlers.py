@@ -11,6 +11,7 @@ from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.node import control
 from orchestrator.scheduling import events
 from orchestrator.scheduling.actor_table import ActorSpec
+from orchestrator.scheduling.placement_groups import GroupSpec
 
 if TYPE_CHECKING:
     from orchestrator.node.daemon import Daemon
@@ -140,6 +141,34 @@ class ControlHandlers:
         names = self._node.actors.names(namespace)
         answer = {"op": "reply", "req": req, "names": names[skip : skip + LISTED_MAX], "count": len(names)}
         self._node.outbox.send(sender, answer)
+
+    def on_create_group(self, sender: int, req: int, **fields: Any) -> None:
+        """A client wants a placement group."""
+        self._node.perform_all(self._node.groups.create(sender, GroupSpec(**fields), req))
+
+    def on_remove_group(self, sender: int, group: str) -> None:
+        """A client removes a placement group, and ends what runs in it."""
+        self._node.perform_all(self._node.groups.remove(group))
+
+    def on_await_group(self, sender: int, group: str, req: int) -> None:
+        """A client asks to hear when a placement group is there, or will never be."""
+        self._node.perform_all(self._node.groups.wait(sender, group, req))
+
+    def on_get_group(self, sender: int, name: str, namespace: str, req: int) -> None:
+        """A client asks for a placement group by name."""
+        self._node.perform_all(self._node.groups.find(sender, name, namespace, req))
+
+    def on_list_groups(self, sender: int, group: str | None, req: int) -> None:
+        """A client asks for one placement group, or for all."""
+        groups = self._node.groups.listing(group)
+        answer = {"op": "reply", "req": req, "groups": groups[:LISTED_MAX], "count": len(groups)}
+        self._node.outbox.send(sender, {**answer, "node": self._node.node_id})
+
+    def on_assignment(self, sender: int, req: int) -> None:
+        """A worker asks which devices it holds."""
+        slot = self._node.scheduler.slots.at(sender)
+        devices = {} if slot is None else {name: sorted(ids) for name, ids in slot.devices.items()}
+        self._node.outbox.send(sender, {"op": "reply", "req": req, "devices": devices})
 
     def on_resources(self, sender: int, req: int) -> None:
         """A client asks what there is, who holds it and who waits."""

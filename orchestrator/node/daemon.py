@@ -21,6 +21,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.common.resources import ResourceSet
@@ -29,15 +30,19 @@ from orchestrator.node.control_handlers import ControlHandlers
 from orchestrator.node.death import MemoryWitness, make_report
 from orchestrator.node.line_forwarder import LineForwarder
 from orchestrator.node.logs import LogKeeper
+from orchestrator.node.machine import describe_machine
 from orchestrator.node.outbox import Outbox
 from orchestrator.node.pressure import PressureRelief
 from orchestrator.node.reactor import Reactor
 from orchestrator.node.session_dir import LOGS
 from orchestrator.node.worker_pool import WorkerPool, WorkerProcess
 from orchestrator.node.zygote_link import Exited, Forked, NotForked, ZygoteGone, ZygoteLink
-from orchestrator.scheduling import actor_table, events
+from orchestrator.scheduling import actor_table, events, placement_groups
 from orchestrator.scheduling.actor_table import ActorTable
 from orchestrator.scheduling.local_scheduler import LocalScheduler
+from orchestrator.scheduling.placement_groups import GroupTable
+
+Instruction = events.Instruction | actor_table.Instruction | placement_groups.Instruction
 
 #: The longest time without a look at timers, and at the driver where the kernel has no pidfd.
 TICK_S = 1.0
@@ -71,7 +76,7 @@ class Daemon:
         self._store = plasma.Store.attach(config["store_fd"], name="node")
         self._endpoint = self._store.endpoint
         self.address: int = self._store.address
-        self._node_id = f"{self.address:08x}"
+        self.node_id = f"{self.address:016x}"
         self.outbox = Outbox(
             lambda address: self._endpoint.sender(address, 0),
             (plasma.PeerDiedError, plasma.MessageTooLargeError),
@@ -82,12 +87,18 @@ class Daemon:
         self.pool = WorkerPool(
             zygote, self._reactor, LogKeeper(os.path.join(self._session_dir, LOGS)), self._lines.forward
         )
-        total = ResourceSet.from_floats(config["resources"])
-        pool_size = min(math.ceil(config["resources"].get("CPU", 0)), POOL_MAX)
-        self.scheduler = LocalScheduler(total, pool_size=pool_size)
+        machine = describe_machine(config["resources"], config.get("labels") or {}, self.node_id)
+        self.scheduler = LocalScheduler(
+            ResourceSet.from_floats(machine.resources),
+            pool_size=min(math.ceil(config["resources"].get("CPU", 0)), POOL_MAX),
+            devices=machine.devices,
+            node_id=self.node_id,
+            labels=machine.labels,
+        )
         self.actors = ActorTable()
         #: Detached actors, whose objects this process keeps.
         self._held_actors: set[str] = set()
+        self.groups = GroupTable()
         self._handlers = ControlHandlers(self)
         self._memory = MemoryWitness()
         self._pressure = PressureRelief(self._store)
@@ -200,27 +211,30 @@ class Daemon:
 
     def tell_scheduler(self, event: events.Event) -> None:
         """Hand an event to the scheduler, and do what it says."""
-        for instruction in self.scheduler.handle(event, time.monotonic()):
-            self._perform(instruction)
+        self.perform_all(self.scheduler.handle(event, time.monotonic()))
 
-    def perform_all(self, instructions: list[actor_table.Instruction]) -> None:
-        """Do what the table of actors says."""
+    def perform_all(self, instructions: Sequence[Instruction]) -> None:
+        """Do what a state machine says."""
         for instruction in instructions:
             self._perform(instruction)
 
-    def _perform(self, instruction: events.Instruction | actor_table.Instruction) -> None:
+    def _perform(self, instruction: Instruction) -> None:
         match instruction:
             case events.Grant(client, class_key, token):
                 process = self.pool.get(token)
                 assert process is not None
                 grant = {"op": "granted", "class": class_key, "worker": process.address, "pid": process.pid}
                 self.outbox.send(client, grant)
-            case events.Reclaim(client, class_key):
-                self.outbox.send(client, {"op": "reclaim", "class": class_key})
+            case events.Reclaim(client, class_key, token):
+                process = self.pool.get(token) if token is not None else None
+                worker = process.address if process is not None else None
+                self.outbox.send(client, {"op": "reclaim", "class": class_key, "worker": worker})
             case events.StartWorker(token, env):
                 self._start_worker(token, env)
-            case events.EndWorker(token, reason, gently):
+            case events.EndWorker(token, reason, gently, verdict):
                 process = self.pool.get(token)
+                if process is not None:
+                    process.verdict = verdict
                 if process is not None and gently:
                     self.pool.end_gently(process, reason, time.monotonic())
                 elif process is not None:
@@ -236,6 +250,14 @@ class Daemon:
                     return
                 news = {"op": "infeasible", "class": class_key, "verdict": verdict, "cause": cause}
                 self.outbox.send(client, news)
+            case events.BundlesReserved(group):
+                self.perform_all(self.groups.reserved(group))
+            case events.BundlesInfeasible(group, cause):
+                self.perform_all(self.groups.infeasible(group, cause))
+            case placement_groups.RequestBundles(_, spec):
+                self.tell_scheduler(events.BundlesWanted(spec.group, spec.bundles))
+            case placement_groups.ReleaseBundles(group):
+                self.tell_scheduler(events.BundlesReleased(group))
             case events.Complain(text):
                 self.complain(text)
             case actor_table.Tell(client, message):
@@ -350,9 +372,10 @@ class Daemon:
         killed = status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         report = make_report(
             pid=process.pid,
-            node=self._node_id,
+            node=self.node_id,
             status=status,
             decision=process.decision,
+            verdict=process.verdict,
             stderr_tail=process.stderr_tail,
             memory=self._memory.testify() if killed else None,
             rss_max_bytes=rss_max_bytes,
@@ -363,6 +386,7 @@ class Daemon:
             news |= self.actors.fate(actor)
         self.outbox.broadcast(self.clients, news)
         self.tell_scheduler(events.WorkerDied(process.token))
+        self.groups.client_died(address)
         self.perform_all(instructions)
 
     # ------------------------------------------------------------ the end

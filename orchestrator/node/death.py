@@ -72,6 +72,7 @@ def make_report(
     node: str,
     status: int | None,
     decision: str | None,
+    verdict: str = "",
     stderr_tail: list[str],
     memory: str | None = None,
     rss_max_bytes: int = 0,
@@ -81,6 +82,7 @@ def make_report(
     Args:
         status: the wait status; None when somebody else has reaped the process.
         decision: why this node ended it, if it did.
+        verdict: what that means for what ran in it, in one word.
         memory: the `MemoryWitness`'s words, if there are any.
         rss_max_bytes: the most memory it ever had; 0 if unknown.
     """
@@ -104,6 +106,7 @@ def make_report(
         "exit_code": exit_code,
         "signal": signal_name,
         "reason": reason,
+        "verdict": verdict,
         "stderr_tail": stderr_tail,
         "node": node,
         "memory": memory,

@@ -18,7 +18,18 @@ GRACE_S = 2.0
 class WorkerProcess:
     """One process, from the request to the reaping."""
 
-    __slots__ = ("address", "decision", "file", "kill_at_s", "label", "pid", "pidfd", "streams", "token")
+    __slots__ = (
+        "address",
+        "decision",
+        "file",
+        "kill_at_s",
+        "label",
+        "pid",
+        "pidfd",
+        "streams",
+        "token",
+        "verdict",
+    )
 
     def __init__(self, token: int, streams: list[WorkerStream], file: LogFile) -> None:
         self.token = token
@@ -31,6 +42,8 @@ class WorkerProcess:
         self.label = ""
         #: Why this node ended it; None if it did not.
         self.decision: str | None = None
+        #: What that means for the task or the actor in it: a word of `scheduling.events`, or "".
+        self.verdict = ""
         #: When its grace ends; None if it has not been asked to end.
         self.kill_at_s: float | None = None
         self.streams = streams

@@ -3,6 +3,9 @@
 Turns go round the clients, and for each client round its scheduling classes, one worker at a time: a client
 with ten classes gets no more than one with a single class, and a thousand tasks of one class do not starve
 another's.
+
+Before turns comes *rank*: a demand of higher priority is served first. One that has waited for `PATIENCE_S`
+is overdue and ranks above all priorities, so that none waits for ever.
 """
 
 from __future__ import annotations
@@ -14,11 +17,16 @@ from orchestrator.common.scheduling_class import SchedulingClass
 
 ClassKey = int | str | tuple[str, str]
 
+#: A demand that has not been served for this long comes before those of any priority.
+PATIENCE_S = 5.0
+#: Above every priority, which are numbers of 32 bits.
+OVERDUE_RANK = 2**32
+
 
 class Demand:
-    """Workers wanted by one client for one scheduling class, or for one actor."""
+    """Workers wanted by one client for one scheduling class, or for one actor; or the bundles of a group."""
 
-    __slots__ = ("actor", "class_key", "client", "hold", "scheduling", "want")
+    __slots__ = ("actor", "bundles", "class_key", "client", "hold", "is_new", "scheduling", "since_s", "want")
 
     def __init__(
         self,
@@ -27,6 +35,8 @@ class Demand:
         scheduling: SchedulingClass,
         hold: ResourceSet,
         actor: str | None,
+        now_s: float,
+        bundles: tuple[ResourceSet, ...] = (),
     ) -> None:
         self.client = client
         self.class_key = class_key
@@ -35,6 +45,12 @@ class Demand:
         #: What is then taken: the same for a lease, possibly nothing for an actor.
         self.hold = hold
         self.actor = actor
+        #: What is reserved, in a demand that asks for that and for no worker.
+        self.bundles = bundles
+        #: When it began to wait, or was served last.
+        self.since_s = now_s
+        #: Nobody has been asked to give way to it.
+        self.is_new = True
         #: Workers still wanted; at least 1 while the demand is in the queue.
         self.want = 0
 
@@ -47,6 +63,10 @@ class Demand:
     def env(self) -> str:
         """The runtime environment of the workers."""
         return self.scheduling.env
+
+    def rank(self, now_s: float) -> int:
+        """Return its place before others: the priority, unless it is overdue."""
+        return OVERDUE_RANK if now_s - self.since_s >= PATIENCE_S else self.scheduling.priority
 
     def __repr__(self) -> str:
         return f"<demand {self.client}/{self.class_key} {self.want} x {self.resources}>"
@@ -98,19 +118,23 @@ class DemandQueue:
         """Forget everything a client waits for."""
         self._clients.pop(client, None)
 
-    def next(self, accept: Callable[[Demand], bool]) -> Demand | None:
-        """Return the first demand in turn that `accept` agrees to, without taking it."""
+    def next(self, accept: Callable[[Demand], bool], now_s: float) -> Demand | None:
+        """Return the demand that `accept` agrees to, first by rank, then in turn, without taking it."""
+        first: Demand | None = None
+        first_rank = 0
         for classes in self._clients.values():
             for demand in classes.values():
-                if accept(demand):
-                    return demand
-        return None
+                rank = demand.rank(now_s)
+                if (first is None or rank > first_rank) and accept(demand):
+                    first, first_rank = demand, rank
+        return first
 
-    def served(self, demand: Demand) -> None:
+    def served(self, demand: Demand, now_s: float) -> None:
         """Count one worker off a demand, and send its class and its client to the end of the line."""
         classes = self._clients.pop(demand.client)
         del classes[demand.class_key]
         demand.want -= 1
+        demand.since_s = now_s
         if demand.want:
             classes[demand.class_key] = demand
         if classes:

@@ -83,6 +83,19 @@ class ActorWithdrawn(NamedTuple):
     actor: str
 
 
+class BundlesWanted(NamedTuple):
+    """A placement group: all bundles are to be reserved, at once."""
+
+    group: str
+    bundles: tuple[ResourceSet, ...]
+
+
+class BundlesReleased(NamedTuple):
+    """A placement group is removed, whether its bundles have been reserved or not."""
+
+    group: str
+
+
 class EnvironmentFailed(NamedTuple):
     """No worker can be made for a runtime environment: whoever waits for one has waited in vain."""
 
@@ -107,6 +120,8 @@ Event = (
     | LeaseReturned
     | ActorWanted
     | ActorWithdrawn
+    | BundlesWanted
+    | BundlesReleased
     | EnvironmentFailed
     | ClientDied
 )
@@ -127,6 +142,8 @@ class EndWorker(NamedTuple):
     token: int
     reason: str
     gently: bool
+    #: What that means for the task or actor in it, if it is one of the words below.
+    verdict: str = ""
 
 
 class Grant(NamedTuple):
@@ -145,10 +162,26 @@ class PlaceActor(NamedTuple):
 
 
 class Reclaim(NamedTuple):
-    """Ask a client for the idle leases of one class: somebody else waits for what they hold."""
+    """Ask a client for leases of one class, as somebody else waits for what they hold: for those that are
+    idle, or for this one, as soon as the task that it runs is done.
+    """
 
     client: int
     class_key: int | str
+    token: int | None = None
+
+
+class BundlesReserved(NamedTuple):
+    """The bundles of a placement group are reserved."""
+
+    group: str
+
+
+class BundlesInfeasible(NamedTuple):
+    """The bundles of a placement group can never be reserved."""
+
+    group: str
+    cause: str
 
 
 class Infeasible(NamedTuple):
@@ -179,4 +212,14 @@ class Complain(NamedTuple):
     text: str
 
 
-Instruction = StartWorker | EndWorker | Grant | PlaceActor | Reclaim | Infeasible | Complain
+Instruction = (
+    StartWorker
+    | EndWorker
+    | Grant
+    | PlaceActor
+    | Reclaim
+    | BundlesReserved
+    | BundlesInfeasible
+    | Infeasible
+    | Complain
+)

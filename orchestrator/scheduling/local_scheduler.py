@@ -18,21 +18,23 @@ worker unblocked      its CPU is taken back, even when that is more than there i
 worker died           what it held is free; it stops being a client
 client died           its demands vanish; workers it had on lease run tasks nobody owns: they are ended
 actor wanted          waits its turn for its placement resources, then holds what it holds, for life
+bundles wanted        wait their turn like a worker, then are accounts of their own (`places.py`)
+bundles released      what runs in them is ended
 any of them           `_dispatch`: grant, start, reclaim
 ====================  ==================================================================================
 
-*Turns.* Round robin over clients and over the classes of each (`demands.py`), with one privilege: a client
-that is itself a blocked worker is served first, because somebody waits for it in turn. Depth first, a
-recursion of depth d needs about d processes; breadth first it would need as many as there are calls. The
-privilege is not absolute (`FAVOURS_IN_A_ROW_MAX`), or two actors that call each other for ever would starve
-the driver.
+*Turns.* By rank, then round robin over clients and over the classes of each (`demands.py`), with one
+privilege: a client that is itself a blocked worker is served first, because somebody waits for it in turn.
+Depth first, a recursion of depth d needs about d processes; breadth first it would need as many as there are
+calls. The privilege is not absolute (`FAVOURS_IN_A_ROW_MAX`), or two actors that call each other for ever
+would starve the driver.
 
 *Starting.* A process is started for each demand that would fit the free resources and finds nobody idle, and
 to keep the pool (starting + idle + leased) at its size. Idle workers beyond that size are ended after a
 while, unless they own something: leases, demands, or living actors.
 
 *Reclaiming.* When a demand waits for resources, whoever has workers on lease that hold such resources is
-asked for those that are idle. He may have none; the question is repeated while the wait lasts.
+asked for them, by the rules of `sharing.py`.
 
 A demand that asks for nothing (`num_cpus=0`) always fits; a limit on such leases takes the place of the
 resources.
@@ -40,16 +42,22 @@ resources.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.common.resources import ResourceSet
-from orchestrator.scheduling.demands import ClassKey, Demand, DemandQueue
+from orchestrator.common.scheduling_class import InBundle, SchedulingClass
+from orchestrator.scheduling.accounts import Account, Devices
+from orchestrator.scheduling.demands import Demand, DemandQueue
 from orchestrator.scheduling.events import (
     ENVIRONMENT,
-    INFEASIBLE,
+    GROUP_REMOVED,
     ActorWanted,
     ActorWithdrawn,
+    BundlesInfeasible,
+    BundlesReleased,
+    BundlesReserved,
+    BundlesWanted,
     ClientDied,
     Complain,
     EndWorker,
@@ -61,7 +69,6 @@ from orchestrator.scheduling.events import (
     LeaseReturned,
     LeaseWanted,
     PlaceActor,
-    Reclaim,
     StartWorker,
     Tick,
     WorkerBlocked,
@@ -70,6 +77,9 @@ from orchestrator.scheduling.events import (
     WorkerReady,
     WorkerUnblocked,
 )
+from orchestrator.scheduling.places import Places
+from orchestrator.scheduling.sharing import REPEAT_S, Sharing, leaves_alone, total_of
+from orchestrator.scheduling.starting import Starting
 from orchestrator.scheduling.worker_slots import (
     NOTHING,
     InvalidTransition,
@@ -84,18 +94,9 @@ from orchestrator.scheduling.worker_slots import (
 IDLE_TIMEOUT_S = 5.0
 #: How often idle workers that own something are looked at again.
 IDLE_REPEAT_S = 0.5
-#: How often a holder of leases is asked again. The holder keeps an idle lease for 200 ms by itself.
-RECLAIM_REPEAT_S = 0.05
-#: Processes that are being started at one time. A fork costs a few milliseconds of the zygote, attaching some
-#: more of a CPU: with many at once none of them is ready soon.
-STARTS_MAX = 16
 #: A process that has not become ready after this time is taken for stuck. Generous: the machine may be
 #: swapping.
 START_TIMEOUT_S = 60.0
-#: Pause after a process died before it was ready, doubled each time up to the second number.
-START_PAUSE_S = (0.05, 5.0)
-#: Leases that hold no resource at all, not counting blocked ones.
-FREE_LEASES_MAX = 256
 #: Grants to blocked clients before somebody else gets one.
 FAVOURS_IN_A_ROW_MAX = 16
 
@@ -110,27 +111,26 @@ class LocalScheduler:
         pool_size: int,
         workers_max: int = 2048,
         idle_timeout_s: float = IDLE_TIMEOUT_S,
+        devices: Devices | None = None,
+        node_id: str = "",
+        labels: Mapping[str, str] | None = None,
     ) -> None:
-        #: What the node has.
-        self.total = total
-        #: What is free now. A quantity may be below zero after an unblocking.
-        self.available = total
+        self.places = Places(total, devices or {}, node_id, labels or {})
         self.slots = WorkerSlots()
         self._demands = DemandQueue()
-        self._pool_size = pool_size
+        self._sharing = Sharing(
+            self.slots, self._demands, lambda demand: self.places.accounts_of(demand.scheduling)
+        )
+        self._starting = Starting(self.slots, self._demands, self.places, pool_size)
+        #: For whom something is kept free.
+        self._claimant: Demand | None = None
         #: Processes of any state. The store has a limited number of client slots.
         self._workers_max = workers_max
         self._idle_timeout_s = idle_timeout_s
         self._token_last = 0
         #: Owner of each placed actor's worker by token; 0 for detached ones.
         self._actor_owners: dict[int, int] = {}
-        #: (client, class) pairs that have been asked for idle leases since `_reclaimed_at_s`.
-        self._reclaimed: set[tuple[int, int | str]] = set()
-        self._reclaimed_at_s = 0.0
         self._favours_in_a_row = 0
-        #: Processes in a row that died before they were ready, and when the next may be started.
-        self._start_failures = 0
-        self._start_not_before_s = 0.0
         self._now_s = 0.0
         self._ticked_at_s = 0.0
         self._out: list[Instruction] = []
@@ -146,8 +146,20 @@ class LocalScheduler:
             ActorWanted: self._actor_wanted,
             ActorWithdrawn: self._actor_withdrawn,
             EnvironmentFailed: self._environment_failed,
+            BundlesWanted: self._bundles_wanted,
+            BundlesReleased: self._bundles_released,
             ClientDied: lambda event: self._client_died(event.client),
         }
+
+    @property
+    def total(self) -> ResourceSet:
+        """What the node has."""
+        return self.places.root.total
+
+    @property
+    def available(self) -> ResourceSet:
+        """What is free now, bundles of placement groups apart. A CPU may be below zero when it was lent."""
+        return self.places.root.available
 
     # ------------------------------------------------------------ the way in
 
@@ -167,14 +179,14 @@ class LocalScheduler:
         """Return when the next `Tick` is needed at the latest; None if only other events matter."""
         deadlines: list[float] = []
         if self._demands:
-            deadlines.append(max(self._reclaimed_at_s + RECLAIM_REPEAT_S, self._start_not_before_s))
+            deadlines.append(max(self._sharing.repeated_at_s + REPEAT_S, self._starting.not_before_s))
         if self.slots.count(WorkerState.STARTING):
             deadlines.append(self._now_s + START_TIMEOUT_S / 4)
-        if self._surplus() > 0 and (oldest := self.slots.in_state(WorkerState.IDLE)[:1]):
+        if self._starting.missing() < 0 and (oldest := self.slots.in_state(WorkerState.IDLE)[:1]):
             # An idle worker may be kept because it owns something: not looked at without a pause, then.
             deadlines.append(max(oldest[0].since_s + self._idle_timeout_s, self._ticked_at_s + IDLE_REPEAT_S))
-        if self._start_failures and self._missing() > 0:
-            deadlines.append(self._start_not_before_s)
+        if self._starting.failures and self._starting.missing() > 0:
+            deadlines.append(self._starting.not_before_s)
         return min(deadlines, default=None)
 
     def waiting(self) -> list[Demand]:
@@ -192,15 +204,13 @@ class LocalScheduler:
             raise InvalidTransition(f"ready twice: {slot}")
         self.slots.set_address(slot, event.address)
         self.slots.change(slot, WorkerChange.READY, self._now_s)
-        self._start_failures = 0
+        self._starting.succeeded()
 
     def _worker_died(self, event: WorkerDied) -> None:
         slot = self._slot(event.token)
         if slot.state is WorkerState.STARTING:
-            first_s, last_s = START_PAUSE_S
-            self._start_not_before_s = self._now_s + min(first_s * 2**self._start_failures, last_s)
-            self._start_failures = min(self._start_failures + 1, 20)
-        self.available = self.available.add(slot.occupied)
+            self._starting.failed(self._now_s)
+        slot.account.give(slot.occupied, slot.devices)
         self.slots.change(slot, WorkerChange.DIE, self._now_s)
         self._actor_owners.pop(slot.token, None)
         if slot.address:
@@ -212,7 +222,7 @@ class LocalScheduler:
     def _worker_blocked(self, event: WorkerBlocked) -> None:
         slot = self._slot(event.token)
         self.slots.change(slot, WorkerChange.BLOCK, self._now_s)
-        self.available = self.available.add(slot.lent)
+        slot.account.give(slot.lent)
 
     def _worker_unblocked(self, event: WorkerUnblocked) -> None:
         slot = self._slot(event.token)
@@ -220,18 +230,15 @@ class LocalScheduler:
             return  # its lease was returned while it was blocked
         lent = slot.lent
         self.slots.change(slot, WorkerChange.UNBLOCK, self._now_s)
-        self.available = self.available.subtract(lent)
+        slot.account.retake(lent)
 
     # ------------------------------------------------------------ leases and clients
 
     def _lease_wanted(self, event: LeaseWanted) -> None:
-        resources = event.scheduling.resources
-        if event.want > 0 and not resources.fits(self.total):
-            self._demands.remove(event.client, event.class_key)
-            self._refuse(event.client, event.class_key, None, self._never(resources))
-            return
-        demand = Demand(event.client, event.class_key, event.scheduling, resources, None)
+        hold = event.scheduling.resources
+        demand = Demand(event.client, event.class_key, event.scheduling, hold, None, self._now_s)
         self._demands.put(demand, event.want)
+        self._refuse_impossible(demand)
 
     def _lease_returned(self, event: LeaseReturned) -> None:
         slot = self._slot(event.token)
@@ -239,9 +246,8 @@ class LocalScheduler:
             raise InvalidTransition(f"client {event.client} does not hold {slot}")
         if slot.state is WorkerState.ENDING:
             return  # it will not be granted again, and its resources are free when it is gone
-        occupied = slot.occupied
+        slot.account.give(slot.occupied, slot.devices)
         self.slots.change(slot, WorkerChange.RETURN, self._now_s)
-        self.available = self.available.add(occupied)
 
     def _client_died(self, client: int) -> None:
         self._demands.remove_client(client)
@@ -249,42 +255,70 @@ class LocalScheduler:
             if slot.holder == client and slot.state in (WorkerState.LEASED, WorkerState.BLOCKED):
                 self._end(slot, "the process that submitted its task is gone", gently=False)
 
-    def _never(self, resources: ResourceSet) -> str:
-        return f"it needs {resources}, and the node has {self.total} in total"
+    def _refuse(self, demand: Demand, verdict: str, cause: str) -> None:
+        if self._demands.remove(demand.client, demand.class_key) is not None:
+            key = "" if isinstance(demand.class_key, tuple) else demand.class_key
+            self._out.append(Infeasible(demand.client, key, demand.actor, verdict, cause))
 
-    def _refuse(
-        self, client: int, class_key: ClassKey, actor: str | None, cause: str, verdict: str = INFEASIBLE
-    ) -> None:
-        key = "" if isinstance(class_key, tuple) else class_key
-        self._out.append(Infeasible(client, key, actor, verdict, cause))
+    def _refuse_impossible(self, demand: Demand) -> None:
+        objection = self.places.objection(demand.scheduling, demand.hold)
+        if objection is not None:
+            self._refuse(demand, *objection)
 
     def _environment_failed(self, event: EnvironmentFailed) -> None:
         for demand in self._demands:
             if demand.env == event.env:
-                self._demands.remove(demand.client, demand.class_key)
-                self._refuse(demand.client, demand.class_key, demand.actor, event.cause, ENVIRONMENT)
+                self._refuse(demand, ENVIRONMENT, event.cause)
 
     # ------------------------------------------------------------ actors
 
     def _actor_wanted(self, event: ActorWanted) -> None:
-        for resources in (event.scheduling.resources, event.hold):
-            if not resources.fits(self.total):
-                self._refuse(event.client, "", event.actor, self._never(resources))
-                return
         key = ("actor", event.actor)
-        self._demands.put(Demand(event.client, key, event.scheduling, event.hold, event.actor), 1)
+        demand = Demand(event.client, key, event.scheduling, event.hold, event.actor, self._now_s)
+        self._demands.put(demand, 1)
+        self._refuse_impossible(demand)
 
     def _actor_withdrawn(self, event: ActorWithdrawn) -> None:
         for demand in self._demands:
             if demand.actor == event.actor:
                 self._demands.remove(demand.client, demand.class_key)
 
+    # ------------------------------------------------------------ placement groups
+
+    def _bundles_wanted(self, event: BundlesWanted) -> None:
+        cause = self.places.want(event.group, event.bundles)
+        if cause is not None:
+            self._out.append(BundlesInfeasible(event.group, cause))
+        else:
+            # Not its creator's: a group outlives the task that makes it.
+            scheduling = SchedulingClass(total_of(event.bundles))
+            key = ("group", event.group)
+            hold = scheduling.resources
+            demand = Demand(0, key, scheduling, hold, None, self._now_s, event.bundles)
+            self._demands.put(demand, 1)
+        for demand in self._demands:  # some may have been heard of before the group
+            if _group_of(demand.scheduling) == event.group:
+                self._refuse_impossible(demand)
+
+    def _bundles_released(self, event: BundlesReleased) -> None:
+        self._demands.remove(0, ("group", event.group))
+        bundles = self.places.release(event.group)
+        for demand in self._demands:
+            if _group_of(demand.scheduling) == event.group:
+                self._refuse_impossible(demand)
+        for slot in self.slots:
+            if slot.account in bundles:
+                # What it holds comes back to the node when it is gone.
+                slot.account = self.places.root
+                if slot.state is not WorkerState.ENDING:
+                    self._end(slot, "its placement group was removed", gently=False, verdict=GROUP_REMOVED)
+
     # ------------------------------------------------------------ time
 
     def _tick(self, _: Tick) -> None:
         self._ticked_at_s = self._now_s
         for slot in self.slots.in_state(WorkerState.IDLE):
-            if self._surplus() <= 0 or self._now_s - slot.since_s < self._idle_timeout_s:
+            if self._starting.missing() >= 0 or self._now_s - slot.since_s < self._idle_timeout_s:
                 break
             if not self._owns_something(slot.address):
                 self._end(slot, "it was idle and not needed", gently=True)
@@ -301,49 +335,80 @@ class LocalScheduler:
     # ------------------------------------------------------------ grant, start, reclaim
 
     def _dispatch(self) -> None:
-        while self.slots.count(WorkerState.IDLE):
-            demand = self._next_demand()
-            if demand is None:
-                break
-            slot = self.slots.newest_idle(demand.env)
-            assert slot is not None
-            self._grant(demand, slot)
+        self._claimant = None
+        if self._demands:
+            self._claimant = self._sharing.claimant(self._now_s, self._fits)
+            while (demand := self._next_demand()) is not None:
+                if demand is self._claimant:
+                    self._claimant = None
+                if demand.bundles:
+                    self._reserve(demand)
+                else:
+                    self._grant(demand)
         self._start_workers()
         if self._demands:
-            self._reclaim()
+            waiting = [demand for demand in self._demands if not self._fits(demand)]
+            if not waiting and len(self.slots) >= self._workers_max:
+                waiting = list(self._demands)
+            self._out += self._sharing.reclaims(waiting, self._now_s)
+
+    def _account_for(self, demand: Demand) -> Account | None:
+        """Return an account that has enough for a demand at this moment."""
+        for account in self.places.accounts_of(demand.scheduling):
+            if account.fits(demand.resources) and account.fits(demand.hold):
+                return account
+        return None
 
     def _fits(self, demand: Demand) -> bool:
-        if not demand.hold and demand.actor is None and self._free_leases() >= FREE_LEASES_MAX:
+        if demand.bundles:
+            return self.places.fit_together(demand.bundles)
+        if not demand.hold and demand.actor is None and not self._starting.room_for_free_leases():
             return False
-        return demand.resources.fits(self.available) and demand.hold.fits(self.available)
-
-    def _free_leases(self) -> int:
-        return sum(not slot.held for slot in self.slots.in_state(WorkerState.LEASED))
+        return self._account_for(demand) is not None
 
     def _is_blocked(self, client: int) -> bool:
         slot = self.slots.at(client)
         return slot is not None and slot.state in (WorkerState.BLOCKED, WorkerState.ACTOR_BLOCKED)
 
     def _can_be_served(self, demand: Demand) -> bool:
-        return self.slots.newest_idle(demand.env) is not None and self._fits(demand)
+        if not demand.bundles and self.slots.newest_idle(demand.env) is None:
+            return False
+        return self._fits(demand)
+
+    def _is_next(self, demand: Demand) -> bool:
+        return (self._claimant is None or leaves_alone(demand, self._claimant)) and self._can_be_served(
+            demand
+        )
 
     def _next_demand(self) -> Demand | None:
-        serve = self._can_be_served
-        favoured = self._demands.next(lambda demand: self._is_blocked(demand.client) and serve(demand))
+        now_s, serve = self._now_s, self._can_be_served
+        favoured = self._demands.next(lambda demand: self._is_blocked(demand.client) and serve(demand), now_s)
         if favoured is not None and self._favours_in_a_row < FAVOURS_IN_A_ROW_MAX:
             self._favours_in_a_row += 1
             return favoured
-        other = self._demands.next(lambda demand: not self._is_blocked(demand.client) and serve(demand))
-        self._favours_in_a_row = 0
+        serve = self._is_next
+        other = self._demands.next(
+            lambda demand: not self._is_blocked(demand.client) and serve(demand), now_s
+        )
+        if other is not None:
+            self._favours_in_a_row = 0
         return other or favoured
 
-    def _grant(self, demand: Demand, slot: WorkerSlot) -> None:
+    def _reserve(self, demand: Demand) -> None:
+        group = demand.class_key[1]  # type: ignore[index]
+        self.places.reserve(group)
+        self._out.append(BundlesReserved(group))
+        self._demands.served(demand, self._now_s)
+
+    def _grant(self, demand: Demand) -> None:
         actor = demand.actor
+        slot, account = self.slots.newest_idle(demand.env), self._account_for(demand)
+        assert slot is not None and account is not None, demand
         self.slots.change(
             slot, WorkerChange.LEASE if actor is None else WorkerChange.BECOME_ACTOR, self._now_s
         )
-        slot.held = demand.hold
-        self.available = self.available.subtract(demand.hold)
+        slot.scheduling, slot.account, slot.held = demand.scheduling, account, demand.hold
+        slot.devices = account.take(demand.hold)
         if actor is None:
             assert not isinstance(demand.class_key, tuple)
             slot.holder, slot.class_key = demand.client, demand.class_key
@@ -352,96 +417,25 @@ class LocalScheduler:
             slot.actor = actor
             self._actor_owners[slot.token] = demand.client
             self._out.append(PlaceActor(actor, slot.token))
-        self._demands.served(demand)
+        self._demands.served(demand, self._now_s)
 
     def _start_workers(self) -> None:
-        if self._now_s < self._start_not_before_s:
-            return
-        unready = (WorkerState.STARTING, WorkerState.IDLE)
-        for env, servable in self._servable().items():
-            for _ in range(servable - self.slots.count_of(env, *unready)):
-                if not self._start_worker(env):
-                    return
-        for _ in range(self._missing()):
-            if not self._start_worker(""):
+        for env in self._starting.wanted(self._now_s):
+            if len(self.slots) >= self._workers_max:
+                self._make_room(env)
                 return
+            self._token_last += 1
+            self.slots.add(self._token_last, env, self._now_s)
+            self._out.append(StartWorker(self._token_last, env))
 
-    def _start_worker(self, env: str) -> bool:
-        if self.slots.count(WorkerState.STARTING) >= STARTS_MAX:
-            return False
-        if len(self.slots) >= self._workers_max and not self._make_room(env):
-            return False
-        self._token_last += 1
-        self.slots.add(self._token_last, env, self._now_s)
-        self._out.append(StartWorker(self._token_last, env))
-        return True
-
-    def _make_room(self, env: str) -> bool:
-        """End an idle worker of another environment; False as long as no process has gone."""
+    def _make_room(self, env: str) -> None:
+        """End an idle worker of another environment, one at a time; its place is free when it has gone."""
+        if self.slots.count(WorkerState.ENDING):
+            return
         for slot in self.slots.in_state(WorkerState.IDLE):
             if slot.env != env and not self._owns_something(slot.address):
-                if not self.slots.count(WorkerState.ENDING):
-                    self._end(slot, "workers of another environment are wanted", gently=True)
-                break
-        return False
-
-    def _servable(self) -> dict[str, int]:
-        """Return for each environment how many more workers could be employed at this moment.
-
-        One at least, even if its resources are taken: others would take them each time that they are free,
-        were there nobody who could be granted.
-        """
-        free = self.available
-        counts: dict[str, int] = {}
-        for demand in self._demands:
-            count = 0
-            if not demand.hold:
-                room = 1 if demand.actor else max(FREE_LEASES_MAX - self._free_leases(), 0)
-                count = min(demand.want, room) if demand.resources.fits(free) else 0
-            else:
-                for _ in range(min(demand.want, STARTS_MAX)):
-                    if not (demand.resources.fits(free) and demand.hold.fits(free)):
-                        break
-                    free = free.subtract(demand.hold)
-                    count += 1
-            counts[demand.env] = counts.get(demand.env, 0) + count
-        return {env: max(count, 1) if env else count for env, count in counts.items()}
-
-    def _missing(self) -> int:
-        return self._pool_size - self.slots.count(WorkerState.STARTING, WorkerState.IDLE, WorkerState.LEASED)
-
-    def _surplus(self) -> int:
-        return -self._missing()
-
-    def _reclaim(self) -> None:
-        if self._now_s - self._reclaimed_at_s >= RECLAIM_REPEAT_S:
-            self._reclaimed.clear()
-            self._reclaimed_at_s = self._now_s
-        # Leases that run are at most as many as the resources allow, however many workers are blocked and
-        # however many clients wait: look at these first.
-        leased = [
-            slot
-            for slot in self.slots.in_state(WorkerState.LEASED)
-            if (slot.holder, slot.class_key) not in self._reclaimed
-        ]
-        if not leased:
-            return
-        waiting = [demand for demand in self._demands if not self._fits(demand)]
-        if not waiting and len(self.slots) >= self._workers_max:
-            waiting = list(self._demands)
-        for slot in leased:
-            pair = (slot.holder, slot.class_key)
-            if pair in self._reclaimed:
-                continue
-            for demand in waiting:
-                if pair != (demand.client, demand.class_key) and self._would_help(slot.held, demand):
-                    self._reclaimed.add(pair)
-                    self._out.append(Reclaim(slot.holder, slot.class_key))
-                    break
-
-    def _would_help(self, held: ResourceSet, demand: Demand) -> bool:
-        lacking = [n for want in (demand.resources, demand.hold) for n in want if want[n] > self.available[n]]
-        return any(held[name] for name in lacking) or not lacking
+                self._end(slot, "workers of another environment are wanted", gently=True)
+                return
 
     # ------------------------------------------------------------ small things
 
@@ -451,25 +445,27 @@ class LocalScheduler:
             raise InvalidTransition(f"there is no worker {token}")
         return slot
 
-    def _end(self, slot: WorkerSlot, reason: str, *, gently: bool) -> None:
+    def _end(self, slot: WorkerSlot, reason: str, *, gently: bool, verdict: str = "") -> None:
         self.slots.change(slot, WorkerChange.END, self._now_s)
-        self._out.append(EndWorker(slot.token, reason, gently))
+        self._out.append(EndWorker(slot.token, reason, gently, verdict))
 
     def validate(self) -> None:
         """Check every invariant; `AssertionError` with the culprit."""
         self.slots.validate()
         self._demands.validate()
-        given = NOTHING
+        given: dict[Account, ResourceSet] = {}
         for slot in self.slots:
-            given = given.add(slot.occupied)
-        assert self.available.add(given) == self.total, (self.available, given, self.total)
-        for name in self.total:
-            # Only a CPU can be taken back before whoever has borrowed it is ready.
-            assert name == "CPU" or self.available[name] >= 0, self.available
+            given[slot.account] = given.get(slot.account, NOTHING).add(slot.occupied)
+        self.places.validate(given)
         for demand in self._demands:
-            assert demand.resources.fits(self.total) and demand.hold.fits(self.total), demand
+            assert self.places.objection(demand.scheduling, demand.hold) is None, demand
         placed = {slot.token for slot in self.slots if slot.actor is not None}
         assert placed == set(self._actor_owners), (placed, self._actor_owners)
         # A demand that could be served waits for a process only.
-        assert not any(map(self._can_be_served, self._demands)), list(self._demands)
+        assert not any(map(self._is_next, self._demands)), list(self._demands)
         assert len(self.slots) <= self._workers_max
+
+
+def _group_of(scheduling: SchedulingClass) -> str | None:
+    place = scheduling.placement
+    return place.group if isinstance(place, InBundle) else None

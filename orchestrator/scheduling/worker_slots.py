@@ -16,8 +16,12 @@ import enum
 from collections.abc import Iterator
 
 from orchestrator.common.resources import CPU, ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
+from orchestrator.scheduling.accounts import Account, Devices
 
 NOTHING = ResourceSet()
+NO_ACCOUNT = Account(NOTHING)
+NO_CLASS = SchedulingClass(NOTHING)
 
 
 class WorkerState(enum.Enum):
@@ -85,13 +89,17 @@ class WorkerSlot:
     """One worker. Changed only through `WorkerSlots.change`."""
 
     __slots__ = (
+        "account",
         "actor",
         "address",
+        "asked_s",
         "class_key",
+        "devices",
         "env",
         "held",
         "holder",
         "lent",
+        "scheduling",
         "since_s",
         "state",
         "token",
@@ -113,8 +121,14 @@ class WorkerSlot:
         self.class_key: int | str = ""
         #: Id of the actor it hosts.
         self.actor: str | None = None
-        #: What it takes from the node's resources, before lending.
+        #: Whom it serves, as the demand said.
+        self.scheduling = NO_CLASS
+        #: What it takes from the node's resources, before lending, which devices, and from which account.
         self.held = NOTHING
+        self.devices: Devices = {}
+        self.account = NO_ACCOUNT
+        #: When its holder was asked to give it back though there is work for it; None if not.
+        self.asked_s: float | None = None
         #: Part of `held` that is given back while it waits. Empty unless blocked (or ended while blocked).
         self.lent = NOTHING
 
@@ -204,6 +218,7 @@ class WorkerSlots:
         if state is WorkerState.IDLE:
             self._idle.setdefault(slot.env, {})[slot.token] = slot
             slot.holder, slot.class_key, slot.held, slot.lent = 0, "", NOTHING, NOTHING
+            slot.scheduling, slot.devices, slot.account, slot.asked_s = NO_CLASS, {}, NO_ACCOUNT, None
         elif change is WorkerChange.BLOCK:
             slot.lent = slot.held.only(CPU)
         elif change is WorkerChange.UNBLOCK:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.scheduling.demands import Demand, DemandQueue
 
 NOTHING = ResourceSet()
@@ -11,16 +12,16 @@ NOTHING = ResourceSet()
 def queue(*wants: tuple[int, str, int]) -> DemandQueue:
     demands = DemandQueue()
     for client, key, want in wants:
-        demands.put(Demand(client, key, NOTHING, NOTHING, None), want)
+        demands.put(Demand(client, key, SchedulingClass(NOTHING), NOTHING, None, 0.0), want)
         demands.validate()
     return demands
 
 
 def drain(demands: DemandQueue) -> list[tuple[int, object]]:
     turns = []
-    while (demand := demands.next(lambda _: True)) is not None:
+    while (demand := demands.next(lambda _: True, 0.0)) is not None:
         turns.append((demand.client, demand.class_key))
-        demands.served(demand)
+        demands.served(demand, 0.0)
         demands.validate()
     return turns
 
@@ -50,7 +51,7 @@ def test_a_client_can_be_forgotten() -> None:
 
 def test_those_who_are_not_accepted_keep_their_turn() -> None:
     demands = queue((1, "f", 1), (2, "f", 1))
-    second = demands.next(lambda demand: demand.client == 2)
+    second = demands.next(lambda demand: demand.client == 2, 0.0)
     assert second is not None
-    demands.served(second)
+    demands.served(second, 0.0)
     assert drain(demands) == [(1, "f")]

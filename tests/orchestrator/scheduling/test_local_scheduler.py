@@ -9,6 +9,7 @@ import pytest
 from orchestrator.common.resources import ResourceSet
 from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.scheduling import local_scheduler as module
+from orchestrator.scheduling import sharing, starting
 from orchestrator.scheduling.events import (
     ActorWanted,
     ActorWithdrawn,
@@ -271,7 +272,7 @@ def test_holders_of_idle_leases_are_asked_for_them(node: Node) -> None:
     out = node.tell(LeaseWanted(OTHER, "g", plain(cpus(1)), 1))
     assert out == [Reclaim(DRIVER, "f")]
     assert node.tell(LeaseWanted(OTHER, "g", plain(cpus(1)), 2)) == [], "asked once"
-    assert node.pass_time(2 * module.RECLAIM_REPEAT_S) == [Reclaim(DRIVER, "f")], "and again after a while"
+    assert node.pass_time(2 * sharing.REPEAT_S) == [Reclaim(DRIVER, "f")], "and again after a while"
     assert granted(node.tell(LeaseReturned(DRIVER, 1))) == [1]
 
 
@@ -416,7 +417,7 @@ def test_tasks_without_resources_have_a_limit_of_their_own() -> None:
     node = Node(cpus(1), pool_size=1)
     node.want(10_000, ResourceSet())
     node.start_all()
-    assert node.scheduler.slots.count(WorkerState.LEASED) == module.FREE_LEASES_MAX
+    assert node.scheduler.slots.count(WorkerState.LEASED) == starting.FREE_LEASES_MAX
 
 
 @pytest.mark.parametrize(

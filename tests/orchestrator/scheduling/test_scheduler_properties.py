@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from orchestrator.common.resources import ResourceSet
-from orchestrator.common.scheduling_class import SchedulingClass
+from orchestrator.common.resources import UNITS_PER_WHOLE, ResourceSet
+from orchestrator.common.scheduling_class import InBundle, SchedulingClass
+from orchestrator.scheduling.demands import PATIENCE_S
 from orchestrator.scheduling.events import (
     ActorWanted,
+    BundlesInfeasible,
+    BundlesReleased,
+    BundlesReserved,
+    BundlesWanted,
     ClientDied,
     Complain,
     EndWorker,
@@ -30,6 +36,8 @@ from orchestrator.scheduling.events import (
     WorkerUnblocked,
 )
 from orchestrator.scheduling.local_scheduler import LocalScheduler
+
+DEVICES = {"GPU": {"0": UNITS_PER_WHOLE}}
 
 TOTAL = ResourceSet.from_floats({"CPU": 3, "GPU": 1})
 RESOURCES = [
@@ -52,7 +60,7 @@ class SchedulerAgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = LocalScheduler(TOTAL, pool_size=3, workers_max=40)
+        self.scheduler = LocalScheduler(TOTAL, pool_size=3, workers_max=40, devices=DEVICES)
         self.now_s = 0.0
         self.starting: set[int] = set()
         self.live: set[int] = set()
@@ -64,6 +72,9 @@ class SchedulerAgainstModel(RuleBasedStateMachine):
         self.wanted: dict[tuple[int, int | str], tuple[ResourceSet, int]] = {}
         self.actors_wanted: dict[str, int] = {}
         self.actor_last = 0
+        #: Groups that are not removed, and whether their bundles are reserved.
+        self.groups: dict[str, bool] = {}
+        self.group_last = 0
         self.tell(Tick())
 
     def tell(self, event: Event) -> None:
@@ -89,9 +100,13 @@ class SchedulerAgainstModel(RuleBasedStateMachine):
             elif isinstance(instruction, Reclaim):
                 pair = (instruction.client, instruction.class_key)
                 assert pair in self.leases.values(), "only those who have something are asked"
+            elif isinstance(instruction, BundlesReserved):
+                self.groups[instruction.group] = True
             else:
-                assert isinstance(instruction, Infeasible | Complain)
+                assert isinstance(instruction, Infeasible | BundlesInfeasible | Complain)
                 assert not isinstance(instruction, Complain), instruction
+                if isinstance(instruction, Infeasible):
+                    self.wanted[instruction.client, instruction.class_key] = (ResourceSet(), 0)
 
     def pick(self, tokens: set[int], seed: int) -> int:
         return random.Random(seed).choice(sorted(tokens))
@@ -103,17 +118,53 @@ class SchedulerAgainstModel(RuleBasedStateMachine):
     @invariant()
     def whoever_fits_has_a_process_or_is_given_one(self) -> None:
         idle = self.live - self.ending - set(self.leases) - set(self.actors)
-        if idle:
+        overdue = any(self.now_s - demand.since_s >= PATIENCE_S for demand in self.scheduler.waiting())
+        if idle and not overdue:  # else something may be kept for who has waited longest
             for demand in self.scheduler.waiting():
-                free = self.scheduler.available
-                assert not (demand.resources.fits(free) and demand.hold.fits(free)), demand
+                accounts = self.scheduler.places.accounts_of(demand.scheduling)
+                fitting = [a for a in accounts if a.fits(demand.resources) and a.fits(demand.hold)]
+                assert demand.bundles or not fitting, demand
 
-    @rule(client=st.sampled_from(CLIENTS), key=st.sampled_from("fg"), resources=st.sampled_from(RESOURCES))
-    def want(self, client: int, key: str, resources: ResourceSet) -> None:
+    @invariant()
+    def no_device_is_given_twice(self) -> None:
+        given = Counter[str]()
+        for slot in self.scheduler.slots:
+            for ids in slot.devices.values():
+                given.update(ids)  # a Counter adds up the units
+            assert sum(slot.devices.get("GPU", {}).values()) == slot.held["GPU"], slot
+        assert all(units <= UNITS_PER_WHOLE for units in given.values()), given
+
+    @rule(
+        client=st.sampled_from(CLIENTS),
+        key=st.sampled_from("fg"),
+        resources=st.sampled_from(RESOURCES),
+        priority=st.sampled_from([0, 0, 1, -1]),
+    )
+    def want(self, client: int, key: str, resources: ResourceSet, priority: int) -> None:
         want = 1 + (client * 7 + len(key)) % 4
-        feasible = resources.fits(TOTAL)
-        self.wanted[client, key] = (resources, want if feasible else 0)
-        self.tell(LeaseWanted(client, key, SchedulingClass(resources), want))
+        self.wanted[client, key] = (resources, want)
+        self.tell(LeaseWanted(client, key, SchedulingClass(resources, priority=priority), want))
+
+    @precondition(lambda self: self.groups)
+    @rule(client=st.sampled_from(CLIENTS), seed=st.integers(0, 99), bundle=st.sampled_from([-1, 0, 1]))
+    def want_in_a_group(self, client: int, seed: int, bundle: int) -> None:
+        group = random.Random(seed).choice(sorted(self.groups))
+        self.wanted[client, "h"] = (RESOURCES[1], 2)
+        self.tell(LeaseWanted(client, "h", SchedulingClass(RESOURCES[1], "", InBundle(group, bundle)), 2))
+
+    @rule(bundles=st.lists(st.sampled_from(RESOURCES[1:6]), min_size=1, max_size=2))
+    def create_a_group(self, bundles: list[ResourceSet]) -> None:
+        self.group_last += 1
+        group = f"g{self.group_last}"
+        self.groups[group] = False
+        self.tell(BundlesWanted(group, tuple(bundles)))
+
+    @precondition(lambda self: self.groups)
+    @rule(seed=st.integers(0, 99))
+    def remove_a_group(self, seed: int) -> None:
+        group = random.Random(seed).choice(sorted(self.groups))
+        del self.groups[group]
+        self.tell(BundlesReleased(group))
 
     @rule(client=st.sampled_from(CLIENTS), key=st.sampled_from("fg"))
     def want_no_more(self, client: int, key: str) -> None:
@@ -196,7 +247,11 @@ class SchedulerAgainstModel(RuleBasedStateMachine):
             for token, (client, _) in sorted(self.leases.items()):
                 del self.leases[token]
                 self.tell(LeaseReturned(client, token))
-            if not self.scheduler.waiting() and not self.leases:
+            for group, reserved in sorted(self.groups.items()):
+                if reserved:
+                    del self.groups[group]
+                    self.tell(BundlesReleased(group))
+            if not self.scheduler.waiting() and not self.leases and not any(self.groups.values()):
                 break
         assert self.scheduler.waiting() == [] and not self.actors_wanted
         for token in sorted(self.live):
