@@ -177,6 +177,10 @@ class ObjectReconstructionFailedLineageEvictedError(ObjectReconstructionFailedEr
     """The object was lost, and how to make it had been given up to save memory."""
 
 
+class SpilledObjectLostError(ObjectLostError):
+    """The object had been moved to disk, its file is missing or damaged, and it cannot be made again."""
+
+
 class ObjectFreedError(ObjectLostError):
     """Somebody freed the object explicitly, while references to it were left."""
 

@@ -88,7 +88,11 @@ def open_directory(path: str, *, create: bool) -> int:
             os.mkdir(path, 0o700)
         except FileExistsError:
             pass
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if os.fstat(fd).st_uid != os.geteuid():
+        os.close(fd)
+        raise PermissionError(errno.EPERM, "it belongs to another user")
+    return fd
 
 
 def write(directory: int, first: int, records: Sequence[Record], step: Callable[[], None]) -> list[int]:

@@ -32,6 +32,10 @@ WITHOUT_EFFECT: dict[str, str] = {
     "allow_multiple": "it is for clients of a cluster",
 }
 
+#: A store below the first has no room for the objects of its own runtime; addresses end at the second.
+STORE_BYTES_MIN = 1 << 20
+STORE_BYTES_MAX = 1 << 46
+
 #: Keyword → (values that are the case anyhow, what to do instead).
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "local_mode": ((False, None), 'pass mode="inline" to run everything in this process'),
@@ -83,6 +87,15 @@ def _integer(name: str, value: Any) -> None:
         raise ValueError(f"init({name}=...) must be >= 0, not {value}")
 
 
+def _store_size(name: str, value: Any) -> None:
+    _integer(name, value)
+    if not STORE_BYTES_MIN <= value <= STORE_BYTES_MAX:
+        raise ValueError(
+            f"init({name}=...) is the size of the object store in bytes and must lie between "
+            f"{STORE_BYTES_MIN} (1 MiB) and {STORE_BYTES_MAX} (64 TiB), not {value}"
+        )
+
+
 def _resources(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise _wrong(name, "a dict of name to number", value)
@@ -122,7 +135,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "num_gpus": _amount,
     "resources": _resources,
     "labels": _labels,
-    "object_store_memory": _integer,
+    "object_store_memory": _store_size,
     "ignore_reinit_error": _flag,
     "configure_logging": _flag,
     "logging_level": check_level,

@@ -195,7 +195,7 @@ def init(
         resources: further resources by name.
         labels: labels of the node, for scheduling by label.
         object_store_memory: size of the object store in bytes, 30 % of the machine's memory unless given;
-            memory is taken only as it is used.
+            memory is taken only as it is used. What it has no room for goes to disk.
         ignore_reinit_error: return the running session instead of raising.
         configure_logging: have this package's own messages written to stderr; False leaves the logger
             `orchestrator` to the program.
@@ -207,6 +207,8 @@ def init(
             `ORCHESTRATOR_NAMESPACE`.
         runtime_env: the environment of all tasks and actors, a dict or a `RuntimeEnv`.
         _temp_dir: the directory in which the session's own is made.
+        object_spilling_directory: where objects go that the store has no room for; the session's own
+            directory unless given, or `/tmp` or `/var/tmp` where that is in memory.
 
     Raises:
         RuntimeError: a session is running in this process.
@@ -244,6 +246,7 @@ def init(
             quantities,
             object_store_memory,
             root=hidden.get("_temp_dir"),
+            spill_root=hidden.get("object_spilling_directory"),
             info={
                 "namespace": namespace or environ.setting("NAMESPACE"),
                 "labels": dict(labels or {}),
@@ -265,6 +268,7 @@ def _start(
     store_bytes: int | None,
     *,
     root: str | None,
+    spill_root: str | None,
     info: dict[str, Any],
     shows_logs: bool,
 ) -> Session:
@@ -273,10 +277,11 @@ def _start(
 
     if root is not None:
         os.makedirs(root, exist_ok=True)
-    store = Store.create(store_bytes, name="driver")
+    path = launch.directories.new_session_path(root)
+    spill_path = launch.spill_dir.choose_path(path, spill_root)
+    store = Store.create(store_bytes, name="driver", spill_directory=spill_path)
     try:
         name = random_hex()
-        path = launch.directories.new_session_path(root)
         info = {
             **info,
             "session": name,
@@ -290,6 +295,7 @@ def _start(
         }
         node = launch.start_node(store, resources=quantities, session_dir=path, info=info)
         try:
+            launch.spill_dir.link(path, spill_path)
             # Imported while the node starts: it has a core of its own to do so on.
             from orchestrator.api import getting, remote  # noqa: F401
             from orchestrator.api.worker_logs import WorkerLogs

@@ -210,7 +210,10 @@ class Lineage(Part):
             if entry.state == ERROR:
                 raise raisable(entry.value)
             if not self._references.is_missing(entry):
-                buffer = self._store.try_get(identity)
+                try:
+                    buffer = self._store.try_get(identity)
+                except objects.ObjectLostError:
+                    buffer = None  # its file on disk is damaged
                 if buffer is not None:
                     return buffer
             self.recover(entry)
@@ -305,9 +308,8 @@ class Lineage(Part):
         spec = self._specs.get(sequence_of(identity))
         if spec is None:
             task_made = entry.value or (WHY_PUT if type(entry.ident) is int else WHY_FORGOTTEN)
-            raise CannotRebuild(
-                exceptions.ObjectLostError(f"{name} is lost and cannot be made again: {task_made}")
-            )
+            text = f"{name} is lost and cannot be made again: {task_made}"
+            raise CannotRebuild(objects.lost_error(self._store, identity, text))
         todo = [(spec, identity, entry, name)]
         while todo:
             spec, identity, entry, name = todo.pop()

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from orchestrator.exceptions import NodeDiedError
 from orchestrator.node import session_dir as directories
+from orchestrator.node import spill_dir as spill_dir
 from orchestrator.node import system
 
 

@@ -15,6 +15,7 @@ import stat
 import time
 from collections.abc import Callable
 
+from orchestrator.node import spill_dir
 from orchestrator.node.system import kill_marked
 
 LOGS = "logs"
@@ -84,6 +85,7 @@ def open_session_dir(path: str) -> int:
 
 def remove_session_dir(path: str) -> None:
     """Remove a session's directory and all in it, and the parent if it was the last. Never fails."""
+    spill_dir.remove_linked(path)
     for parent, directories, files in os.walk(path, topdown=False):
         for name in files:
             _try(os.unlink, os.path.join(parent, name))

@@ -23,7 +23,9 @@ from plasma.errors import (
     PlasmaError,
 )
 from plasma.errors import ObjectStoreFullError as PlasmaFullError
+from plasma.errors import OutOfDiskError as PlasmaOutOfDiskError
 from plasma.errors import SerializationError as PlasmaSerializationError
+from plasma.errors import SpilledObjectLostError as PlasmaSpilledObjectLostError
 from plasma.plain import is_plain
 from plasma.serialization import Serialized, deserialize, loads, pickling_error, serialize
 from plasma.store import Store
@@ -49,6 +51,7 @@ def put_value(
 
     Raises:
         ObjectStoreFullError: no room, or larger than the whole store.
+        OutOfDiskError: no room, and the disk takes nothing either.
     """
     put_parts(store, object_id, serialized.parts, contained, owner)
 
@@ -67,7 +70,25 @@ def put_parts(
             timeout_s=STORE_FULL_TIMEOUT_S,
         )
     except PlasmaFullError as error:
-        raise exceptions.ObjectStoreFullError(str(error)) from None
+        raise full_error(error) from None
+
+
+def full_error(error: PlasmaFullError) -> exceptions.OrchestratorError:
+    """Return the runtime's own error for a store that has no room."""
+    if isinstance(error, PlasmaOutOfDiskError):
+        return exceptions.OutOfDiskError(f"{error} (init(object_spilling_directory=...) says where)")
+    return exceptions.ObjectStoreFullError(f"{error} (its size is init(object_store_memory=...))")
+
+
+def lost_error(store: Store, object_id: bytes, text: str) -> exceptions.ObjectLostError:
+    """Return the error of an object that is lost, of the class that says how."""
+    try:
+        store.try_get(object_id)
+    except PlasmaSpilledObjectLostError as error:
+        return exceptions.SpilledObjectLostError(f"{text}; {error}")
+    except PlasmaError:
+        pass
+    return exceptions.ObjectLostError(text)
 
 
 def encode(value: Any, name: str = "value") -> Serialized:
@@ -100,13 +121,16 @@ __all__ = [
     "ObjectLostError",
     "PeerDiedError",
     "PlasmaError",
+    "PlasmaSpilledObjectLostError",
     "Sender",
     "Serialized",
     "Store",
     "deserialize",
     "encode",
+    "full_error",
     "is_plain",
     "loads",
+    "lost_error",
     "parts",
     "pickling_error",
     "put_parts",

@@ -48,6 +48,8 @@ class TestKeywords:
             ("labels", {"zone": 1}, TypeError, "dict of str to str"),
             ("object_store_memory", 1e9, TypeError, "an int, not float"),
             ("object_store_memory", -5, ValueError, ">= 0"),
+            ("object_store_memory", 75, ValueError, "1 MiB"),
+            ("object_store_memory", 1 << 50, ValueError, "64 TiB"),
             ("ignore_reinit_error", 1, TypeError, "True or False"),
             ("log_to_driver", "no", TypeError, "True or False"),
             ("namespace", 5, TypeError, "a str"),
