@@ -48,7 +48,7 @@ _PUBLIC = {
     "put": "orchestrator.api.getting",
     "remote": "orchestrator.api.remote",
     "shutdown": "orchestrator.api.session",
-    "wait": "orchestrator.api.getting",
+    "wait": "orchestrator.api.waiting",
 }
 
 #: Modules that are attributes of the package without an import of their own, as in Ray.
@@ -88,7 +88,6 @@ if TYPE_CHECKING:
     from orchestrator.api.getting import get_actor as get_actor
     from orchestrator.api.getting import kill as kill
     from orchestrator.api.getting import put as put
-    from orchestrator.api.getting import wait as wait
     from orchestrator.api.mapping import map as map
     from orchestrator.api.object_ref import DynamicObjectRefGenerator as DynamicObjectRefGenerator
     from orchestrator.api.object_ref import ObjectRef as ObjectRef
@@ -100,6 +99,7 @@ if TYPE_CHECKING:
     from orchestrator.api.session import shutdown as shutdown
     from orchestrator.api.task_group import TaskGroup as TaskGroup
     from orchestrator.api.task_group import gather as gather
+    from orchestrator.api.waiting import wait as wait
     from orchestrator.common.logging_config import LoggingConfig as LoggingConfig
     from orchestrator.common.retry_policy import RetryPolicy as RetryPolicy
 

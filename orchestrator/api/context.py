@@ -68,10 +68,6 @@ class RuntimeContext:
             return None
         return name_of(executor.current_function)
 
-    def get_task_function_name(self) -> str | None:
-        """Return the qualified name of the running function or method; None in a driver."""
-        return self.get_task_name()
-
     def get_actor_id(self) -> str | None:
         """Return the id of the actor this code runs in, if any."""
         actor = self._actor

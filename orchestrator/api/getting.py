@@ -1,4 +1,4 @@
-"""`get`, `put`, `wait`, `cancel`, `kill`, `get_actor`."""
+"""`get`, `put`, `cancel`, `kill`, `get_actor`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from orchestrator import exceptions
 from orchestrator.api.session import ensure_runtime
-from orchestrator.core.entry import PLAIN, Entry
+from orchestrator.core.entry import PLAIN
 from orchestrator.core.generators import ObjectRefGenerator
 from orchestrator.core.object_ref import ObjectRef
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from orchestrator.api.actor_handle import ActorHandle
 
 T = TypeVar("T")
-Ref = TypeVar("Ref")  # ObjectRef or ObjectRefGenerator; a list may hold both
 
 
 @overload
@@ -74,70 +73,6 @@ def put(value: T) -> ObjectRef[T]:
             "put() of a reference: the value is in the store already; put it into a list to wrap it"
         )
     return ObjectRef(runtime.put(value), runtime)
-
-
-def wait(
-    refs: list[Ref], *, num_returns: int = 1, timeout: float | None = None, fetch_local: bool = True
-) -> tuple[list[Ref], list[Ref]]:
-    """Wait until `num_returns` of the references are ready; return (ready, rest), both in the given order.
-
-    At most `num_returns` are returned as ready. One that failed counts as ready, and so does a
-    generator that has an item or has ended.
-
-    Args:
-        refs: a list of different references or generators.
-        num_returns: how many, from 1 to the length of the list.
-        timeout: seconds to wait; 0 only looks.
-        fetch_local: whether a value must be on this node; on a single node it always is.
-
-    Raises:
-        TypeError: not a list of references.
-        ValueError: one occurs twice, or a number is out of range.
-    """
-    if not isinstance(refs, list):
-        raise exceptions.ReferenceTypeError(f"wait() takes a list of references, not {type(refs).__name__}")
-    if timeout is not None and timeout < 0:
-        raise ValueError(f"timeout must be >= 0, not {timeout}")
-    runtime = ensure_runtime()
-    if not refs:
-        return [], []
-    if not _WAITABLE.issuperset(map(type, refs)):
-        wrong = next(ref for ref in refs if type(ref) not in _WAITABLE)
-        raise exceptions.ReferenceTypeError(
-            f"wait() takes references; the list has an item of type {type(wrong).__name__}"
-        )
-    entries = [ref._entry for ref in refs]  # type: ignore[attr-defined]
-    if len(set(entries)) != len(entries):
-        raise ValueError("wait() takes each reference once")
-    if not 1 <= num_returns <= len(refs):
-        raise ValueError(f"num_returns must be between 1 and {len(refs)}, not {num_returns}")
-    runtime.pump.poll()
-    places = _first_ready(entries, num_returns)
-    if len(places) < num_returns:
-        runtime.wait_many(entries, num_returns, timeout)
-        places = _first_ready(entries, num_returns)
-    ready: list[Ref] = []
-    rest: list[Ref] = []
-    begin = 0
-    for place in places:
-        ready.append(refs[place])
-        rest += refs[begin:place]
-        begin = place + 1
-    return ready, rest + refs[begin:]
-
-
-_WAITABLE = frozenset({ObjectRef, ObjectRefGenerator})
-
-
-def _first_ready(entries: list[Entry], count: int) -> list[int]:
-    """Return the places of the first `count` entries that are done."""
-    places = []
-    for place, entry in enumerate(entries):
-        if entry.state:
-            places.append(place)
-            if len(places) == count:
-                break
-    return places
 
 
 def cancel(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from orchestrator.api.getting import wait
+from orchestrator.api.waiting import wait
 from orchestrator.core.object_ref import ObjectRef
 
 T = TypeVar("T")
