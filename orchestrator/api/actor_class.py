@@ -108,6 +108,11 @@ class ActorOptions:
         Raises:
             ValueError, TypeError: an unknown option, or a value it does not take.
         """
+        if "concurrency_groups" in changes:
+            raise ValueError(
+                "concurrency_groups belong to the class, whose methods name them: "
+                "give them to @remote(concurrency_groups={...})"
+            )
         return ActorOptions(self._cls, option_rules.merge(ACTOR, self._options, changes))
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:

@@ -43,6 +43,9 @@ REBALANCE_S = 0.005
 #: cheaper to sit out than to announce.
 BLOCKED_AFTER_S = 0.001
 
+#: A wait without a limit that takes this long is told to the node, which looks for circles.
+LONG_WAIT_S = 0.5
+
 #: The tick of the background thread: the longest a dead node process stays unnoticed.
 TICK_S = 1.0
 

@@ -207,6 +207,12 @@ class ActorRuntime:
             return current_call()
         return self.executor.running, self.executor.current_function
 
+    def what_runs(self) -> str:
+        """Return the name of the method on the main thread."""
+        if self.instance is None:
+            return "__init__"
+        return str(getattr(self.calling()[1], "__name__", "?"))
+
     def cancel(self, run: Run) -> None:
         """Cancel a call: a coroutine is cancelled, running code in a thread can only be told."""
         job = self.active.get(run)

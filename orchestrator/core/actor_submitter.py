@@ -444,14 +444,17 @@ class ActorSubmitter(Part):
             if revoked:
                 record.inflight.pop(task.seq, None)
             record.aside.pop(task.seq, None)
+        error = exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
         if revoked or task.place in (WAITING, QUEUED):
             if task.attempts:
                 self._completion.give_back(task)
-            self._completion.fail(task, exceptions.TaskCancelledError(f"{task.template.name} was cancelled"))
+            self._completion.fail(task, error)
             with self.lock:
                 self._flush(record)  # it may have held up others
         elif task.place == SENT:
             self._runtime.send_control(record.address, (CANCEL, task.seq, recursive))
+            # The method may go on, having only been told; whoever waits for its result need not.
+            self._completion.cancel(task, error)
 
     def unfinished(self) -> list[Task]:
         """Return all calls that are queued or with their actor."""

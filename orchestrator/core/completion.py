@@ -120,6 +120,15 @@ class Completion(Part):
         stream.accept(entry)
         return True
 
+    def cancel(self, task: Task, error: BaseException) -> None:
+        """Complete everything a task was to produce with this error; the task itself may go on."""
+        for entry in task.returns:
+            entry.complete(ERROR, error)
+            if entry.hold is not None:
+                self._references.publish(entry)
+        if task.stream is not None:
+            task.stream.finish(error, None)
+
     def fail(self, task: Task, error: Any) -> None:
         """Complete everything the task was to produce with this error: an exception, or the bytes of one."""
         if not task.cancelled and self._is_awaited(task):

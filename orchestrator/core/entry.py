@@ -17,7 +17,7 @@ goes the entry goes, with it the hold, and with that the memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -126,13 +126,15 @@ class Waiter:
     Instances are callbacks of entries. `list.append` is atomic, so no lock is needed.
     """
 
-    __slots__ = ("arrived", "failed", "gate", "need", "stop_at_error")
+    __slots__ = ("arrived", "entries", "failed", "gate", "need", "stop_at_error")
 
-    def __init__(self, need: int, stop_at_error: bool) -> None:
+    def __init__(self, need: int, stop_at_error: bool, entries: Sequence[Entry] = ()) -> None:
         self.need = need
         self.arrived: list[Entry] = []
         self.failed = False
         self.stop_at_error = stop_at_error
+        #: the entries all of which are needed; empty if some will do
+        self.entries = entries
         #: the waiting thread sleeps on this, when it is not the one that pumps
         self.gate: Any = None
 

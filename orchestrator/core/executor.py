@@ -5,12 +5,12 @@ replies to what the task itself submitted, and requests to cancel it. A cancella
 process sends to its own main thread, so that a sleep or a wait ends as well; it raises only if the
 very task it was meant for is running when it arrives.
 
-A task that waits in `get` or `wait` for longer than a moment is *blocked*: its CPU goes back to the
-node, and the tasks queued behind it go back to their submitter, or they might be what it waits for.
+What becomes of a task that waits in `get` or `wait` is in `blocking.py`.
 """
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import threading
@@ -26,6 +26,7 @@ from orchestrator.common import config
 from orchestrator.common.options import DYNAMIC
 from orchestrator.core.actor_restart import restart_actor
 from orchestrator.core.arguments import unpack
+from orchestrator.core.blocking import Blocking
 from orchestrator.core.circumstances import Circumstances
 from orchestrator.core.entry import Entry, Waiter
 from orchestrator.core.generators import DynamicObjectRefGenerator, items_of
@@ -36,8 +37,6 @@ from orchestrator.core.messages import (
     CONSUMED,
     LONG,
     RETIRED,
-    RETURNED,
-    UNBLOCKED,
 )
 from orchestrator.core.replies import Replies
 from orchestrator.core.title import ProcessTitle
@@ -87,7 +86,7 @@ class Executor:
         #: the process is to end when everything that was sent to it is done
         self.stopping = False
         #: the process takes no more tasks, and is to end when nobody waits for what it has submitted
-        self._retired = False
+        self.retired = False
         self._title = ProcessTitle()
         #: the task that was on the main thread when the title was brought up to date
         self._seen_running: Run | None = None
@@ -96,12 +95,8 @@ class Executor:
         self._interrupt: Run | None = None
         #: the constructor's call of an actor that is being restarted here
         self.constructor: Entry | None = None
-        #: waits of more than a moment that are going on in threads of the running task
-        self._waits = 0
-        #: which task's waits those are; never 0
-        self._waits_of = 1
-        self._waits_lock = threading.RLock()
         self._main_ident = threading.get_ident()
+        self.pid = os.getpid()
         #: items taken of the generators that run here with back-pressure, and who waits for more
         self.consumed: dict[Run, int] = {}
         self._consumption: dict[Run, Waiter] = {}
@@ -112,9 +107,10 @@ class Executor:
         runtime.handlers["died"] = self.replies.forget
         runtime.on_tick = self._on_tick
         runtime.dispatcher.lease_idle_s = config.NESTED_LEASE_IDLE_S
-        runtime.pump.on_blocked = self.enter_blocked
-        runtime.pump.on_unblocked = self.leave_blocked
-        runtime.pump.on_work = self.send_back
+        self.blocking = blocking = Blocking(self)
+        runtime.pump.on_blocked = blocking.enter
+        runtime.pump.on_unblocked = blocking.leave
+        runtime.pump.on_work = blocking.send_back
 
     # -- the loop
 
@@ -124,6 +120,7 @@ class Executor:
         receive = partial(endpoint.receive, WORK)
         poll = self.runtime.pump.poll
         dispatcher = self.runtime.dispatcher
+        blocking = self.blocking
         mask = CONTROL_MASK | WORK_MASK
         signal.signal(signal.SIGINT, self._on_sigint)
         while True:
@@ -131,14 +128,14 @@ class Executor:
             item = receive()
             if item is not None:
                 self.execute(*item)
-                if self._waits:
-                    self._end_waits(item[0])
+                if blocking.waits:
+                    blocking.end_task(item[0])
                 if self.actor is not None and (self.actor.owns_loop or self.quitting):
                     return
                 continue
             if self.stopping:
                 return
-            if self._retired and self._is_needless():
+            if self.retired and self._is_needless():
                 return
             if not poll():
                 due = self.runtime.tick() if dispatcher.has_leases else config.TICK_S
@@ -336,10 +333,10 @@ class Executor:
 
     def retire(self) -> None:
         """Take no more tasks; end when nothing that this process has submitted is under way."""
-        if not self._retired:
-            self._retired = True
+        if not self.retired:
+            self.retired = True
             self.execute = self._refuse  # type: ignore[method-assign]
-            self.send_back(RETIRED)
+            self.blocking.send_back(RETIRED)
 
     def _refuse(self, sender: int, payload: bytes) -> None:
         self.runtime.send_control(sender, (RETIRED, [loads(payload)[0]]))
@@ -351,6 +348,7 @@ class Executor:
 
     def _on_tick(self, now: float) -> None:
         self.check_handles()
+        self.blocking.tick(now)
         # A task that was here at the last tick takes long enough to be worth a title.
         running = self.running
         if running is not None and running == self._seen_running:
@@ -388,62 +386,6 @@ class Executor:
         target, self._interrupt = self._interrupt, None
         if target is not None and target == self.running:
             raise TaskInterrupt("the task was cancelled")
-
-    # -- being blocked
-
-    def enter_blocked(self) -> int:
-        """The running task waits, in whichever thread: give back its CPU and its queue.
-
-        Returns what `leave_blocked` wants to know; 0 if nothing runs here that could be blocked.
-        """
-        run = self.running
-        if run is None and self.actor is None:
-            return 0
-        with self._waits_lock:
-            self._waits += 1
-            if self._waits == 1:
-                self.runtime.node.send({"op": "blocked"})
-                if self.actor is None and run is not None:
-                    self.runtime.pump.lane_mask = CONTROL_MASK | WORK_MASK
-                    self.runtime.send_control(run[0], (RETURNED, []))
-                    self.send_back()
-            return self._waits_of
-
-    def leave_blocked(self, waits_of: int) -> None:
-        """A wait is over; with the last one the running task goes on."""
-        with self._waits_lock:
-            if waits_of == self._waits_of and self._waits:
-                self._waits -= 1
-                if not self._waits:
-                    self._unblock(self.running[0] if self.running is not None else 0)
-
-    def _end_waits(self, submitter: int) -> None:
-        """The task is over. Threads it has left behind may wait on; that blocks nobody any more."""
-        with self._waits_lock:
-            if self._waits:
-                self._waits = 0
-                self._waits_of += 1
-                self._unblock(submitter)
-
-    def _unblock(self, submitter: int) -> None:
-        self.runtime.pump.lane_mask = CONTROL_MASK
-        self.runtime.node.send({"op": "unblocked"})
-        if self.actor is None and submitter:
-            self.runtime.send_control(submitter, (UNBLOCKED,))
-
-    def send_back(self, why: str = RETURNED) -> None:
-        """Send the tasks that are queued here back to their submitters."""
-        with self._waits_lock:
-            if self.actor is not None or not (self._waits or self._retired):
-                return
-            run = self.running or self.runtime.current_task
-            # Whoever has lent this process hears of its retirement, tasks or not.
-            returned: dict[int, list[int]] = {run[0]: []} if why == RETIRED and run is not None else {}
-            while (item := self.endpoint.receive(WORK)) is not None:
-                sender, payload = item
-                returned.setdefault(sender, []).append(loads(payload)[0])
-            for sender, seqs in returned.items():
-                self.runtime.send_control(sender, (why, seqs))
 
     # -- back-pressure
 

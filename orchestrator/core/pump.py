@@ -74,7 +74,7 @@ class Pump(Part):
         #: it wants to be called again
         self.tick: Callable[[], float] = lambda: config.TICK_S
         #: called in a thread that has waited for BLOCKED_AFTER_S, and when its wait is over
-        self.on_blocked: Callable[[], int] | None = None
+        self.on_blocked: Callable[[Entry | Waiter, float | None], int] | None = None
         #: called with what `on_blocked` returned, unless that was 0
         self.on_unblocked: Callable[[int], None] | None = None
         #: lanes a leader wakes for; a worker whose task waits adds WORK, to send tasks back
@@ -137,7 +137,7 @@ class Pump(Part):
             return self._wait(awaited, deadline)
         if self._wait(awaited, soon):
             return True
-        blocked = self.on_blocked()
+        blocked = self.on_blocked(awaited, deadline)
         try:
             return self._wait(awaited, deadline)
         finally:

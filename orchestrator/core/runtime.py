@@ -169,12 +169,15 @@ class Runtime(Part):
         try:
             if payload[0] == 0x7B:  # {
                 message = json.loads(payload)
-                if message["op"] == "died" and "settled" not in message:
-                    # The dead may have answered before they died: their messages come first.
+                if message["op"] in _AFTER_ALL_OTHERS and "settled" not in message:
                     message["settled"] = True
                     self.pump.later(sender, json.dumps(message).encode())
                     return
-                _HANDLERS_OF_NODE[message["op"]](self, message)
+                handler = _HANDLERS_OF_NODE.get(message["op"])
+                if handler is not None:
+                    handler(self, message)
+                elif message["op"] in self.handlers:
+                    self.handlers[message["op"]](message)
                 return
             message = pickle.loads(payload)
             head = message[0]
@@ -375,7 +378,7 @@ class Runtime(Part):
         entries = [ref._entry for ref in refs]
         pending = [entry for entry in entries if not entry.state]
         if pending and not any(entry.state == ERROR for entry in entries):
-            waiter = Waiter(len(pending), stop_at_error=True)
+            waiter = Waiter(len(pending), stop_at_error=True, entries=pending)
             self._register(waiter, pending)
             deadline = None if timeout is None or timeout < 0 else monotonic() + timeout
             try:
@@ -406,7 +409,7 @@ class Runtime(Part):
         need = count - (len(entries) - len(pending))
         if need <= 0:
             return
-        waiter = Waiter(need, stop_at_error=False)
+        waiter = Waiter(need, stop_at_error=False, entries=pending if need == len(pending) else [])
         self._register(waiter, pending)
         try:
             self.pump.wait(waiter, None if timeout is None else monotonic() + timeout)
@@ -478,6 +481,9 @@ class Runtime(Part):
             self.cancel_task(task, force=False, recursive=True)
 
 
+#: handled after all that has arrived: whom they are about may have answered before
+_AFTER_ALL_OTHERS = frozenset({"died", "still_waiting"})
+
 #: what the node says, by `op`
 _HANDLERS_OF_NODE: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
     "granted": lambda self, m: self.dispatcher.on_granted(m["class"], m["worker"], m["pid"]),
@@ -487,9 +493,6 @@ _HANDLERS_OF_NODE: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
     "actor_worker": lambda self, m: self.node.on_answer(m),
     "reply": lambda self, m: self.node.on_answer(m),
     "actor_address": lambda self, m: self.actors.on_actor_address(m),
-    "restart_actor": lambda self, m: self.handlers["restart_actor"](m),
-    "log": lambda self, m: self.handlers.get("log", lambda _: None)(m),
-    "hello": lambda self, m: None,
 }
 
 _NOTHING: list[bytes] = []

@@ -234,12 +234,7 @@ class TaskSubmitter(Part):
             return
         # The worker may be deaf to the interrupt; whoever waits for the result need not be. The
         # task's place stays as it is: its lease is busy until the reply.
-        for entry in task.returns:
-            entry.complete(ERROR, error)
-            if entry.hold is not None:
-                self._runtime.references.publish(entry)
-        if task.stream is not None:
-            task.stream.finish(error, None)
+        self._completion.cancel(task, error)
         if place in (WAITING, QUEUED):
             self._waiting.pop(task.seq, None)
             task.held = task.message = task.packed = None

@@ -23,6 +23,20 @@ class BadMessage(ValueError):
     request: int | None = None
 
 
+def _call_or_none(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) != 2:
+        raise BadMessage("is not a pair of an address and a number")
+    return _integer(value[0]), _integer(value[1])
+
+
+def _calls(value: Any) -> tuple[tuple[int, int], ...]:
+    if not isinstance(value, list):
+        raise BadMessage("is not a list")
+    return tuple(call for item in value if (call := _call_or_none(item)) is not None)
+
+
 _HEXADECIMAL = frozenset("0123456789abcdef")
 
 #: Workers wanted at one time; beyond it a number is meant as "very many".
@@ -119,6 +133,13 @@ FIELDS: dict[str, dict[str, Any]] = {
     "lease": {"class": _class_key, "resources": _resources, **_CLASS_FIELDS, "want": _want},
     "return": {"worker": _integer},
     "blocked": {},
+    "waiting": {
+        "wait": _integer,
+        "name": (_text, ""),
+        "run": (_call_or_none, None),
+        "calls": _calls,
+        "confirms": (_flag, False),
+    },
     "unblocked": {},
     "create_actor": {
         "actor": _text,

@@ -12,6 +12,7 @@ from orchestrator.node import control
 from orchestrator.scheduling import events
 from orchestrator.scheduling.actor_table import ActorSpec
 from orchestrator.scheduling.placement_groups import GroupSpec
+from orchestrator.scheduling.wait_graph import Ask, Break, Waiting
 
 if TYPE_CHECKING:
     from orchestrator.node.daemon import Daemon
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 #: Entries in an answer that lists things: it has to fit into a message of 128 KiB.
 LISTED_MAX = 200
 
+#: Of what a process says it does, in an error's text.
+NAME_CHARS_MAX = 200
 #: Of an actor's `repr`, in the prefix of its lines.
 LABEL_CHARS_MAX = 100
 
@@ -79,6 +82,31 @@ class ControlHandlers:
         process = self._node.pool.at(sender)
         if process is not None:
             self._node.tell_scheduler(events.WorkerUnblocked(process.token))
+
+    def on_waiting(
+        self,
+        sender: int,
+        wait: int,
+        name: str,
+        run: tuple[int, int] | None,
+        calls: tuple[tuple[int, int], ...],
+        confirms: bool,
+    ) -> None:
+        """A process has waited long for these calls; none: it goes on."""
+        graph = self._node.wait_graph
+        if not calls:
+            graph.over(sender)
+            return
+        is_actor = self._node.actors.of_worker(sender) is not None
+        for instruction in graph.waiting(
+            sender, Waiting(wait, name[:NAME_CHARS_MAX], run, is_actor, calls), confirms=confirms
+        ):
+            match instruction:
+                case Ask(process, number):
+                    self._node.outbox.send(process, {"op": "still_waiting", "wait": number})
+                case Break(process, number, numbers, text):
+                    message = {"op": "deadlock", "wait": number, "calls": numbers, "text": text}
+                    self._node.outbox.send(process, message)
 
     def on_create_actor(self, sender: int, **fields: Any) -> None:
         """A client wants a process for an actor."""

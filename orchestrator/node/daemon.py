@@ -41,6 +41,7 @@ from orchestrator.scheduling import actor_table, events, placement_groups
 from orchestrator.scheduling.actor_table import ActorTable
 from orchestrator.scheduling.local_scheduler import LocalScheduler
 from orchestrator.scheduling.placement_groups import GroupTable
+from orchestrator.scheduling.wait_graph import WaitGraph
 
 Instruction = events.Instruction | actor_table.Instruction | placement_groups.Instruction
 
@@ -96,6 +97,7 @@ class Daemon:
             labels=machine.labels,
         )
         self.actors = ActorTable()
+        self.wait_graph = WaitGraph()
         #: Detached actors, whose objects this process keeps.
         self._held_actors: set[str] = set()
         self.groups = GroupTable()
@@ -381,6 +383,7 @@ class Daemon:
             rss_max_bytes=rss_max_bytes,
         )
         instructions = self.actors.client_died(address, report)
+        self.wait_graph.over(address)
         news = {"op": "died", "worker": address, "actor": actor, "report": report}
         if actor is not None:
             news |= self.actors.fate(actor)
