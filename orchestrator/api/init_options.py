@@ -144,6 +144,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "log_to_driver": _flag,
     "namespace": _text,
     "runtime_env": _runtime_env,
+    "mode": _text,
     "object_spilling_directory": _text,
     "_temp_dir": _text,
     "_memory": _amount,

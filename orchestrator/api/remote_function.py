@@ -12,6 +12,7 @@ from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
 from orchestrator.common.options import DYNAMIC, STREAMING, TASK
 from orchestrator.core.circumstances import PLAIN_RESOURCES
+from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.runtime import Runtime, current
 from orchestrator.core.task import Template
 
@@ -94,6 +95,16 @@ class RemoteFunction(Generic[P, R, S]):
             shape.check(args, kwargs)
         return self._submit(self._template, args, kwargs)  # type: ignore[misc]
 
+    def local(self, *args: Any, **kwargs: Any) -> R:
+        """Run the call here and now, and return its result itself: `f.remote`'s call, for a debugger.
+
+        References given as arguments are replaced by their values. What is passed is not copied.
+
+        Raises:
+            Exception: what the function raises, as it is.
+        """
+        return self._function(*map(_value, args), **{name: _value(arg) for name, arg in kwargs.items()})
+
     def _prepare(self, runtime: Runtime) -> None:
         """Export the function to this session."""
         options = self._options
@@ -158,3 +169,7 @@ class RemoteFunction(Generic[P, R, S]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (RemoteFunction, (self._function, self._options))
+
+
+def _value(argument: Any) -> Any:
+    return argument._runtime.get_one(argument, None) if type(argument) is ObjectRef else argument

@@ -181,6 +181,7 @@ def init(
     system_reserved_cpu: float | None = None,
     system_reserved_memory: int | None = None,
     proxy_server_url: str | None = None,
+    mode: str | None = None,
     **hidden: Any,
 ) -> Session:
     """Start a private session on this machine. Nothing of it is left when this process ends, however it ends.
@@ -206,6 +207,8 @@ def init(
         namespace: where named actors are looked up; one of the session's own, unless given or set by
             `ORCHESTRATOR_NAMESPACE`.
         runtime_env: the environment of all tasks and actors, a dict or a `RuntimeEnv`.
+        mode: "processes", or "inline": tasks and actors run in this process, in program order, for
+            debugging. Unless given it is what the environment variable `ORCHESTRATOR_MODE` says.
         _temp_dir: the directory in which the session's own is made.
         object_spilling_directory: where objects go that the store has no room for; the session's own
             directory unless given, or `/tmp` or `/var/tmp` where that is in memory.
@@ -242,7 +245,10 @@ def init(
         if num_gpus:
             quantities["GPU"] = num_gpus
         ResourceSet.from_floats(quantities)
-        session = _start(
+        mode = mode or environ.setting("MODE") or "processes"
+        if mode not in _STARTS:
+            raise ValueError(f"mode must be one of {', '.join(map(repr, _STARTS))}, not {mode!r}")
+        session = _STARTS[mode](
             quantities,
             object_store_memory,
             root=hidden.get("_temp_dir"),
@@ -328,6 +334,32 @@ def _start(
         session._root_handler = log_records.configure_root(info["logging"]["config"], runtime)
     runtime.pump.start()
     return session
+
+
+def _start_inline(
+    quantities: dict[str, float],
+    store_bytes: int | None,
+    *,
+    root: str | None,
+    info: dict[str, Any],
+    shows_logs: bool,
+) -> Session:
+    from orchestrator.inline.runtime import InlineRuntime
+
+    name = random_hex()
+    info = {**info, "session": name, "session_dir": "", "namespace": info["namespace"] or name}
+    runtime = InlineRuntime(name, info, quantities, store_bytes)
+    install(runtime)
+    session = Session(runtime, runtime.node, runtime.store)
+    if info["logging"]["config"] is not None:
+        from orchestrator.core import log_records
+
+        session._root_handler = log_records.configure_root(info["logging"]["config"], runtime)
+    return session
+
+
+#: What begins a session, by its mode.
+_STARTS: dict[str, Callable[..., Session]] = {"processes": _start, "inline": _start_inline}
 
 
 def _import_path() -> list[str]:

@@ -66,12 +66,15 @@ class ActorRuntime:
         self.cause = "all handles to it are gone"
         self._init_failed = False
         if self.overlaps:
-            self.runtime.__class__ = ConcurrentRuntime
+            self._let_calls_overlap()
 
     @property
     def owns_loop(self) -> bool:
         """Whether the calls do not run in the executor's own loop."""
         return self.overlaps and self.instance is not None
+
+    def _let_calls_overlap(self) -> None:
+        self.runtime.__class__ = ConcurrentRuntime
 
     # -- beginning
 

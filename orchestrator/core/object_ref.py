@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from orchestrator.common.ids import Id, first_result_of
 from orchestrator.core import runtime as runtimes
+from orchestrator.core.awaiting import wait_in_loop
 from orchestrator.core.entry import ERROR, PENDING, Entry
 from orchestrator.core.references import MissingObject
 
@@ -134,7 +135,7 @@ class ObjectRef(Generic[T]):
         while True:
             if entry.state == PENDING:
                 runtime.check_alive()
-                yield from runtime.asyncio_wait(entry)
+                yield from wait_in_loop(entry, runtime.references)
             try:
                 return runtime.value_here(entry)  # type: ignore[no-any-return]
             except MissingObject:

@@ -19,7 +19,7 @@ import json
 import pickle
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
@@ -40,10 +40,17 @@ from orchestrator.objects import plasma_adapter as objects
 from orchestrator.objects.plasma_adapter import CONTROL, PeerDiedError, loads
 
 if TYPE_CHECKING:
+    from orchestrator.core.actor_creation import ActorCreation
     from orchestrator.core.actor_record import ActorRecord
+    from orchestrator.core.actor_submitter import ActorSubmitter
+    from orchestrator.core.arguments import Arguments
+    from orchestrator.core.dispatcher import Dispatcher
     from orchestrator.core.executor import Executor
     from orchestrator.core.leases import Lease
+    from orchestrator.core.node_link import NodeLink
     from orchestrator.core.object_ref import ObjectRef
+    from orchestrator.core.pump import Pump
+    from orchestrator.core.references import References
     from orchestrator.core.task import Task
     from orchestrator.objects.plasma_adapter import Store
 
@@ -54,19 +61,6 @@ class Runtime(Part):
     dumps = staticmethod(pickle.dumps)
 
     def __init__(self, store: Store, session: str, node_address: int, info: dict[str, Any]) -> None:
-        from orchestrator.core.actor_creation import ActorCreation
-        from orchestrator.core.actor_submitter import ActorSubmitter
-        from orchestrator.core.arguments import Arguments
-        from orchestrator.core.callbacks import Callbacks
-        from orchestrator.core.completion import Completion
-        from orchestrator.core.dispatcher import Dispatcher
-        from orchestrator.core.functions import Functions
-        from orchestrator.core.lineage import Lineage
-        from orchestrator.core.node_link import NodeLink
-        from orchestrator.core.pump import Pump
-        from orchestrator.core.references import References
-        from orchestrator.core.task_submitter import TaskSubmitter
-
         self.store = store
         self.endpoint = store.endpoint
         self.session = session
@@ -88,22 +82,42 @@ class Runtime(Part):
         #: what runs tasks, in a worker; None in a driver
         self.executor: Executor | None = None
 
-        self.pump = Pump(self.endpoint, self.handle)
+        from orchestrator.core.callbacks import Callbacks
+        from orchestrator.core.completion import Completion
+        from orchestrator.core.functions import Functions
+        from orchestrator.core.lineage import Lineage
+        from orchestrator.core.task_submitter import TaskSubmitter
+
+        make = self._part_classes()
+        self.pump: Pump = make["Pump"](self.endpoint, self.handle)
         self.pump.tick = self.tick
         self.callbacks = Callbacks(self.call_user)
-        self.node = NodeLink(self.endpoint, node_address, self.pump)
-        self.references = References(store, self.id_of)
+        self.node: NodeLink = make["NodeLink"](self.endpoint, node_address, self.pump)
+        self.references: References = make["References"](store, self.id_of)
         self.functions = Functions(store, self.references)
         self.unseen = UnseenFailures(self.warn, raisable)
         self.completion = Completion(self.references, self.unseen)
-        self.arguments = Arguments(store, self.references, self.prefix, self.next_seq)
-        self.dispatcher = Dispatcher(self)
+        self.arguments: Arguments = make["Arguments"](store, self.references, self.prefix, self.next_seq)
+        self.dispatcher: Dispatcher = make["Dispatcher"](self)
         self.tasks = TaskSubmitter(self)
-        self.actors = ActorSubmitter(self)
-        self.actor_creation = ActorCreation(self, self.actors)
+        self.actors: ActorSubmitter = make["ActorSubmitter"](self)
+        self.actor_creation: ActorCreation = make["ActorCreation"](self, self.actors)
         self.lineage = Lineage(self)
         self.references.recover = self.lineage.recover
         self.completion.keep = self.lineage.keep
+
+    def _part_classes(self) -> dict[str, Callable[..., Any]]:
+        """Return what the parts that know of other processes are made by; `inline` has others."""
+        from orchestrator.core.actor_creation import ActorCreation
+        from orchestrator.core.actor_submitter import ActorSubmitter
+        from orchestrator.core.arguments import Arguments
+        from orchestrator.core.dispatcher import Dispatcher
+        from orchestrator.core.node_link import NodeLink
+        from orchestrator.core.pump import Pump
+        from orchestrator.core.references import References
+
+        parts = (ActorCreation, ActorSubmitter, Arguments, Dispatcher, NodeLink, Pump, References)
+        return {part.__name__: part for part in parts}
 
     def check_alive(self) -> None:
         """Raise SessionError when this runtime's session is over."""
@@ -426,34 +440,6 @@ class Runtime(Part):
         for entry in pending:
             if not entry.state:
                 entry.forget(waiter)
-
-    def asyncio_wait(self, entry: Entry) -> Generator[Any, None, None]:
-        """Wait for an entry inside a coroutine, without blocking its loop."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[None] = loop.create_future()
-
-        def finish() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        def arrived(_: Entry) -> None:
-            # The loop's own thread may be the one that reads: then nothing has to be woken.
-            if asyncio._get_running_loop() is loop:
-                finish()
-            else:
-                try:
-                    loop.call_soon_threadsafe(finish)
-                except RuntimeError:
-                    pass  # the loop is closed, and with it whoever waited
-
-        entry.when_done(arrived)
-        self.references.watch(entry)
-        try:
-            yield from future
-        finally:
-            entry.forget(arrived)
 
     def explain(self, entry: Entry) -> str:
         """Say what state an object is in and what it waits for."""

@@ -122,6 +122,7 @@ __all__ = [
     "PeerDiedError",
     "PlasmaError",
     "PlasmaSpilledObjectLostError",
+    "PlasmaFullError",
     "Sender",
     "Serialized",
     "Store",

@@ -1,4 +1,11 @@
-"""Sessions for the tests of the runtime."""
+"""Sessions for the tests of the runtime.
+
+The suite of usage runs in both modes of `init`: in a module with `both_modes` in its `pytestmark`, each test
+with one of the sessions below, or with `mode`, runs once with processes and once inline. What cannot hold inline
+says why:
+
+    @pytest.mark.not_inline("kills a process")      # a test or a class
+"""
 
 from __future__ import annotations
 
@@ -9,12 +16,38 @@ import pytest
 import orchestrator
 from tests.leaks import holdings, leaked_since
 
+MODES = ("processes", "inline")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "both_modes: runs with processes and inline")
+    config.addinivalue_line("markers", "not_inline(reason): holds only where tasks have processes")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "mode" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_modes"):
+        metafunc.parametrize("mode", MODES, scope="module", indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        marker = item.get_closest_marker("not_inline")
+        callspec = getattr(item, "callspec", None)
+        if marker is not None and callspec is not None and callspec.params.get("mode") == "inline":
+            item.add_marker(pytest.mark.skip(reason=f"not inline: {marker.args[0]}"))
+
+
+@pytest.fixture(scope="module")
+def mode(request: pytest.FixtureRequest) -> str:
+    """The mode of the sessions of this test."""
+    return str(getattr(request, "param", MODES[0]))
+
 
 @pytest.fixture
-def session() -> Iterator[orchestrator.api.session.Session]:
+def session(mode: str) -> Iterator[orchestrator.api.session.Session]:
     """A session with two CPUs; when it is over, no process, descriptor, thread or memory of it is left."""
     before = holdings()
-    running = orchestrator.init(num_cpus=2, object_store_memory=2 << 30)
+    running = orchestrator.init(num_cpus=2, object_store_memory=2 << 30, mode=mode)
     try:
         yield running
     finally:
@@ -24,9 +57,9 @@ def session() -> Iterator[orchestrator.api.session.Session]:
 
 
 @pytest.fixture(scope="module")
-def shared_session() -> Iterator[None]:
+def shared_session(mode: str) -> Iterator[None]:
     """One session for all tests of a module that leave nothing behind in it."""
-    orchestrator.init(num_cpus=2, object_store_memory=2 << 30)
+    orchestrator.init(num_cpus=2, object_store_memory=2 << 30, mode=mode)
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ import pytest
 import orchestrator as ray
 from orchestrator.exceptions import ActorAlreadyExistsError, ActorDiedError, TaskCancelledError
 
-pytestmark = pytest.mark.usefixtures("shared_session")
+pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
 
 @ray.remote
@@ -41,7 +41,10 @@ class TestAClassMadeAnActor:
     def test_its_state_lives_in_one_process(self):
         counter = Counter.remote(10)
         assert ray.get([counter.increment.remote() for _ in range(5)]) == [11, 12, 13, 14, 15]
-        assert ray.get(counter.pid.remote()) != os.getpid()
+
+    @pytest.mark.not_inline("there are no other processes")
+    def test_that_process_is_not_this_one(self):
+        assert ray.get(Counter.remote().pid.remote()) != os.getpid()
 
     def test_two_actors_do_not_share_state(self):
         a, b = Counter.remote(), Counter.remote()
@@ -53,6 +56,7 @@ class TestAClassMadeAnActor:
         refs = [counter.increment.remote(i) for i in range(500)]
         assert ray.get(refs[-1]) == sum(range(500))
 
+    @pytest.mark.not_inline("a task that waits for what its caller does next would wait for ever")
     def test_a_late_argument_holds_up_the_calls_behind_it(self, tmp_path):
         @ray.remote
         def later():
@@ -124,6 +128,7 @@ class TestHandles:
         with pytest.raises(TypeError, match="unexpected keyword"):
             counter.increment.remote(wrong=1)
 
+    @pytest.mark.not_inline("looks for its process")
     def test_an_actor_ends_when_its_last_handle_goes(self):
         counter = Counter.remote()
         pid = ray.get(counter.pid.remote())
@@ -175,6 +180,7 @@ class TestNamedActors:
         with pytest.raises(ValueError, match="no actor named 'nobody'"):
             ray.get_actor("nobody")
 
+    @pytest.mark.not_inline("looks for its process")
     def test_a_name_is_free_again_after_the_actor_died(self):
         first = Counter.options(name="again").remote()
         pid = ray.get(first.pid.remote())
@@ -336,6 +342,7 @@ class TestThreadedActors:
 
 
 class TestTheEnd:
+    @pytest.mark.not_inline("looks for its process")
     def test_kill(self):
         counter = Counter.remote()
         pid = ray.get(counter.pid.remote())
@@ -373,6 +380,7 @@ class TestTheEnd:
         with pytest.raises(ActorDiedError):
             ray.get(quitter.ping.remote(), timeout=20)
 
+    @pytest.mark.not_inline("looks for its process")
     def test_terminate_runs_the_shutdown_hook(self, tmp_path):
         @ray.remote
         class Closer:
@@ -388,6 +396,7 @@ class TestTheEnd:
         assert gone(pid)
         assert (tmp_path / "closed").exists()
 
+    @pytest.mark.not_inline("ends the process")
     def test_a_death_says_how(self):
         @ray.remote
         class Crasher:
@@ -404,6 +413,7 @@ class TestTheEnd:
 
 
 class TestBackPressure:
+    @pytest.mark.not_inline("a task that waits for what its caller does next would wait for ever")
     def test_a_limit_on_pending_calls(self, tmp_path):
         from orchestrator.exceptions import PendingCallsLimitExceeded
 

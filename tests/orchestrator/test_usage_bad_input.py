@@ -20,6 +20,8 @@ from orchestrator.exceptions import (
     WorkerCrashedError,
 )
 
+pytestmark = pytest.mark.both_modes
+
 
 @ray.remote
 def one():
@@ -32,8 +34,8 @@ def identity(x):
 
 
 @pytest.fixture(scope="module")
-def small_session() -> Iterator[None]:
-    ray.init(num_cpus=2, object_store_memory=128 << 20)
+def small_session(mode: str) -> Iterator[None]:
+    ray.init(num_cpus=2, object_store_memory=128 << 20, mode=mode)
     yield
     ray.shutdown()
 
@@ -191,6 +193,7 @@ class TestWhatCannotBePickled:
         assert isinstance(caught.value.cause.__cause__, KeyError)
 
 
+@pytest.mark.not_inline("code on the caller's own stack knows no time limit")
 class TestTime:
     def test_a_timeout_says_what_is_waited_for(self):
         @ray.remote
@@ -237,6 +240,7 @@ class TestResources:
             ray.put(np.zeros(200 << 20, dtype=np.uint8))
 
 
+@pytest.mark.not_inline("ends processes")
 class TestDeaths:
     @pytest.mark.parametrize(
         ("how", "text"),
@@ -294,6 +298,7 @@ class TestDeaths:
 
 
 class TestCancelling:
+    @pytest.mark.not_inline("a task that sleeps for ever does so at its call")
     def test_a_running_task_is_interrupted(self, tmp_path):
         @ray.remote
         def sleep():
@@ -313,6 +318,7 @@ class TestCancelling:
             ray.get(ref, timeout=20)
         assert eventually((tmp_path / "interrupted").exists)
 
+    @pytest.mark.not_inline("nothing is queued")
     def test_a_queued_task_never_runs(self, tmp_path):
         @ray.remote
         def block():
@@ -335,6 +341,7 @@ class TestCancelling:
         ray.get(one.remote())
         assert not (tmp_path / "ran").exists()
 
+    @pytest.mark.not_inline("a task that sleeps for ever does so at its call")
     def test_by_force(self):
         @ray.remote
         def deaf():
@@ -352,6 +359,7 @@ class TestCancelling:
         with pytest.raises((TaskCancelledError, WorkerCrashedError)):
             ray.get(ref, timeout=20)
 
+    @pytest.mark.not_inline("a task that sleeps for ever does so at its call")
     def test_children_too(self, tmp_path):
         @ray.remote
         def child():
@@ -382,6 +390,7 @@ class TestCancelling:
         assert ray.get(ref) == 1
 
 
+@pytest.mark.not_inline("interrupts a wait for another process")
 class TestInterrupts:
     def test_ctrl_c_in_get_leaves_the_session_usable(self):
         @ray.remote

@@ -10,7 +10,7 @@ import pytest
 import orchestrator as ray
 from orchestrator.exceptions import GetTimeoutError
 
-pytestmark = pytest.mark.usefixtures("shared_session")
+pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
 
 @ray.remote
@@ -69,6 +69,7 @@ class TestStreaming:
         ray.get(items.completed(), timeout=20)
         assert [ray.get(ref) for ref in items] == [0, 1, 2]
 
+    @pytest.mark.not_inline("code on the caller's own stack knows no time limit")
     def test_next_with_a_timeout(self):
         @ray.remote
         def never():
@@ -163,6 +164,7 @@ def eventually(condition, timeout_s=10):
 SIZE_BYTES = 100_000_000
 
 
+@pytest.mark.not_inline("measures the memory of processes")
 class TestMemory:
     def test_yielding_large_arrays_needs_less_memory_than_returning_them(self):
         """Ten arrays of 100 MB: as a list all are in the heap at once, yielded one or two are."""

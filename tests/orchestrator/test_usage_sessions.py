@@ -15,6 +15,8 @@ import orchestrator as ray
 from orchestrator.exceptions import SessionError
 from tests.leaks import holdings, leaked_since
 
+pytestmark = pytest.mark.both_modes
+
 
 @ray.remote
 def double(x):
@@ -33,10 +35,10 @@ class TestBeginAndEnd:
         assert ray.get(double.remote(2)) == 4
         assert ray.get(Echo.remote().say.remote("x")) == "x"
 
-    def test_one_after_the_other(self):
+    def test_one_after_the_other(self, mode):
         before = holdings()
         for i in range(3):
-            with ray.init(num_cpus=1):
+            with ray.init(num_cpus=1, mode=mode):
                 assert ray.get(double.remote(i)) == 2 * i
             assert not ray.is_initialized()
         assert not leaked_since(before)
@@ -52,9 +54,9 @@ class TestBeginAndEnd:
         finally:
             ray.shutdown()
 
-    def test_from_another_thread(self):
+    def test_from_another_thread(self, mode):
         def program():
-            ray.init(num_cpus=1)
+            ray.init(num_cpus=1, mode=mode)
             results.append(ray.get(double.remote(4)))
 
         results = []
@@ -89,8 +91,8 @@ class TestBeginAndEnd:
 
 
 class TestWhatOutlivesASession:
-    def test_old_references_and_handles_say_so(self):
-        ray.init(num_cpus=1)
+    def test_old_references_and_handles_say_so(self, mode):
+        ray.init(num_cpus=1, mode=mode)
         small, large, pending = ray.put(1), ray.put(np.zeros(100_000)), double.remote(1)
         echo = Echo.remote()
         ray.shutdown()
@@ -100,14 +102,14 @@ class TestWhatOutlivesASession:
             assert len(ref.hex()) == 32 and repr(ref)
         with pytest.raises(SessionError, match="over"):
             echo.say.remote(1)
-        with ray.init(num_cpus=1):
+        with ray.init(num_cpus=1, mode=mode):
             with pytest.raises(SessionError, match="over"):
                 ray.get(small)
             with pytest.raises(SessionError, match="over"):
                 ray.get([small])
 
-    def test_an_array_that_was_got_stays_readable(self):
-        ray.init(num_cpus=1)
+    def test_an_array_that_was_got_stays_readable(self, mode):
+        ray.init(num_cpus=1, mode=mode)
         array = ray.get(ray.put(np.arange(100_000)))
         ray.shutdown()
         assert array.sum() == sum(range(100_000))
@@ -131,12 +133,18 @@ class TestWhatOutlivesASession:
         assert ray.get(double.remote(3)) == 6
 
 
-def run(program):
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+@pytest.fixture
+def run(mode):
+    def run(program):
+        environment = {**os.environ, "ORCHESTRATOR_MODE": mode}
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+
+    return run
 
 
 class TestWholePrograms:
-    def test_hello_world_prints_exactly_the_users_lines(self):
+    def test_hello_world_prints_exactly_the_users_lines(self, run):
         done = run(
             "import orchestrator as ray\n"
             "@ray.remote\n"
@@ -145,7 +153,8 @@ class TestWholePrograms:
         )
         assert (done.stdout, done.stderr, done.returncode) == ("hello\n", "", 0)
 
-    def test_what_workers_print_arrives(self):
+    @pytest.mark.not_inline("there are no other processes")
+    def test_what_workers_print_arrives(self, run):
         done = run(
             "import orchestrator as ray, sys\n"
             "@ray.remote\n"
@@ -158,7 +167,7 @@ class TestWholePrograms:
         assert '{"json": 1}' in out, "a JSON line stays one"
         assert done.stderr.splitlines()[0].endswith(") err")
 
-    def test_functions_and_classes_of_the_script(self):
+    def test_functions_and_classes_of_the_script(self, run):
         done = run(
             "import orchestrator as ray\n"
             "class Thing:\n"
@@ -172,7 +181,8 @@ class TestWholePrograms:
         )
         assert done.stdout == "2 21\n", done.stderr
 
-    def test_ending_with_tasks_under_way(self):
+    @pytest.mark.not_inline("a task that sleeps for ever does so at its call")
+    def test_ending_with_tasks_under_way(self, run):
         done = run(
             "import orchestrator as ray, time\n"
             "@ray.remote\n"
@@ -182,6 +192,6 @@ class TestWholePrograms:
         )
         assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
-    def test_an_error_in_the_driver_ends_it_normally(self):
+    def test_an_error_in_the_driver_ends_it_normally(self, run):
         done = run("import orchestrator as ray; ray.init(num_cpus=1); raise SystemExit(5)")
         assert (done.returncode, done.stderr) == (5, "")

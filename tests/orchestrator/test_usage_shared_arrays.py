@@ -11,7 +11,7 @@ import pytest
 import orchestrator as ray
 from orchestrator.core.runtime import require
 
-pytestmark = pytest.mark.usefixtures("shared_session")
+pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
 
 def where(array):
@@ -31,6 +31,7 @@ def look(array):
 
 
 class TestOneCopyForAll:
+    @pytest.mark.not_inline("looks for shared pages")
     def test_several_workers_see_the_same_pages(self):
         ref = ray.put(np.full(1_000_000, 7.0))
         here = where(ray.get(ref))
@@ -41,6 +42,7 @@ class TestOneCopyForAll:
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
 
+    @pytest.mark.not_inline("looks for shared pages")
     def test_a_worker_result_is_read_where_it_was_put(self):
         @ray.remote
         def make():
@@ -49,6 +51,7 @@ class TestOneCopyForAll:
         ref = make.remote()
         assert where(ray.get(ref)) == where(ray.get(ref))
 
+    @pytest.mark.not_inline("looks for shared pages")
     def test_inside_other_values(self):
         ref = ray.put({"a": np.ones(200_000), "b": [np.zeros(200_000)]})
         assert where(ray.get(ref)["a"]) == where(ray.get(ref)["a"])
@@ -66,6 +69,7 @@ class TestFreedAtOnce:
         del ref
         assert self.used() <= before + 4096
 
+    @pytest.mark.not_inline("views keep the heap's memory, which nobody counts")
     def test_a_view_keeps_it_until_the_view_is_gone(self):
         gc.collect()
         before = self.used()

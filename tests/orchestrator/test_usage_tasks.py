@@ -10,7 +10,7 @@ import pytest
 import orchestrator as ray
 from orchestrator.exceptions import TaskError
 
-pytestmark = pytest.mark.usefixtures("shared_session")
+pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
 
 @ray.remote
@@ -31,6 +31,7 @@ class TestALoopMadeParallel:
     def test_the_function_itself_can_still_be_called(self):
         assert square(3) == 9
 
+    @pytest.mark.not_inline("there are no other processes")
     def test_work_is_done_in_other_processes(self):
         @ray.remote
         def pid():
@@ -38,6 +39,7 @@ class TestALoopMadeParallel:
 
         assert os.getpid() not in ray.get([pid.remote() for _ in range(4)])
 
+    @pytest.mark.not_inline("one task runs after the other")
     def test_two_tasks_run_at_the_same_time(self):
         @ray.remote
         def meet(path, mine, other):
@@ -160,6 +162,7 @@ class TestNestedCalls:
 
 
 class TestFairQueues:
+    @pytest.mark.not_inline("a task that waits for what its caller does next would wait for ever")
     def test_short_tasks_do_not_wait_behind_one_that_turns_out_long(self, tmp_path):
         @ray.remote
         def maybe_wait(path):
@@ -282,12 +285,14 @@ class TestWait:
         ready, rest = ray.wait([bad, good], num_returns=2, timeout=20)
         assert ready == [bad, good] and rest == []
 
+    @pytest.mark.not_inline("a task that waits for what its caller does next would wait for ever")
     def test_a_look_without_waiting(self, tmp_path):
         ref = until_there.remote(str(tmp_path / "flag"))
         assert ray.wait([ref], timeout=0) == ([], [ref])
         (tmp_path / "flag").touch()
         assert ray.wait([ref], timeout=20) == ([ref], [])
 
+    @pytest.mark.not_inline("a task that waits for what its caller does next would wait for ever")
     def test_in_order_of_completion(self, tmp_path):
         slow = until_there.remote(str(tmp_path / "flag"))
         fast = square.remote(1)
@@ -376,6 +381,7 @@ class TestErrors:
             ray.get(ref, timeout=20)
         assert not (tmp_path / "ran").exists()
 
+    @pytest.mark.not_inline("a task that waits for what its caller does next would wait for ever")
     def test_the_first_failure_is_raised_without_waiting_for_the_rest(self, tmp_path):
         slow = until_there.remote(str(tmp_path / "flag"))
         bad = add.remote("text", 1)

@@ -1,0 +1,184 @@
+"""The object table of a session that is one process: ids, states, references, bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from orchestrator.inline.endpoint import InlineEndpoint
+from orchestrator.objects.plasma_adapter import (
+    ABSENT,
+    LOST,
+    PENDING,
+    SEALED,
+    ObjectExistsError,
+    PlasmaFullError,
+    Serialized,
+)
+
+
+class _Object:
+    """One entry: the bytes, who refers to it, and what it refers to."""
+
+    __slots__ = ("contained", "data", "refs", "state")
+
+    def __init__(self, state: int) -> None:
+        self.state = state
+        self.data: bytes = b""
+        self.refs = 0
+        self.contained: list[bytes] = []
+
+
+class InlineStore:
+    """An `ObjectStore` in this process's heap. Objects are `bytes`: arrays read from them are read-only."""
+
+    address = 1
+
+    def __init__(self, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.endpoint = InlineEndpoint(self.address)
+        self.closed = False
+        self._objects: dict[bytes, _Object] = {}
+        self._used_bytes = 0
+        # Reentrant: a destructor may drop a reference at any point, also inside these methods.
+        self._lock = threading.RLock()
+        #: called with the id of an object whose last reference has gone
+        self.on_freed: Callable[[bytes], None] = lambda _: None
+
+    def put_parts(
+        self,
+        object_id: bytes,
+        parts: Sequence[Any],
+        *,
+        owner: int = 0,
+        contained: Sequence[bytes] = (),
+        referenced: bool = False,
+        timeout_s: float = 0.0,
+    ) -> int:
+        """Store an object under an id that is new, or was declared.
+
+        Raises:
+            ObjectExistsError: the id is taken.
+            ObjectStoreFullError: it does not fit.
+        """
+        data = Serialized(list(parts), 0).to_bytes()
+        with self._lock:
+            entry = self._objects.get(object_id)
+            if entry is not None and entry.state != PENDING:
+                raise ObjectExistsError(f"object {object_id.hex()} exists")
+            if self._used_bytes + len(data) > self.size_bytes:
+                free = self.size_bytes - self._used_bytes
+                raise PlasmaFullError(f"need {len(data)} bytes, {free} of {self.size_bytes} are free")
+            if entry is None:
+                entry = self._objects[object_id] = _Object(SEALED)
+                entry.refs = 1 if referenced else 0
+            for inner in contained:
+                self.add_ref(inner)
+            entry.contained = list(contained)
+            entry.data = data
+            entry.state = SEALED
+            self._used_bytes += len(data)
+        return len(data)
+
+    def try_get(self, object_id: bytes) -> bytes | None:
+        """Return the object's bytes, or None."""
+        entry = self._objects.get(object_id)
+        return entry.data if entry is not None and entry.state == SEALED else None
+
+    def get(self, object_id: bytes, timeout_s: float | None = None) -> bytes:
+        """Return the object's bytes.
+
+        Raises:
+            ObjectNotFoundError: there is no such object, and in one process nobody else will make it.
+        """
+        data = self.try_get(object_id)
+        if data is None:
+            raise _not_found(object_id)
+        return data
+
+    def declare(self, object_id: bytes) -> None:
+        """Make an object known before it is produced, with one reference."""
+        with self._lock:
+            if object_id not in self._objects:
+                self._objects[object_id] = _Object(PENDING)
+            self._objects[object_id].refs += 1
+
+    def abandon(self, object_id: bytes) -> bool:
+        """Say that a declared object will never come."""
+        entry = self._objects.get(object_id)
+        if entry is None or entry.state != PENDING:
+            return False
+        entry.state = LOST
+        return True
+
+    def state(self, object_id: bytes) -> int:
+        """Return the object's state."""
+        entry = self._objects.get(object_id)
+        return entry.state if entry is not None else ABSENT
+
+    watch = state
+
+    def unwatch(self, object_id: bytes) -> None:
+        """Nobody is told of a seal here."""
+
+    def contains(self, object_id: bytes) -> bool:
+        """Tell whether the object is here."""
+        return self.state(object_id) == SEALED
+
+    def add_ref(self, object_id: bytes) -> bool:
+        """Take one reference; False when there is no such object."""
+        with self._lock:
+            entry = self._objects.get(object_id)
+            if entry is None:
+                return False
+            entry.refs += 1
+            return True
+
+    def drop_ref(self, object_id: bytes) -> None:
+        """Give one reference back; with the last one the object goes, and what it refers to may."""
+        freed = []
+        with self._lock:
+            going = [object_id]
+            while going:
+                identity = going.pop()
+                entry = self._objects.get(identity)
+                if entry is None:
+                    continue
+                entry.refs -= 1
+                if entry.refs <= 0:
+                    del self._objects[identity]
+                    self._used_bytes -= len(entry.data)
+                    going += entry.contained
+                    freed.append(identity)
+        for identity in freed:
+            self.on_freed(identity)
+
+    def delete(self, object_id: bytes) -> None:
+        """Remove an object, whoever refers to it."""
+        with self._lock:
+            entry = self._objects.pop(object_id, None)
+            if entry is not None:
+                self._used_bytes -= len(entry.data)
+                for inner in entry.contained:
+                    self.drop_ref(inner)
+
+    def stats(self) -> dict[str, int]:
+        """Return totals."""
+        return {
+            "used_bytes": self._used_bytes,
+            "size_bytes": self.size_bytes,
+            "objects": len(self._objects),
+        }
+
+    def close(self) -> None:
+        """Drop everything."""
+        self.closed = True
+        self._objects.clear()
+        self._used_bytes = 0
+
+
+def _not_found(object_id: bytes) -> Exception:
+    from orchestrator.objects.plasma_adapter import ObjectLostError
+
+    return ObjectLostError(f"no object {object_id.hex()} in this session")
