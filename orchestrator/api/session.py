@@ -337,13 +337,9 @@ def _start(
 
 
 def _start_inline(
-    quantities: dict[str, float],
-    store_bytes: int | None,
-    *,
-    root: str | None,
-    info: dict[str, Any],
-    shows_logs: bool,
+    quantities: dict[str, float], store_bytes: int | None, *, info: dict[str, Any], **of_processes: Any
 ) -> Session:
+    """Start a session that is this process; what only processes need is left aside."""
     from orchestrator.inline.runtime import InlineRuntime
 
     name = random_hex()
