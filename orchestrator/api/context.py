@@ -52,21 +52,19 @@ class RuntimeContext:
         return task_id(self._runtime)
 
     def get_task_name(self) -> str | None:
-        """Return the name of the running function or method; None in a driver."""
+        """Return the running task's `name=`, or the name of its function or method; None in a driver."""
+        executor = self._runtime.executor
+        if executor is not None and executor.circumstances.name is not None:
+            return str(executor.circumstances.name)
+        return self.get_task_function_name()
+
+    def get_task_function_name(self) -> str | None:
+        """Return the qualified name of the running function or method; None in a driver."""
         executor = self._runtime.executor
         if executor is None:
             return None
-        if executor.actor is not None:
-            method = executor.actor.calling()[1]
-            return None if method is None else name_of(method)
-        return str(executor.name_of_run())
-
-    def get_task_function_name(self) -> str | None:
-        """Return the name of the running function or method itself, whatever `name=` calls the task."""
-        executor = self._runtime.executor
-        if executor is None or executor.current_function is None:
-            return None
-        return name_of(executor.current_function)
+        function = executor.current_function if executor.actor is None else executor.actor.calling()[1]
+        return None if function is None else name_of(function)
 
     def get_actor_id(self) -> str | None:
         """Return the id of the actor this code runs in, if any."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from orchestrator import exceptions
 from orchestrator.api.session import ensure_runtime
+from orchestrator.core.cancellation import cancel_object
 from orchestrator.core.entry import PLAIN
 from orchestrator.core.generators import ObjectRefGenerator
 from orchestrator.core.object_ref import ObjectRef
@@ -92,16 +93,15 @@ def cancel(
         TypeError: not a reference.
     """
     if isinstance(ref, ObjectRefGenerator):
-        runtime, task = ref._runtime, ref._task
-        if ref._stream.completed.state:
-            return
+        runtime = ref._runtime
+        entry = ref._stream.completed
     elif type(ref) is ObjectRef:
-        runtime, task = ref._runtime, ref._entry.task
+        runtime = ref._runtime
+        entry = ref._entry
     else:
         raise exceptions.ReferenceTypeError(f"cancel() takes a reference, not {type(ref).__name__}")
     runtime.check_alive()
-    if task is not None:
-        runtime.cancel_task(task, force, recursive)
+    cancel_object(runtime, entry, force, recursive)
 
 
 def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:

@@ -187,22 +187,26 @@ class AsyncCalls:
     async def _send_items(self, run: Run, values: Any, ahead_max: int | None, spent_us: int) -> None:
         sender, seq = run
         count = 0
-        consumed = self._executor.consumed
+        back_pressure = self._executor.back_pressure
+        taken = back_pressure.taken
         if ahead_max:
-            consumed[run] = 0
+            taken[run] = 0
         try:
             if hasattr(values, "__aiter__"):
                 async for value in values:
                     self._replies.send_item(sender, seq, count, value)
                     del value
                     count += 1
-                    while ahead_max and count - consumed[run] >= ahead_max:
+                    while ahead_max and count - taken[run] >= ahead_max:
                         await self._asyncio.sleep(config.COLLECT_S)
             else:
                 for value in values:
                     self._replies.send_item(sender, seq, count, value)
+                    del value
                     count += 1
                     await self._asyncio.sleep(0)
+                    while ahead_max and count - taken[run] >= ahead_max:
+                        await self._asyncio.sleep(config.COLLECT_S)
         finally:
-            consumed.pop(run, None)
+            back_pressure.forget(run)
         self._replies.send(sender, (seq, END, count, spent_us))

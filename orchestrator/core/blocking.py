@@ -16,7 +16,7 @@ from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.core.entry import ERROR, Entry, Waiter
-from orchestrator.core.messages import RETIRED, RETURNED, UNBLOCKED
+from orchestrator.core.messages import RETURNED, UNBLOCKED
 from orchestrator.core.task import SENT, WAITING, Task
 from orchestrator.objects.plasma_adapter import CONTROL_MASK, WORK, WORK_MASK
 
@@ -100,20 +100,20 @@ class Blocking:
         if self._executor.actor is None and submitter:
             self._runtime.send_control(submitter, (UNBLOCKED,))
 
-    def send_back(self, why: str = RETURNED) -> None:
-        """Send the tasks that are queued here back to their submitters."""
-        executor = self._executor
+    def send_back(self) -> None:
+        """Send the tasks that are queued here back to their submitters, if the running one waits."""
         with self._lock:
-            if executor.actor is not None or not (self.waits or executor.retired):
-                return
-            run = executor.running or self._runtime.current_task
-            # Whoever has lent this process hears of its retirement, tasks or not.
-            returned: dict[int, list[int]] = {run[0]: []} if why == RETIRED and run is not None else {}
-            while (item := executor.endpoint.receive(WORK)) is not None:
-                sender, payload = item
-                returned.setdefault(sender, []).append(pickle.loads(payload)[0])
-            for sender, seqs in returned.items():
-                self._runtime.send_control(sender, (why, seqs))
+            if self.waits and self._executor.actor is None:
+                self.send_back_all()
+
+    def send_back_all(self) -> None:
+        """Send back what is queued here, whatever runs."""
+        returned: dict[int, list[int]] = {}
+        while (item := self._executor.endpoint.receive(WORK)) is not None:
+            sender, payload = item
+            returned.setdefault(sender, []).append(pickle.loads(payload)[0])
+        for sender, seqs in returned.items():
+            self._runtime.send_control(sender, (RETURNED, seqs))
 
     # -- waiting in a circle
 

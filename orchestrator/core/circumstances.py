@@ -2,7 +2,7 @@
 
 Most tasks change nothing and never come here. One that holds other resources than a CPU has the library
 threads that go with them; one with a name goes by it; one with `timeout_s` is interrupted when it has had its
-time; after the last of its `max_calls` the process ends.
+time; the last of its `max_calls` is the process's last task.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ class Circumstances:
         #: the run whose time is over
         self.overdue: Run | None = None
 
-    def enter(self, run: Run, options: dict[str, Any]) -> None:
-        """A task is about to run."""
+    def enter(self, run: Run, key: Any, options: dict[str, Any]) -> None:
+        """A task is about to run: the function `key`."""
         self.name = options.get("name")
         self.hold(options.get("resources", PLAIN_RESOURCES))
-        timeout_s = options.get("timeout_s")
-        if timeout_s is not None:
-            self._start_clock(run, timeout_s)
-
-    def leave(self, key: Any, options: dict[str, Any]) -> None:
-        """It has run, and its reply is sent."""
-        self.stop_clock()
-        self.name = None
-        self.hold(PLAIN_RESOURCES)
         limit = options.get("max_calls")
         if limit:
             calls = self._calls[key] = self._calls.get(key, 0) + 1
             if calls >= limit:
-                self._executor.retire()
+                self._executor.retire(run)
+        timeout_s = options.get("timeout_s")
+        if timeout_s is not None:
+            self._start_clock(run, timeout_s)
+
+    def leave(self) -> None:
+        """It has run, and its reply is sent."""
+        self.stop_clock()
+        self.name = None
+        self.hold(PLAIN_RESOURCES)
 
     def hold(self, resources: dict[str, float]) -> None:
         """From now on the process holds these resources, and its libraries as many threads as CPUs."""

@@ -320,15 +320,15 @@ class Dispatcher(Part):
                     lease.queue.pending.appendleft(task)
             self._fill(lease.queue)
 
-    def on_retired(self, lease: Lease, seqs: list[int]) -> None:
-        """A worker has run its last task. What was sent to it goes elsewhere, now or at its death."""
-        lease.retired = True
+    def on_retired(self, lease: Lease, last: int, seqs: list[int]) -> None:
+        """A worker runs its last task. What else was sent to it goes elsewhere, now or at its death."""
+        lease.retired = last
         self.on_returned(lease, seqs)
 
     def on_unblocked(self, lease: Lease) -> None:
         """The worker's task goes on, so the worker will take others again."""
         with self._lock:
-            lease.paused = lease.retired or lease.leaving
+            lease.paused = bool(lease.retired) or lease.leaving
             self._fill(lease.queue)
 
     def on_died(self, lease: Lease) -> Task | None:
@@ -347,7 +347,7 @@ class Dispatcher(Part):
             queue.pending.extend(task for task in lease.inflight.values() if task.place == QUEUED)
             lease.inflight.clear()
             lease.sender = None
-            if tasks and not lease.retired:
+            if tasks and lease.retired in (0, tasks[0].seq):
                 lost = tasks.pop(0)
                 lost.place = WAITING
                 lost.lease = None
@@ -427,7 +427,7 @@ class Dispatcher(Part):
 
     def _return(self, lease: Lease) -> None:
         """Give an idle worker back to the node. Lock held."""
-        if lease not in lease.queue.leases:
+        if lease not in lease.queue.leases or lease.retired:
             return
         lease.queue.leases.remove(lease)
         self._peers.pop(lease.address, None)

@@ -26,9 +26,11 @@ from orchestrator.common import config
 from orchestrator.common.options import DYNAMIC
 from orchestrator.core.actor_restart import restart_actor
 from orchestrator.core.arguments import unpack
+from orchestrator.core.back_pressure import BackPressure
 from orchestrator.core.blocking import Blocking
+from orchestrator.core.cancellation import TaskInterrupt
 from orchestrator.core.circumstances import Circumstances
-from orchestrator.core.entry import Entry, Waiter
+from orchestrator.core.entry import Entry
 from orchestrator.core.generators import DynamicObjectRefGenerator, items_of
 from orchestrator.core.messages import (
     CANCEL,
@@ -37,6 +39,7 @@ from orchestrator.core.messages import (
     CONSUMED,
     LONG,
     RETIRED,
+    RETURNED,
 )
 from orchestrator.core.replies import Replies
 from orchestrator.core.title import ProcessTitle
@@ -61,10 +64,6 @@ EARLY_CANCELLATIONS_MAX = 256
 Run = tuple[int, int]
 
 
-class TaskInterrupt(KeyboardInterrupt):
-    """What a cancelled task sees: a KeyboardInterrupt."""
-
-
 class Executor:
     """Runs the tasks that arrive for this process."""
 
@@ -85,8 +84,9 @@ class Executor:
         self.cancelled: deque[Run] = deque(maxlen=EARLY_CANCELLATIONS_MAX)
         #: the process is to end when everything that was sent to it is done
         self.stopping = False
-        #: the process takes no more tasks, and is to end when nobody waits for what it has submitted
-        self.retired = False
+        #: the last task of this process, which ends after it when nobody waits for what it has submitted
+        self._retired: Run | None = None
+        self._lingers = False
         self._title = ProcessTitle()
         #: the task that was on the main thread when the title was brought up to date
         self._seen_running: Run | None = None
@@ -97,11 +97,9 @@ class Executor:
         self.constructor: Entry | None = None
         self._main_ident = threading.get_ident()
         self.pid = os.getpid()
-        #: items taken of the generators that run here with back-pressure, and who waits for more
-        self.consumed: dict[Run, int] = {}
-        self._consumption: dict[Run, Waiter] = {}
+        self.back_pressure = BackPressure(runtime)
         runtime.handlers[CANCEL] = self.on_cancel
-        runtime.handlers[CONSUMED] = self.on_consumed
+        runtime.handlers[CONSUMED] = self.back_pressure.on_consumed
         runtime.handlers["restart_actor"] = partial(restart_actor, self)
         runtime.handlers[CHECK_HANDLES] = lambda sender: self.check_handles()
         runtime.handlers["died"] = self.replies.forget
@@ -135,7 +133,7 @@ class Executor:
                 continue
             if self.stopping:
                 return
-            if self.retired and self._is_needless():
+            if self._retired and self._is_needless():
                 return
             if not poll():
                 due = self.runtime.tick() if dispatcher.has_leases else config.TICK_S
@@ -189,7 +187,7 @@ class Executor:
         circumstances = options.get("circumstances")
         try:
             if circumstances is not None:
-                self.circumstances.enter(run, circumstances)
+                self.circumstances.enter(run, key, circumstances)
             try:
                 self.running = run
                 # In this order, as `on_cancel` notes the run before it looks whether that is running.
@@ -216,7 +214,7 @@ class Executor:
             self._failed(run, error, function, started)
         finally:
             if circumstances is not None:
-                self.circumstances.leave(key, circumstances)
+                self.circumstances.leave()
 
     def _send_several(
         self, run: Run, value: Any, num_returns: int, options: dict[str, Any], started: int
@@ -233,11 +231,15 @@ class Executor:
             whole = DynamicObjectRefGenerator.of(items, self.runtime)
             self.replies.send_value(sender, seq, whole, (perf_counter_ns() - started) // 1000)
             return
-        pause = self.pause_for(run, options.get("backpressure"))
+        self.send_items(run, items, options.get("backpressure"), spent_us)
+
+    def send_items(self, run: Run, items: Any, ahead_max: int | None, spent_us: int) -> None:
+        """Send what a generator yields; it ends early when its call is cancelled."""
+        pause = self.back_pressure.pause_for(run, ahead_max, self.cancelled)
         try:
-            self.replies.send_items(sender, seq, items, pause, spent_us)
+            self.replies.send_items(*run, iter(items), pause, spent_us)
         finally:
-            self.consumed.pop(run, None)
+            self.back_pressure.forget(run)
             close = getattr(items, "close", None)
             if close is not None:
                 close()
@@ -331,18 +333,26 @@ class Executor:
         if self.actor is not None:
             self.actor.wake()
 
-    def retire(self) -> None:
-        """Take no more tasks; end when nothing that this process has submitted is under way."""
-        if not self.retired:
-            self.retired = True
+    def retire(self, last: Run) -> None:
+        """Take no task after this one; end when nothing that this process has submitted is under way."""
+        if self._retired is None:
+            self._retired = last
             self.execute = self._refuse  # type: ignore[method-assign]
-            self.blocking.send_back(RETIRED)
+            self.runtime.send_control(last[0], (RETIRED, last[1], []))
+            self.blocking.send_back_all()
 
     def _refuse(self, sender: int, payload: bytes) -> None:
-        self.runtime.send_control(sender, (RETIRED, [loads(payload)[0]]))
+        """A task that was sent before its sender knew; later ones are not."""
+        self.runtime.send_control(sender, (RETURNED, [loads(payload)[0]]))
 
     def _is_needless(self) -> bool:
-        return not self.runtime.tasks.unfinished() and not self.runtime.actors.unfinished()
+        if self.runtime.tasks.unfinished() or self.runtime.actors.unfinished():
+            if not self._lingers:
+                # What it waits for may need its CPU.
+                self._lingers = True
+                self.runtime.node.send({"op": "blocked"})
+            return False
+        return True
 
     # -- time
 
@@ -369,6 +379,7 @@ class Executor:
         if run in self.cancelled:
             return
         self.cancelled.append(run)
+        self.back_pressure.wake(run)
         if recursive:
             self.runtime.cancel_children(run)
         if self.actor is not None:
@@ -386,33 +397,6 @@ class Executor:
         target, self._interrupt = self._interrupt, None
         if target is not None and target == self.running:
             raise TaskInterrupt("the task was cancelled")
-
-    # -- back-pressure
-
-    def on_consumed(self, sender: int, seq: int, count: int) -> None:
-        """The receiver of a generator has taken `count` items so far."""
-        run = (sender, seq)
-        self.consumed[run] = max(count, self.consumed.get(run, 0))
-        waiter = self._consumption.pop(run, None)
-        if waiter is not None:
-            waiter.satisfy()
-            self.endpoint.ring()
-
-    def pause_for(self, run: Run, ahead_max: int | None) -> Callable[[int], None]:
-        """Return what a generator does between items: nothing, or wait until it is not too far ahead."""
-        if not ahead_max:
-            return lambda count: None
-        self.consumed[run] = 0
-
-        def pause(count: int) -> None:
-            while count - self.consumed[run] >= ahead_max and self.running == run:
-                waiter = Waiter(1, stop_at_error=False)
-                self._consumption[run] = waiter
-                if count - self.consumed[run] < ahead_max:
-                    break
-                self.runtime.pump.wait(waiter)
-
-        return pause
 
 
 def name_of(function: Any) -> str:

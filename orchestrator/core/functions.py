@@ -32,6 +32,8 @@ class Functions(Part):
         self._keys: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
         self._holds: dict[bytes, Hold] = {}
         self._imported: dict[bytes, Any] = {}
+        #: how often something of this name was pickled
+        self._exports: dict[str, int] = {}
 
     def export(self, function: Any, name: str) -> bytes:
         """Store a function or class and return its key.
@@ -64,7 +66,17 @@ class Functions(Part):
         key = content_id(blob)
         self._store_once(key, blob, captured)
         self._keys[function] = key
+        self._count_export(name)
         return key
+
+    def _count_export(self, name: str) -> None:
+        count = self._exports[name] = self._exports.get(name, 0) + 1
+        if count == config.EXPORTS_WARN + 1:
+            warnings.warn(
+                f"{name} has been exported {count} times: a function or class that is defined in a loop is "
+                "pickled each time. Define it once, and pass what changes as arguments.",
+                stacklevel=4,
+            )
 
     def _store_once(self, key: bytes, blob: bytes, captured: list[bytes]) -> None:
         if key in self._holds:

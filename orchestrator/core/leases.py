@@ -51,8 +51,8 @@ class Lease:
         self.load_us = 0
         #: its task waits in get(): it takes no others meanwhile
         self.paused = False
-        #: the worker takes no more tasks and is about to end
-        self.retired = False
+        #: the last task that the worker runs; 0 while it may run any number
+        self.retired = 0
         #: its head runs longer than expected: it takes no others until it answers
         self.stalled = False
         #: the node wants it back: it takes no others, and goes when what was sent is answered

@@ -245,7 +245,7 @@ class Lineage(Part):
 
     def _ask_owner(self, entry: Entry, identity: bytes) -> None:
         """Have an object made again by the process that owns it. Lock held."""
-        owner = self._address_of(identity[:8])
+        owner = self.address_of(identity[:8])
         try:
             if not owner:
                 raise objects.PeerDiedError("")
@@ -268,7 +268,8 @@ class Lineage(Part):
             self._runtime.send_control(owner, (RECOVER, identity))
         self._references.watch(entry)
 
-    def _address_of(self, prefix: bytes) -> int:
+    def address_of(self, prefix: bytes) -> int:
+        """Return the address of the process whose ids begin like this, or 0."""
         address = self._owners.get(prefix, 0)
         if not address:
             session = self._runtime.session

@@ -39,9 +39,10 @@ NOBODYS_SEQ = 0
 # From a worker.
 RETURNED = "returned"  # [seqs]: its task waits, so these queued ones come back
 UNBLOCKED = "unblocked"
-RETIRED = "retired"  # [seqs]: it ends when what it owns is done; these queued ones come back
+RETIRED = "retired"  # seq, [seqs]: it ends after the task `seq`; these queued ones come back
 # To a worker.
 CANCEL = "cancel"  # seq, recursive
+CANCEL_OBJECT = "cancel_object"  # id, force, recursive: the task of an object that the receiver owns
 CONSUMED = "consumed"  # seq, count: items of a generator that were taken
 RECOVER = "recover"  # id: an object this process owns is missing
 CHECK_HANDLES = "check_handles"  # some process dropped its last handle of the actor that lives there

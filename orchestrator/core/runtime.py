@@ -20,6 +20,7 @@ import pickle
 import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
@@ -27,12 +28,13 @@ from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import object_id, process_prefix
 from orchestrator.common.options import STREAMING
+from orchestrator.core.cancellation import on_cancel_object
 from orchestrator.core.current import current as current
 from orchestrator.core.current import install as install
 from orchestrator.core.current import require as require
 from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STATE_NAMES, STORED, Entry, Waiter
 from orchestrator.core.failures import UnseenFailures
-from orchestrator.core.messages import LONG, PROTOCOL, RETIRED, RETURNED, UNBLOCKED
+from orchestrator.core.messages import CANCEL_OBJECT, LONG, PROTOCOL, RETIRED, RETURNED, UNBLOCKED
 from orchestrator.core.part import Part
 from orchestrator.core.references import MissingObject
 from orchestrator.core.values import raisable
@@ -77,7 +79,7 @@ class Runtime(Part):
         self.abandoned: deque[Task] = deque()
         self._control_senders: dict[int, objects.Sender] = {}
         #: handlers of messages that only a worker or only a driver gets
-        self.handlers: dict[str, Callable[..., None]] = {}
+        self.handlers: dict[str, Callable[..., None]] = {CANCEL_OBJECT: partial(on_cancel_object, self)}
         self.on_tick: Callable[[float], None] | None = None
         #: what runs tasks, in a worker; None in a driver
         self.executor: Executor | None = None
@@ -213,7 +215,7 @@ class Runtime(Part):
             elif head == RETIRED:
                 peer = self.peers.get(sender)
                 if peer is not None:
-                    self.dispatcher.on_retired(peer, message[1])  # type: ignore[arg-type]
+                    self.dispatcher.on_retired(peer, *message[1:])  # type: ignore[arg-type]
             elif head == LONG:
                 buffer = self.store.try_get(message[1])
                 if buffer is not None:

@@ -69,7 +69,7 @@ class ThreadedCalls:
             if num_returns == 1:
                 replies.send_value(sender, seq, value, spent_us)
             elif num_returns == STREAMING:
-                replies.send_items(sender, seq, iter(value), lambda count: None, spent_us)
+                executor.send_items(run, value, options.get("backpressure"), spent_us)
             else:
                 replies.send_many(sender, seq, value, num_returns, spent_us)
         except BaseException as error:

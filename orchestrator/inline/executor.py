@@ -134,7 +134,7 @@ class InlineExecutor(Executor):
     def interrupt(self, run: Run) -> None:
         """What runs on the caller's own stack is not interrupted."""
 
-    def retire(self) -> None:
+    def retire(self, last: Run) -> None:
         """There is no other process to go on with."""
 
     def on_cancel(self, sender: int, seq: int, recursive: bool) -> None:

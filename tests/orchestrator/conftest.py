@@ -1,8 +1,8 @@
 """Sessions for the tests of the runtime.
 
 The suite of usage runs in both modes of `init`: in a module with `both_modes` in its `pytestmark`, each test
-with one of the sessions below, or with `mode`, runs once with processes and once inline. What cannot hold inline
-says why:
+with one of the sessions below, or with `mode`, runs once with processes and once inline. What cannot hold
+inline says why:
 
     @pytest.mark.not_inline("kills a process")      # a test or a class
 """

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 
 import numpy as np
 import pytest
 
 import orchestrator as ray
-from orchestrator.exceptions import GetTimeoutError
+from orchestrator.exceptions import (
+    GetTimeoutError,
+    StreamingGeneratorReplayInconsistentError,
+    WorkerCrashedError,
+)
+from tests.orchestrator.waiting import eventually
 
 pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
@@ -90,8 +97,180 @@ class TestStreaming:
         a, b = count.options(num_returns=2).remote(2)
         assert ray.get([a, b]) == [0, 1]
 
+    @pytest.mark.not_inline("the caller's own code makes the item")
+    def test_a_look_without_waiting(self, tmp_path):
+        @ray.remote
+        def when_told():
+            while not (tmp_path / "go").exists():
+                time.sleep(0.005)
+            yield 1
+
+        items = when_told.remote()
+        assert not items.next_ready() and not items.is_finished()
+        (tmp_path / "go").touch()
+        assert eventually(items.next_ready)
+        assert ray.get(next(items)) == 1
+
+    def test_an_async_generator_is_a_task_too(self):
+        @ray.remote
+        async def count_slowly(n):
+            for i in range(n):
+                await asyncio.sleep(0)
+                yield i
+
+        assert [ray.get(ref) for ref in count_slowly.remote(4)] == [0, 1, 2, 3]
+        assert ray.get(count_slowly.options(num_returns=2).remote(2)) == [0, 1]
+
+    def test_nothing_can_be_sent_into_it(self):
+        items = count.remote(1)
+        for call in (lambda: items.send(1), lambda: items.throw(ValueError())):
+            with pytest.raises(NotImplementedError):
+                call()
+
+    def test_what_is_no_generator_cannot_stream(self):
+        with pytest.raises(ValueError, match="generator function"):
+
+            @ray.remote(num_returns="streaming")
+            def plain():
+                return [1]
+
+
+class TestFixedNumbers:
+    @pytest.mark.parametrize("number", [1, 3])
+    def test_another_number_of_items_is_an_error_in_each_reference(self, number):
+        for ref in count.options(num_returns=2).remote(number):
+            with pytest.raises(ValueError, match="num_returns=2"):
+                ray.get(ref)
+
+    @pytest.mark.not_inline("measures the memory of a process")
+    def test_items_are_stored_one_by_one(self):
+        @ray.remote(num_returns=20, max_retries=0)
+        def arrays():
+            import resource
+
+            def peak():
+                return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+            before = peak()
+            for _ in range(19):
+                yield np.random.default_rng(1).integers(0, 255, 20_000_000, dtype=np.uint8)
+            yield peak() - before
+
+        growth = ray.get(arrays.remote()[-1], timeout=60)
+        # Shared pages that the process has written count too, so: each array once, not twice.
+        assert growth < 1.5 * 19 * 20_000_000
+
+
+class TestDynamic:
+    def test_all_items_come_in_one_reference(self):
+        ref = count.options(num_returns="dynamic").remote(4)
+        items = ray.get(ref)
+        assert isinstance(items, ray.DynamicObjectRefGenerator)
+        assert len(items) == 4 and [ray.get(item) for item in items] == [0, 1, 2, 3]
+
+    def test_they_can_be_handed_on(self):
+        @ray.remote
+        def total(items):
+            return sum(ray.get(list(items)))
+
+        assert ray.get(total.remote(count.options(num_returns="dynamic").remote(5)), timeout=20) == 10
+
+    def test_an_exception_is_the_whole_result(self):
+        @ray.remote(num_returns="dynamic")
+        def fails():
+            yield 1
+            raise KeyError("late")
+
+        with pytest.raises(KeyError, match="late"):
+            ray.get(fails.remote())
+
+
+@pytest.mark.not_inline("kills processes")
+class TestReplay:
+    def test_after_a_death_the_items_go_on_where_they_were(self, tmp_path):
+        @ray.remote
+        def dies_once(n):
+            for i in range(n):
+                if i == 3 and not (tmp_path / "died").exists():
+                    while not (tmp_path / "read").exists():
+                        time.sleep(0.005)
+                    (tmp_path / "died").touch()
+                    os._exit(1)
+                yield i
+
+        items = dies_once.options(generator_backpressure=4).remote(8)
+        got = [ray.get(next(items)) for _ in range(2)]
+        (tmp_path / "read").touch()
+        assert got + [ray.get(ref) for ref in items] == list(range(8))
+
+    def test_fewer_items_than_before_are_an_error(self, tmp_path):
+        @ray.remote
+        def shrinks():
+            first = not (tmp_path / "died").exists()
+            yield from range(3 if first else 1)
+            if first:
+                while not (tmp_path / "read").exists():
+                    time.sleep(0.005)
+                (tmp_path / "died").touch()
+                os._exit(1)
+
+        items = shrinks.remote()
+        assert [ray.get(next(items)) for _ in range(3)] == [0, 1, 2]
+        (tmp_path / "read").touch()
+        with pytest.raises(StreamingGeneratorReplayInconsistentError, match="yielded 1 items: 3 had arrived"):
+            ray.get(next(items))
+        with pytest.raises(StopIteration):
+            next(items)
+
+    def test_the_last_item_tells_of_a_death_without_retries(self):
+        @ray.remote(max_retries=0)
+        def dies():
+            yield 1
+            os._exit(1)
+
+        *good, bad = dies.remote()
+        assert ray.get(good) in ([1], [])  # what it had said may have died with it
+        with pytest.raises(WorkerCrashedError):
+            ray.get(bad)
+
+
+@pytest.mark.not_inline("there the reader makes the items")
+class TestInActors:
+    def test_back_pressure_and_closing_in_each_kind_of_actor(self, tmp_path):
+        class Producer:
+            def produce(self, folder):
+                try:
+                    for i in range(1000):
+                        (folder / str(i)).touch()
+                        yield i
+                finally:
+                    (folder / "closed").touch()
+
+        class AsyncProducer(Producer):
+            async def is_async(self):
+                return True
+
+        for kind, cls in (
+            ("plain", ray.remote(Producer)),
+            ("threaded", ray.remote(max_concurrency=2)(Producer)),
+            ("async", ray.remote(AsyncProducer)),
+        ):
+            folder = tmp_path / kind
+            folder.mkdir()
+            actor = cls.remote()
+            items = actor.produce.options(generator_backpressure=3).remote(folder)
+            assert [ray.get(next(items)) for _ in range(5)] == list(range(5)), kind
+            assert len(list(folder.iterdir())) <= 8, kind
+            items.close()
+            assert eventually((folder / "closed").exists), kind
+
 
 class TestBackPressure:
+    def test_the_name_a_program_may_know_it_by(self):
+        items = count.options(_generator_backpressure_num_objects=2).remote(5)
+        assert [ray.get(ref) for ref in items] == list(range(5))
+        assert [ray.get(r) for r in count.options(_generator_backpressure_num_objects=-1).remote(2)] == [0, 1]
+
     def test_the_producer_is_never_far_ahead(self, tmp_path):
         @ray.remote(generator_backpressure=3)
         def produce():
@@ -148,17 +327,6 @@ class TestClosing:
 
         with pytest.raises(TypeError, match="ObjectRefGenerator"):
             use.remote([count.remote(1)])
-
-
-def eventually(condition, timeout_s=10):
-    import time
-
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 SIZE_BYTES = 100_000_000

@@ -53,3 +53,11 @@ class TestResources:
     def test_an_actor_with_explicit_resources_holds_them_and_a_cpu(self):
         placement, held = options.actor_resources({"num_gpus": 1})
         assert placement == held and held.to_floats() == {"CPU": 1.0, "GPU": 1.0}
+
+
+def test_a_task_with_a_gpu_ends_its_worker():
+    """The device's memory is free only when the process that used it is gone."""
+    merged = options.merge(options.TASK, {}, {"num_gpus": 0.5})
+    assert options.max_calls(merged) == 1
+    assert options.max_calls(options.merge(options.TASK, merged, {"max_calls": 0})) == 0
+    assert options.max_calls(options.merge(options.TASK, {}, {"num_cpus": 2})) == 0
