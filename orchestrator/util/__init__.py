@@ -19,13 +19,15 @@ _PUBLIC = {
 }
 
 #: Modules that are attributes of this one without an import of their own.
-_MODULES = ("actor_pool", "debug", "multiprocessing", "queue")
+_MODULES = ("actor_pool", "debug", "joblib", "metrics", "multiprocessing", "queue")
 
 __all__ = [*_MODULES, *_PUBLIC]
 
 if TYPE_CHECKING:
     from orchestrator.util import actor_pool as actor_pool
     from orchestrator.util import debug as debug
+    from orchestrator.util import joblib as joblib
+    from orchestrator.util import metrics as metrics
     from orchestrator.util import multiprocessing as multiprocessing
     from orchestrator.util import queue as queue
     from orchestrator.util.actor_pool import ActorPool as ActorPool

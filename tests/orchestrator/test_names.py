@@ -30,6 +30,8 @@ PATHS = {
     "orchestrator.util.check_serialize": ["FailureTuple", "inspect_serializability"],
     "orchestrator.util.debug": ["log_once", "reset_log_once"],
     "orchestrator.util.helpers": ["as_completed", "map_unordered"],
+    "orchestrator.util.joblib": ["register_ray"],
+    "orchestrator.util.metrics": ["Counter", "Gauge", "Histogram"],
     "orchestrator.util.multiprocessing": ["Pool"],
     "orchestrator.util.queue": ["Empty", "Full", "Queue"],
 }
