@@ -13,7 +13,7 @@ import orchestrator as ray
 from orchestrator.util import metrics
 from orchestrator.util.metrics import Counter, Gauge, Histogram
 
-pytestmark = pytest.mark.usefixtures("session")
+pytestmark = pytest.mark.usefixtures("shared_session")
 
 
 def values(name):
