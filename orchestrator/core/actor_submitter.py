@@ -106,9 +106,7 @@ class ActorSubmitter(Part):
         runtime = self._runtime
         record = self._records.get(actor_id) or self._gone(actor_id)
         if 0 <= record.max_pending <= record.pending_count:
-            raise exceptions.PendingCallsLimitExceeded(
-                f"{record.name} has {record.max_pending} calls pending, which is max_pending_calls"
-            )
+            self._check_limit(record)
         seq = self._next_seq()
         task = Task(seq, template, runtime.current_task)
         task.actor = record
@@ -160,6 +158,13 @@ class ActorSubmitter(Part):
         record = ActorRecord(actor_id, ActorTraits("?"))
         record.state, record.cause = DEAD, "it ended before this handle arrived"
         return record
+
+    def _check_limit(self, record: ActorRecord) -> None:
+        count = sum(not _is_constructor(task) for task in record.unfinished())
+        if count >= record.max_pending:
+            raise exceptions.PendingCallsLimitExceeded(
+                f"{record.name} has {count} calls pending, and max_pending_calls is {record.max_pending}"
+            )
 
     def _warn_pending(self, record: ActorRecord) -> None:
         record.warn_at = 2 * record.pending_count
