@@ -142,6 +142,7 @@ def _create(
     namespace = options.get("namespace") or runtime.info.get("namespace") or ""
     get_if_exists = bool(options.get("get_if_exists"))
     scheduling, held = option_rules.actor_class(options)
+    scheduling = scheduling._replace(env=runtime.environment.key_for(options.get("runtime_env")))
     traits = _traits(cls, info, options)
     class_name = traits.class_name
     groups = options.get("concurrency_groups") or {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -84,6 +85,17 @@ class RuntimeContext:
     def get_node_labels(self) -> dict[str, str]:
         """Return the labels of the node."""
         return dict(self._runtime.info.get("labels") or {})
+
+    @property
+    def runtime_env(self) -> dict[str, Any]:
+        """What tasks and actors inherit from this code, in the fields of a `RuntimeEnv`."""
+        from orchestrator.environments.resolved import describe
+
+        return describe(self._runtime.environment.inherited())
+
+    def get_runtime_env_string(self) -> str:
+        """Return `runtime_env` as JSON."""
+        return json.dumps(self.runtime_env)
 
     def get_temp_dir(self) -> str:
         """Return the directory in which the session's own lies."""

@@ -123,6 +123,9 @@ def _logging_config(name: str, value: Any) -> None:
 def _runtime_env(name: str, value: Any) -> None:
     if not isinstance(value, Mapping):
         raise _wrong(name, "a dict or a RuntimeEnv", value)
+    from orchestrator.common.runtime_env import RuntimeEnv
+
+    RuntimeEnv.of(value)
 
 
 def _anything(name: str, value: Any) -> None:

@@ -109,7 +109,8 @@ class RemoteFunction(Generic[P, R, S]):
         """Export the function to this session."""
         options = self._options
         key = runtime.functions.export(self._function, self._name)
-        wanted = option_rules.task_class(options)
+        environment = runtime.environment.key_for(options.get("runtime_env"))
+        wanted = option_rules.task_class(options)._replace(env=environment)
         self._template = Template(
             key,
             self._name,

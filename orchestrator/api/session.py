@@ -263,6 +263,7 @@ def init(
                     "config": logging_config.to_json() if logging_config is not None else None,
                 },
             },
+            runtime_env=runtime_env,
             shows_logs=environ.flag("LOG_TO_DRIVER", True) if log_to_driver is None else log_to_driver,
         )
         _sessions.session = session
@@ -276,6 +277,7 @@ def _start(
     root: str | None,
     spill_root: str | None,
     info: dict[str, Any],
+    runtime_env: Mapping[str, Any] | None,
     shows_logs: bool,
 ) -> Session:
     from orchestrator.node import launch
@@ -308,6 +310,8 @@ def _start(
             from orchestrator.core.runtime import Runtime
 
             logs = WorkerLogs(monotonic) if shows_logs else None
+            if runtime_env:
+                info["environment"] = _environment_of_session(runtime_env, info)
             node.wait_hello()
             runtime = Runtime(store, name, node.address, info)
         except BaseException:
@@ -327,6 +331,8 @@ def _start(
 
     runtime.on_tick = tick
     install(runtime)
+    if runtime.environment.key:
+        runtime.node.send({"op": "pool", "env": runtime.environment.key})
     session = Session(runtime, node, store, logs)
     if info["logging"]["config"] is not None:
         from orchestrator.core import log_records
@@ -356,6 +362,14 @@ def _start_inline(
 
 #: What begins a session, by its mode.
 _STARTS: dict[str, Callable[..., Session]] = {"processes": _start, "inline": _start_inline}
+
+
+def _environment_of_session(runtime_env: Mapping[str, Any], info: dict[str, Any]) -> str:
+    """Find and copy what the session's environment names; return its key."""
+    from orchestrator.common.runtime_env import RuntimeEnv
+    from orchestrator.core.environment_scope import EnvironmentScope
+
+    return EnvironmentScope(info).key_for(RuntimeEnv.of(runtime_env))
 
 
 def _import_path() -> list[str]:

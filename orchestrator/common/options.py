@@ -166,6 +166,14 @@ def _groups(name: str, value: Any) -> Any:
     return dict(value)
 
 
+def _runtime_env(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    from orchestrator.common.runtime_env import RuntimeEnv  # needed by few
+
+    return RuntimeEnv.of(value)
+
+
 _OPTIONS = {
     option.name: option
     for option in (
@@ -173,6 +181,7 @@ _OPTIONS = {
         Option("num_gpus", "task actor", None, _gpus),
         Option("memory", "task actor", None, _number),
         Option("resources", "task actor", None, _resources),
+        Option("runtime_env", "task actor", None, _runtime_env),
         Option("num_returns", "task method", None, _num_returns),
         Option("name", "task actor method", None, _text),
         Option("max_retries", "task", config.MAX_RETRIES, _integer(-1)),

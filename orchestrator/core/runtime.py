@@ -7,6 +7,7 @@ One `Runtime` exists per process and session; its parts know each other only thr
     node              the way to the node process               node_link.py
     references        who holds what                            references.py
     functions         code on its way to workers                functions.py
+    environment       what submitted calls run in               environment_scope.py
     tasks, actors     calls that were submitted                 task_submitter.py, actor_submitter.py
     dispatcher        which task goes to which lent worker      dispatcher.py
     lineage           lost objects, made again                  lineage.py
@@ -86,6 +87,7 @@ class Runtime(Part):
 
         from orchestrator.core.callbacks import Callbacks
         from orchestrator.core.completion import Completion
+        from orchestrator.core.environment_scope import EnvironmentScope
         from orchestrator.core.functions import Functions
         from orchestrator.core.lineage import Lineage
         from orchestrator.core.task_submitter import TaskSubmitter
@@ -96,6 +98,7 @@ class Runtime(Part):
         self.callbacks = Callbacks(self.call_user)
         self.node: NodeLink = make["NodeLink"](self.endpoint, node_address, self.pump)
         self.references: References = make["References"](store, self.id_of)
+        self.environment = EnvironmentScope(info)
         self.functions = Functions(store, self.references)
         self.unseen = UnseenFailures(self.warn, raisable)
         self.completion = Completion(self.references, self.unseen)
@@ -141,18 +144,8 @@ class Runtime(Part):
         self.references.link.store = None
         self.dispatcher.close()
         self.callbacks.close()
-        for name in (
-            "dispatcher",
-            "tasks",
-            "actors",
-            "actor_creation",
-            "arguments",
-            "completion",
-            "functions",
-            "lineage",
-            "node",
-            "references",
-        ):
+        submitting = ("dispatcher", "tasks", "actors", "actor_creation", "arguments", "environment")
+        for name in (*submitting, "completion", "functions", "lineage", "node", "references"):
             vars(getattr(self, name)).clear()
             delattr(self, name)
         del self.pump

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from orchestrator.core import log_records
 from orchestrator.core import runtime as runtimes
+from orchestrator.core.environment_scope import run_hook
 from orchestrator.core.executor import Executor
 from orchestrator.core.runtime import Runtime
 from orchestrator.objects.plasma_adapter import Store
@@ -48,6 +49,8 @@ def run_worker(store_fd: int, node_address: int, token: int, info: dict[str, Any
             after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGTERM),
             after_in_child=lambda: _leave_worker(executor),
         )
+        if info.get("setup_hook"):
+            run_hook(info["setup_hook"])
         runtime.node.send({"op": "ready", "token": token, "pid": os.getpid()})
         code = _work(runtime, executor)
     except BaseException:

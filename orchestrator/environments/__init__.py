@@ -1,7 +1,6 @@
 """Environments in which tasks and actors run: variables, directories, modules, interpreters, packages.
 
-    runtime_env.py   what a user writes, checked: `RuntimeEnv`
-    resolved.py      the same with everything in it found, copied and made absolute; its key; inheritance
+    resolved.py      what a user wrote (`common/runtime_env.py`) with all of it found; keys; inheritance
     packages.py      directories and files as they are at that moment, below the session's directory
     ignore.py        what of a directory is left out
     cache.py         what outlives sessions: built environments, one lock each

@@ -132,6 +132,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "ready": {"token": _integer, "pid": _integer},
     "lease": {"class": _class_key, "resources": _resources, **_CLASS_FIELDS, "want": _want},
     "return": {"worker": _integer},
+    "pool": {"env": _text},
     "blocked": {},
     "waiting": {
         "wait": _integer,

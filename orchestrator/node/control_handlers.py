@@ -65,6 +65,10 @@ class ControlHandlers:
         """A client says how many more workers it wants for one of its classes."""
         self._node.tell_scheduler(events.LeaseWanted(sender, class_key, SchedulingClass(**scheduling), want))
 
+    def on_pool(self, sender: int, env: str) -> None:
+        """The driver says what its workers are to be made for."""
+        self._node.tell_scheduler(events.PoolWanted(env))
+
     def on_return(self, sender: int, worker: int) -> None:
         """A client gives a worker back."""
         process = self._node.pool.at(worker)

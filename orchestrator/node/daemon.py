@@ -22,7 +22,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.resources import ResourceSet
 from orchestrator.node import system
@@ -44,6 +44,9 @@ from orchestrator.scheduling.placement_groups import GroupTable
 from orchestrator.scheduling.wait_graph import WaitGraph
 
 Instruction = events.Instruction | actor_table.Instruction | placement_groups.Instruction
+
+if TYPE_CHECKING:
+    from orchestrator.node.environments import Environments
 
 #: The longest time without a look at timers, and at the driver where the kernel has no pidfd.
 TICK_S = 1.0
@@ -104,6 +107,7 @@ class Daemon:
         self._handlers = ControlHandlers(self)
         self._memory = MemoryWitness()
         self._pressure = PressureRelief(self._store)
+        self._environments: Environments | None = None
         #: Everybody who hears of deaths: the driver, and workers that are ready.
         self.clients: dict[int, None] = {self.driver: None}
 
@@ -165,6 +169,8 @@ class Daemon:
         self._check_driver()
         self.pool.kill_overdue(now_s)
         self._pressure.relieve(now_s)
+        if self._environments is not None:
+            self._environments.stop_overdue(now_s)
         self.tell_scheduler(events.Tick())
 
     def _check_driver(self) -> None:
@@ -231,6 +237,8 @@ class Daemon:
                 process = self.pool.get(token) if token is not None else None
                 worker = process.address if process is not None else None
                 self.outbox.send(client, {"op": "reclaim", "class": class_key, "worker": worker})
+            case events.PrepareEnvironment(env):
+                self._prepare_environment(env)
             case events.StartWorker(token, env):
                 self._start_worker(token, env)
             case events.EndWorker(token, reason, gently, verdict):
@@ -286,13 +294,21 @@ class Daemon:
         except ValueError:
             self.complain(f"{actor!r:.100} is not the id of an actor")
 
+    def _prepare_environment(self, env: str) -> None:
+        if self._environments is None:
+            from orchestrator.node.environments import Environments  # not needed by most sessions
+
+            self._environments = Environments(
+                self._session_dir,
+                os.path.join(self._session_dir, LOGS),
+                lambda env: self.tell_scheduler(events.EnvironmentReady(env)),
+                lambda env, cause: self.tell_scheduler(events.EnvironmentFailed(env, cause)),
+            )
+        self._environments.prepare(env, time.monotonic())
+
     def _start_worker(self, token: int, env: str) -> None:
-        if env:
-            self.tell_scheduler(events.WorkerDied(token))
-            self.tell_scheduler(events.EnvironmentFailed(env, f"this node cannot make environment {env!r}"))
-            return
         try:
-            self.pool.start(token, self.address)
+            self.pool.start(token, self.address, env)
         except OSError as exc:
             self.complain(f"no pipes for a worker: {exc}")
             self.tell_scheduler(events.WorkerDied(token))
@@ -346,8 +362,11 @@ class Daemon:
             if pid == 0:
                 return
             process = self.pool.with_pid(pid)
+            builders = self._environments
             if process is not None:
                 self._worker_gone(process, status, 0)
+            elif builders is not None and builders.exited(pid, status, time.monotonic()):
+                pass
             elif pid != self._zygote.pid:
                 self._store.reap()  # perhaps a worker whose birth the zygote did not live to report
 
@@ -368,6 +387,14 @@ class Daemon:
                 self.complain(
                     f"worker {process.token} (pid {process.pid}) ended before it was ready: {status}"
                 )
+            if process.env and status and process.decision is None:
+                # It ended by itself before it took work: so would the next one.
+                how = make_report(
+                    pid=process.pid, node=self.node_id, status=status, decision=None, stderr_tail=[]
+                )["reason"]
+                said = "".join(f"\n    {line}" for line in process.stderr_tail)
+                cause = f"it needs a runtime environment in which no worker starts: one {how}{said}"
+                self.tell_scheduler(events.EnvironmentFailed(process.env, cause))
             self.tell_scheduler(events.WorkerDied(process.token))
             return
         self._store.reap_client(address)

@@ -21,6 +21,7 @@ class WorkerProcess:
     __slots__ = (
         "address",
         "decision",
+        "env",
         "file",
         "kill_at_s",
         "label",
@@ -31,8 +32,10 @@ class WorkerProcess:
         "verdict",
     )
 
-    def __init__(self, token: int, streams: list[WorkerStream], file: LogFile) -> None:
+    def __init__(self, token: int, env: str, streams: list[WorkerStream], file: LogFile) -> None:
         self.token = token
+        #: Key of its runtime environment.
+        self.env = env
         #: 0 until it has been forked.
         self.pid = 0
         self.pidfd = -1
@@ -92,7 +95,7 @@ class WorkerPool:
 
     # ------------------------------------------------------------ beginnings
 
-    def start(self, token: int, node_address: int) -> None:
+    def start(self, token: int, node_address: int, env: str = "") -> None:
         """Ask the zygote for a process.
 
         Raises:
@@ -110,10 +113,10 @@ class WorkerPool:
             for fd in [stream.fd for stream in reading] + writing:
                 os.close(fd)
             raise
-        process = self._by_token[token] = WorkerProcess(token, reading, file)
+        process = self._by_token[token] = WorkerProcess(token, env, reading, file)
         if not self._streams_paused:
             self._watch(process)
-        self._link.request(token, node_address, *writing)
+        self._link.request(token, node_address, env, *writing)
 
     def forked(self, token: int, pid: int, pidfd: int) -> None:
         """The zygote has done it."""

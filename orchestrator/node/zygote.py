@@ -3,8 +3,8 @@
 It has one thread, and is no client of the store: a fork then copies nothing but page tables, and the workers
 share its memory. It speaks with the node over a `SOCK_SEQPACKET` pair, one JSON object per packet:
 
-- from the node `{"token", "node"}`: fork a worker. `node` is the node's address in the store.
-  With it come the writing ends of the worker's stdout and stderr.
+- from the node `{"token", "node", "env"}`: fork a worker. `node` is the node's address in the store, `env`
+  the key of its runtime environment. With it come the writing ends of the worker's stdout and stderr.
 - to the node `{"op": "forked", "token", "pid"}`, with a pidfd where the kernel has such;
 - `{"op": "not_forked", "token", "error"}`;
 - `{"op": "exited", "pid", "status", "rss_max_bytes"}`, once the process has been reaped.
@@ -38,8 +38,10 @@ _THREADS_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREAD
 #: store's descriptor, the node's address, the worker's token, and `info`.
 _ENTRY = "orchestrator.core.worker:run_worker"
 
+Entry = Callable[[int, int, int, dict[str, Any]], None]
+
 #: Needed by some workers only, and slow to import: done when nobody has wanted a worker for a moment.
-_LATER_IMPORTS = ("asyncio", "concurrent.futures.thread")
+_LATER_IMPORTS = ("asyncio", "concurrent.futures.thread", "orchestrator.environments.applying")
 _LATER_MS = 300
 
 
@@ -62,7 +64,7 @@ class _Zygote:
         self._store_fd = store_fd
         self._info = info
         self._pid = os.getpid()
-        self._entry: Callable[[int, int, int, dict[str, Any]], None]
+        self._entry: Entry
         #: Becomes readable when a child has ended.
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -104,7 +106,7 @@ class _Zygote:
             self._report({"op": "not_forked", "token": token, "error": str(exc)})
         else:
             if pid == 0:
-                self._become_worker(token, request["node"], *fds)
+                self._become_worker(token, request["node"], request["env"], *fds)
             pidfd = system.open_pidfd(pid)
             self._report({"op": "forked", "token": token, "pid": pid}, [pidfd] if pidfd >= 0 else [])
             if pidfd >= 0:
@@ -138,7 +140,9 @@ class _Zygote:
                 {"op": "exited", "pid": pid, "status": status, "rss_max_bytes": usage.ru_maxrss * 1024}
             )
 
-    def _become_worker(self, token: int, node_address: int, stdout_fd: int, stderr_fd: int) -> NoReturn:
+    def _become_worker(
+        self, token: int, node_address: int, env: str, stdout_fd: int, stderr_fd: int
+    ) -> NoReturn:
         try:
             os.setpgid(0, 0)
             system.die_with_parent(self._pid)
@@ -153,21 +157,70 @@ class _Zygote:
             for source, target in ((stdout_fd, 1), (stderr_fd, 2)):
                 os.dup2(source, target)
                 os.close(source)
-            # Whole lines, at once: they are for somebody to read, and a killed worker can't flush. New
-            # objects, as those of the zygote may believe that their descriptors can seek, which a pipe
-            # cannot.
-            sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
-            sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+            open_output()
             _reseed()
             gc.enable()
-
-            self._entry(self._store_fd, node_address, token, self._info)
-        except SystemExit as exc:
-            _exit(exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1)
+            info = self._info
+            if env:
+                info = self._enter_environment(env, node_address, token)
         except BaseException:
             _print_traceback()
             _exit(1)
-        _exit(0)
+        run_entry(self._entry, self._store_fd, node_address, token, info)
+
+    def _enter_environment(self, env: str, node_address: int, token: int) -> dict[str, Any]:
+        """Be in a runtime environment: return the facts for this worker, or become another interpreter."""
+        from orchestrator.environments import applying, resolved
+
+        info = {**self._info, "environment": env}
+        environment = resolved.load(env, info["session_dir"])
+        command = resolved.command_of(environment, sys.executable)
+        if command is not None:
+            self._become_other_interpreter(command, environment, node_address, token, info)
+        return applying.apply(environment, info)
+
+    def _become_other_interpreter(
+        self,
+        command: list[str],
+        environment: dict[str, Any],
+        node_address: int,
+        token: int,
+        info: dict[str, Any],
+    ) -> NoReturn:
+        from orchestrator.node import fresh_worker
+
+        fresh_worker.become(
+            command,
+            environment,
+            entry=info.get("worker_entry", _ENTRY),
+            store_fd=self._store_fd,
+            node_address=node_address,
+            token=token,
+            info=info,
+            roots=[path for path in sys.path if path],
+        )
+
+
+def open_output() -> None:
+    """Give this process an stdout and an stderr of its own.
+
+    Whole lines, at once: they are for somebody to read, and a killed worker can't flush. New objects, as
+    those of the zygote may believe that their descriptors can seek, which a pipe cannot.
+    """
+    sys.stdout = open(1, "w", buffering=1, errors="backslashreplace", closefd=False)
+    sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)
+
+
+def run_entry(entry: Entry, store_fd: int, node_address: int, token: int, info: dict[str, Any]) -> NoReturn:
+    """Run what a worker runs, and end this process."""
+    try:
+        entry(store_fd, node_address, token, info)
+    except SystemExit as exc:
+        _exit(exc.code if isinstance(exc.code, int) else 0 if exc.code is None else 1)
+    except BaseException:
+        _print_traceback()
+        _exit(1)
+    _exit(0)
 
 
 def _print_traceback() -> None:
@@ -189,7 +242,7 @@ def _ignore(number: int, frame: object) -> None:
     """Make the signal interrupt `poll` through the wake-up descriptor; a signal that is ignored would not."""
 
 
-def _import_all(info: dict[str, Any]) -> Callable[[int, int, int, dict[str, Any]], None]:
+def _import_all(info: dict[str, Any]) -> Entry:
     """Import what every worker needs, from where the driver would import it; return what a worker runs."""
     info["threads_variables"] = ours = [name for name in _THREADS_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(ours, "1"))
@@ -210,10 +263,13 @@ def _import_all(info: dict[str, Any]) -> Callable[[int, int, int, dict[str, Any]
     for package in ("orchestrator.core", "orchestrator.api"):
         for name in _modules_of(package):
             importlib.import_module(name)
-    module, _, function = info.get("worker_entry", _ENTRY).partition(":")
-    entry: Callable[[int, int, int, dict[str, Any]], None] = getattr(
-        importlib.import_module(module), function
-    )
+    return load_entry(info.get("worker_entry", _ENTRY))
+
+
+def load_entry(name: str) -> Entry:
+    """Return what a worker runs, from its name."""
+    module, _, function = name.partition(":")
+    entry: Entry = getattr(importlib.import_module(module), function)
     return entry
 
 

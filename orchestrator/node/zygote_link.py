@@ -105,9 +105,9 @@ class ZygoteLink:
         self._socket, self._gone, self.pid = ours, False, pid
         self.started_count += 1
 
-    def request(self, token: int, node_address: int, stdout_fd: int, stderr_fd: int) -> None:
+    def request(self, token: int, node_address: int, env: str, stdout_fd: int, stderr_fd: int) -> None:
         """Ask for a worker. The two descriptors are closed here once they have been sent."""
-        packet = json.dumps({"token": token, "node": node_address}).encode()
+        packet = json.dumps({"token": token, "node": node_address, "env": env}).encode()
         self._queue.append((packet, [stdout_fd, stderr_fd]))
         self.flush()
 

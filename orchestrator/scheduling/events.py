@@ -96,11 +96,26 @@ class BundlesReleased(NamedTuple):
     group: str
 
 
+class EnvironmentReady(NamedTuple):
+    """Workers can be started for a runtime environment."""
+
+    env: str
+
+
 class EnvironmentFailed(NamedTuple):
-    """No worker can be made for a runtime environment: whoever waits for one has waited in vain."""
+    """No worker can be made for a runtime environment: whoever waits for one has waited in vain.
+
+    Whoever wants one later has it prepared anew.
+    """
 
     env: str
     cause: str
+
+
+class PoolWanted(NamedTuple):
+    """The workers of the pool are to be made for this runtime environment: the driver's tasks need it."""
+
+    env: str
 
 
 class ClientDied(NamedTuple):
@@ -122,11 +137,19 @@ Event = (
     | ActorWithdrawn
     | BundlesWanted
     | BundlesReleased
+    | EnvironmentReady
     | EnvironmentFailed
+    | PoolWanted
     | ClientDied
 )
 
 # ---------------------------------------------------------------- instructions
+
+
+class PrepareEnvironment(NamedTuple):
+    """Make a runtime environment; answer with `EnvironmentReady` or `EnvironmentFailed`."""
+
+    env: str
 
 
 class StartWorker(NamedTuple):
@@ -213,7 +236,8 @@ class Complain(NamedTuple):
 
 
 Instruction = (
-    StartWorker
+    PrepareEnvironment
+    | StartWorker
     | EndWorker
     | Grant
     | PlaceActor

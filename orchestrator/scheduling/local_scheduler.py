@@ -30,7 +30,8 @@ calls. The privilege is not absolute (`FAVOURS_IN_A_ROW_MAX`), or two actors tha
 would starve the driver.
 
 *Starting.* A process is started for each demand that would fit the free resources and finds nobody idle, and
-to keep the pool (starting + idle + leased) at its size. Idle workers beyond that size are ended after a
+to keep the pool (starting + idle + leased) at its size; for a runtime environment only when that has been
+prepared. Idle workers beyond that size are ended after a
 while, unless they own something: leases, demands, or living actors.
 
 *Reclaiming.* When a demand waits for resources, whoever has workers on lease that hold such resources is
@@ -49,6 +50,7 @@ from orchestrator.common.resources import ResourceSet
 from orchestrator.common.scheduling_class import InBundle, SchedulingClass
 from orchestrator.scheduling.accounts import Account, Devices
 from orchestrator.scheduling.demands import Demand, DemandQueue
+from orchestrator.scheduling.environments import EnvironmentStates
 from orchestrator.scheduling.events import (
     ENVIRONMENT,
     GROUP_REMOVED,
@@ -62,6 +64,7 @@ from orchestrator.scheduling.events import (
     Complain,
     EndWorker,
     EnvironmentFailed,
+    EnvironmentReady,
     Event,
     Grant,
     Infeasible,
@@ -69,6 +72,8 @@ from orchestrator.scheduling.events import (
     LeaseReturned,
     LeaseWanted,
     PlaceActor,
+    PoolWanted,
+    PrepareEnvironment,
     StartWorker,
     Tick,
     WorkerBlocked,
@@ -121,7 +126,8 @@ class LocalScheduler:
         self._sharing = Sharing(
             self.slots, self._demands, lambda demand: self.places.accounts_of(demand.scheduling)
         )
-        self._starting = Starting(self.slots, self._demands, self.places, pool_size)
+        self._environments = EnvironmentStates()
+        self._starting = Starting(self.slots, self._demands, self.places, self._environments, pool_size)
         #: For whom something is kept free.
         self._claimant: Demand | None = None
         #: Processes of any state. The store has a limited number of client slots.
@@ -145,9 +151,11 @@ class LocalScheduler:
             LeaseReturned: self._lease_returned,
             ActorWanted: self._actor_wanted,
             ActorWithdrawn: self._actor_withdrawn,
+            EnvironmentReady: self._environment_ready,
             EnvironmentFailed: self._environment_failed,
             BundlesWanted: self._bundles_wanted,
             BundlesReleased: self._bundles_released,
+            PoolWanted: self._pool_wanted,
             ClientDied: lambda event: self._client_died(event.client),
         }
 
@@ -208,7 +216,7 @@ class LocalScheduler:
 
     def _worker_died(self, event: WorkerDied) -> None:
         slot = self._slot(event.token)
-        if slot.state is WorkerState.STARTING:
+        if slot.state is WorkerState.STARTING and self._environments.works(slot.env):
             self._starting.failed(self._now_s)
         slot.account.give(slot.occupied, slot.devices)
         self.slots.change(slot, WorkerChange.DIE, self._now_s)
@@ -265,7 +273,14 @@ class LocalScheduler:
         if objection is not None:
             self._refuse(demand, *objection)
 
+    def _pool_wanted(self, event: PoolWanted) -> None:
+        self._environments.of_pool = event.env
+
+    def _environment_ready(self, event: EnvironmentReady) -> None:
+        self._environments.ready(event.env)
+
     def _environment_failed(self, event: EnvironmentFailed) -> None:
+        self._environments.failed(event.env)
         for demand in self._demands:
             if demand.env == event.env:
                 self._refuse(demand, ENVIRONMENT, event.cause)
@@ -427,6 +442,7 @@ class LocalScheduler:
             self._token_last += 1
             self.slots.add(self._token_last, env, self._now_s)
             self._out.append(StartWorker(self._token_last, env))
+        self._out += [PrepareEnvironment(env) for env in self._environments.take_new()]
 
     def _make_room(self, env: str) -> None:
         """End an idle worker of another environment, one at a time; its place is free when it has gone."""

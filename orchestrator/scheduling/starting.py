@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.scheduling.demands import DemandQueue
+from orchestrator.scheduling.environments import EnvironmentStates
 from orchestrator.scheduling.places import Places
 from orchestrator.scheduling.worker_slots import WorkerSlots, WorkerState
 
@@ -21,8 +22,16 @@ _POOL = (WorkerState.STARTING, WorkerState.IDLE, WorkerState.LEASED)
 class Starting:
     """Looks at demands, pool and failures; decides nothing else."""
 
-    def __init__(self, slots: WorkerSlots, demands: DemandQueue, places: Places, pool_size: int) -> None:
+    def __init__(
+        self,
+        slots: WorkerSlots,
+        demands: DemandQueue,
+        places: Places,
+        environments: EnvironmentStates,
+        pool_size: int,
+    ) -> None:
         self._slots = slots
+        self._environments = environments
         self._demands = demands
         self._places = places
         self._pool_size = pool_size
@@ -50,13 +59,16 @@ class Starting:
         return max(FREE_LEASES_MAX - free, 0)
 
     def wanted(self, now_s: float) -> list[str]:
-        """Return the environment of each process to be started now."""
+        """Return the environment of each process to be started now; those that are not ready have none."""
         if now_s < self.not_before_s:
             return []
         envs: list[str] = []
         for env, count in self._employable().items():
-            envs += [env] * (count - self._slots.count_of(env, *_UNREADY))
-        envs += [""] * (self.missing() - len(envs))
+            if self._environments.is_ready(env):
+                envs += [env] * (count - self._slots.count_of(env, *_UNREADY))
+        missing = self.missing() - len(envs)
+        if missing > 0 and self._environments.is_ready(self._environments.of_pool):
+            envs += [self._environments.of_pool] * missing
         return envs[: max(STARTS_MAX - self._slots.count(WorkerState.STARTING), 0)]
 
     def _employable(self) -> dict[str, int]:

@@ -17,6 +17,7 @@ from orchestrator.scheduling.events import (
     Complain,
     EndWorker,
     EnvironmentFailed,
+    EnvironmentReady,
     Event,
     Grant,
     Infeasible,
@@ -24,6 +25,8 @@ from orchestrator.scheduling.events import (
     LeaseReturned,
     LeaseWanted,
     PlaceActor,
+    PoolWanted,
+    PrepareEnvironment,
     Reclaim,
     StartWorker,
     Tick,
@@ -55,12 +58,16 @@ class Node:
         self.now_s = 100.0
         self.unstarted: list[int] = []
         self.said: list[Instruction] = []
+        #: Whether runtime environments are ready as soon as they are asked for.
+        self.prepares = True
 
     def tell(self, event: Event) -> list[Instruction]:
         out = self.scheduler.handle(event, self.now_s)
         self.scheduler.validate()
         self.said += out
         self.unstarted += [i.token for i in out if isinstance(i, StartWorker)]
+        for env in [i.env for i in out if isinstance(i, PrepareEnvironment) and self.prepares]:
+            out += self.tell(EnvironmentReady(env))
         return out
 
     def start_all(self) -> list[Instruction]:
@@ -137,6 +144,36 @@ def test_whoever_waits_for_an_environment_that_cannot_be_made_hears_why(node: No
     out = node.tell(EnvironmentFailed("packages", "no such package"))
     assert Infeasible(DRIVER, "e", None, "environment", "no such package") in out
     assert [demand.class_key for demand in node.scheduler.waiting()] == ["f"]
+
+
+def test_an_environment_is_prepared_once_and_before_its_workers_are_started(node: Node) -> None:
+    node.prepares = False
+    for key in ("e", "f"):
+        node.want(1, cpus(1), key=key, env="packages")
+    assert [i for i in node.said if isinstance(i, PrepareEnvironment)] == [PrepareEnvironment("packages")]
+    assert not node.unstarted
+    assert len(node.want(2, cpus(1), client=OTHER, key="g")) == 2, "others go on"
+    node.tell(EnvironmentReady("packages"))
+    assert node.unstarted == [3]
+
+
+def test_an_environment_that_failed_is_prepared_anew_for_the_next_who_wants_it(node: Node) -> None:
+    node.want(1, cpus(1), key="e", env="packages")
+    node.tell(EnvironmentFailed("packages", "its hook raised"))
+    node.tell(WorkerDied(node.unstarted.pop()))
+    assert node.pass_time(1) == [], "nobody wants it"
+    node.want(1, cpus(1), key="e", env="packages")
+    assert node.said.count(PrepareEnvironment("packages")) == 2
+    assert node.unstarted == [4], "and without a pause: plain workers are not to blame"
+
+
+def test_the_pool_can_be_for_an_environment() -> None:
+    node = Node(cpus(2), pool_size=2)
+    node.prepares = False
+    node.tell(PoolWanted("packages"))
+    assert not node.unstarted
+    node.tell(EnvironmentReady("packages"))
+    assert node.said[-2:] == [StartWorker(1, "packages"), StartWorker(2, "packages")]
 
 
 def test_the_pool_is_started_before_anybody_asks() -> None:

@@ -47,7 +47,8 @@ def _path(field: str, value: Any) -> str:
                 f"{field}={path!r}: only local paths are possible here; download it, and give the path"
             )
         path = rest
-    return os.path.expanduser(path)
+    # Absolute at once: a function that carries it may be submitted by a worker that stands elsewhere.
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def _py_modules(value: Any) -> list[str]:

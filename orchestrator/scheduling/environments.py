@@ -1,0 +1,42 @@
+"""Which runtime environments workers can be started for. The plain one, whose key is empty, always is."""
+
+from __future__ import annotations
+
+
+class EnvironmentStates:
+    """Environments that somebody has asked for."""
+
+    def __init__(self) -> None:
+        #: Key → whether it is ready, or still being prepared.
+        self._ready: dict[str, bool] = {"": True}
+        #: Those nobody had asked for before.
+        self._new: list[str] = []
+        #: The environment of the workers that are started in advance.
+        self.of_pool = ""
+
+    def is_ready(self, env: str) -> bool:
+        """Tell whether workers can be started for it; one that is not known is to be prepared."""
+        ready = self._ready.get(env)
+        if ready is None:
+            ready = self._ready[env] = False
+            self._new.append(env)
+        return ready
+
+    def works(self, env: str) -> bool:
+        """Tell whether workers can be started for it, as far as is known."""
+        return self._ready.get(env, False)
+
+    def take_new(self) -> list[str]:
+        """Return those that are to be prepared; they are taken for being prepared from now on."""
+        new, self._new = self._new, []
+        return new
+
+    def ready(self, env: str) -> None:
+        """It has been prepared."""
+        self._ready[env] = True
+
+    def failed(self, env: str) -> None:
+        """It could not be prepared, or its workers don't start: prepared anew for whoever wants it next."""
+        self._ready.pop(env, None)
+        if env == self.of_pool:
+            self.of_pool = ""
