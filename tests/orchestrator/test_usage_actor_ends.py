@@ -177,6 +177,23 @@ class TestHooks:
         assert ray.get(waiting, timeout=20) == "finished"
         until((tmp_path / "hook").exists)
 
+    @pytest.mark.parametrize("killed", [False, True])
+    def test_its_child_processes_go_with_it(self, killed):
+        @ray.remote
+        class Parent:
+            def start(self):
+                import subprocess
+
+                self.child = subprocess.Popen(["sleep", "1000"])
+                return self.child.pid
+
+        parent = Parent.remote()
+        child = ray.get(parent.start.remote())
+        if killed:
+            ray.kill(parent)
+        del parent
+        until(lambda: gone(child))
+
     def test_exit_actor_is_for_actors(self):
         with pytest.raises(TypeError, match="inside an actor"):
             ray.exit_actor()
