@@ -55,6 +55,7 @@ _PUBLIC = {
 _MODULES = (
     "actor",
     "cloudpickle",
+    "cluster_utils",
     "exceptions",
     "experimental",
     "remote_function",
@@ -68,6 +69,7 @@ __all__ = ["__version__", *_MODULES, *_PUBLIC]
 if TYPE_CHECKING:
     from orchestrator import actor as actor
     from orchestrator import cloudpickle as cloudpickle
+    from orchestrator import cluster_utils as cluster_utils
     from orchestrator import exceptions as exceptions
     from orchestrator import experimental as experimental
     from orchestrator import remote_function as remote_function

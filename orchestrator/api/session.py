@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
-from orchestrator.api import init_options
+from orchestrator.api import bars, init_options
 from orchestrator.common import environ
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import random_hex
 from orchestrator.common.resources import CPU, ResourceSet
 from orchestrator.core.current import current, install, require
+from orchestrator.core.messages import PROGRESS
 
 if TYPE_CHECKING:
     from orchestrator.api.worker_logs import WorkerLogs
@@ -324,6 +325,7 @@ def _start(
     if logs is not None:
         runtime.handlers["log"] = logs.show
         ticks.append(logs.tick)
+    runtime.handlers[PROGRESS] = bars.on_progress
 
     def tick(now: float) -> None:
         for one in ticks:

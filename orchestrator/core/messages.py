@@ -40,6 +40,7 @@ NOBODYS_SEQ = 0
 RETURNED = "returned"  # [seqs]: its task waits, so these queued ones come back
 UNBLOCKED = "unblocked"
 RETIRED = "retired"  # seq, [seqs]: it ends after the task `seq`; these queued ones come back
+PROGRESS = "progress"  # {state of a progress bar}: to the driver, which shows it
 # To a worker.
 CANCEL = "cancel"  # seq, recursive
 CANCEL_OBJECT = "cancel_object"  # id, force, recursive: the task of an object that the receiver owns

@@ -13,7 +13,10 @@ import orchestrator
 PATHS = {
     "orchestrator.actor": ["ActorHandle", "exit_actor", "method"],
     "orchestrator.cloudpickle": ["dumps", "loads", "register_pickle_by_value"],
+    "orchestrator.cluster_utils": ["Cluster"],
     "orchestrator.exceptions": ["RayActorError", "RayError", "RayTaskError", "TaskError"],
+    "orchestrator.experimental.internal_kv": ["_internal_kv_get", "_internal_kv_put"],
+    "orchestrator.experimental.tqdm_ray": ["safe_print", "tqdm"],
     "orchestrator.remote_function": ["RemoteFunction"],
     "orchestrator.runtime_context": ["RuntimeContext", "get_runtime_context"],
     "orchestrator.types": ["ObjectRef"],
