@@ -56,6 +56,7 @@ _MODULES = (
     "actor",
     "cloudpickle",
     "cluster_utils",
+    "dag",
     "exceptions",
     "experimental",
     "remote_function",
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
     from orchestrator import actor as actor
     from orchestrator import cloudpickle as cloudpickle
     from orchestrator import cluster_utils as cluster_utils
+    from orchestrator import dag as dag
     from orchestrator import exceptions as exceptions
     from orchestrator import experimental as experimental
     from orchestrator import remote_function as remote_function

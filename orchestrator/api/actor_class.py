@@ -1,7 +1,7 @@
 """Actor classes: what `@remote` makes of a class.
 
-The class stays the class it was: it can be instantiated here, subclassed and tested. It gains two names,
-`remote` and `options`, which subclasses inherit.
+The class stays the class it was: it can be instantiated here, subclassed and tested. It gains the names
+`remote`, `options` and, unless it has one itself, `bind`, which subclasses inherit.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.api.actor_handle import ActorHandle, Description, MethodSpec, rebuild_handle
@@ -21,6 +21,9 @@ from orchestrator.common.ids import random_hex
 from orchestrator.common.options import ACTOR, METHOD, STREAMING
 from orchestrator.core.actor_record import ActorTraits
 from orchestrator.core.reports import refusal
+
+if TYPE_CHECKING:
+    from orchestrator.dag.nodes import ClassNode
 
 _COROUTINE_FLAGS = 0x80 | 0x200  # CO_COROUTINE, CO_ASYNC_GENERATOR
 _METHOD_OPTIONS = "__orchestrator_method__"
@@ -114,6 +117,19 @@ class ActorOptions:
                 "give them to @remote(concurrency_groups={...})"
             )
         return ActorOptions(self._cls, option_rules.merge(ACTOR, self._options, changes))
+
+    def bind(self, *args: Any, **kwargs: Any) -> ClassNode:
+        """Make an actor that each execution of a graph creates anew; see `orchestrator.dag`.
+
+        Raises:
+            TypeError: the constructor does not take these arguments.
+        """
+        from orchestrator.dag.nodes import ClassNode
+
+        constructor = info_of(self._cls).constructor
+        if constructor is not None:
+            constructor.check(args, kwargs)
+        return ClassNode(self, self._cls.__qualname__, args, kwargs)
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Create an actor and return its handle at once; a failing constructor shows at its methods.
@@ -230,7 +246,7 @@ class _Entrance:
 
 
 def make_actor_class(cls: type, options: dict[str, Any]) -> Any:
-    """Give a class `remote` and `options`.
+    """Give a class `remote`, `options` and `bind`.
 
     Raises:
         ValueError: the class has attributes of these names itself.
@@ -241,11 +257,14 @@ def make_actor_class(cls: type, options: dict[str, Any]) -> Any:
             raise ValueError(
                 f"{cls.__qualname__} has an attribute {name!r}, which an actor class needs for itself"
             )
+    entrances = {name: _Entrance(name, options) for name in ("remote", "options")}
+    bind = _find(cls, "bind")
+    if bind is None or isinstance(bind, _Entrance):
+        entrances["bind"] = _Entrance("bind", options)
     try:
-        cls.remote = _Entrance("remote", options)  # type: ignore[attr-defined]
-        cls.options = _Entrance("options", options)  # type: ignore[attr-defined]
+        for name, entrance in entrances.items():
+            setattr(cls, name, entrance)
     except TypeError:
         # A built-in class cannot be given attributes; a subclass of it can.
-        namespace = {"remote": _Entrance("remote", options), "options": _Entrance("options", options)}
-        return type(cls.__name__, (cls,), namespace)
+        return type(cls.__name__, (cls,), entrances)
     return cls

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common import options as option_rules
@@ -14,6 +14,9 @@ from orchestrator.core.actor_record import ActorTraits
 from orchestrator.core.entry import Hold
 from orchestrator.core.runtime import Runtime
 from orchestrator.core.task import Template
+
+if TYPE_CHECKING:
+    from orchestrator.dag.nodes import ClassMethodNode
 
 #: Methods every actor has, with their number of results.
 BUILT_IN = ("__ray_ready__", "__ray_terminate__", "__ray_call__")
@@ -131,6 +134,19 @@ class ActorMethod:
         if shape is not None and (kwargs or not shape.low <= len(args) <= shape.high):
             shape.check(args, kwargs)
         return self._submit(self._actor_id, self._hold, self._template, args, kwargs)
+
+    def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
+        """Make a call a node of a graph, to be run by `execute`; see `orchestrator.dag`.
+
+        Raises:
+            TypeError: the method does not take these arguments.
+        """
+        from orchestrator.dag.nodes import ClassMethodNode
+
+        if self._shape is not None:
+            self._shape.check(args, kwargs)
+        handle = ActorHandle(self._runtime, self._actor_id, self._hold, self._description)
+        return ClassMethodNode(handle, self._name, self._options, args, kwargs)
 
     def options(self, **changes: Any) -> ActorMethod:
         """Return this method with other options: num_returns, max_task_retries, concurrency_group, ...

@@ -49,12 +49,16 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
             return []
         for ref in refs:
             if type(ref) is not ObjectRef:
+                if all(hasattr(one, "__orchestrator_get__") for one in refs):
+                    return [one.__orchestrator_get__(timeout) for one in refs]
                 raise exceptions.ReferenceTypeError(
                     f"get() takes references; the list has an item of type {type(ref).__name__}"
                 )
         return refs[0]._runtime.get_many(refs, timeout)
     if isinstance(refs, ObjectRefGenerator):
         return refs
+    if hasattr(refs, "__orchestrator_get__"):
+        return refs.__orchestrator_get__(timeout)
     raise exceptions.ReferenceTypeError(
         f"get() takes a reference or a list of them, not {type(refs).__name__}"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from orchestrator.api.session import ensure_runtime
 from orchestrator.common import options as option_rules
@@ -15,6 +15,9 @@ from orchestrator.core.circumstances import PLAIN_RESOURCES
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.runtime import Runtime, current
 from orchestrator.core.task import Template
+
+if TYPE_CHECKING:
+    from orchestrator.dag.nodes import FunctionNode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -94,6 +97,18 @@ class RemoteFunction(Generic[P, R, S]):
         if shape is not None and (kwargs or not shape.low <= len(args) <= shape.high):
             shape.check(args, kwargs)
         return self._submit(self._template, args, kwargs)  # type: ignore[misc]
+
+    def bind(self, *args: Any, **kwargs: Any) -> FunctionNode:
+        """Make a call a node of a graph, to be run by `execute`; see `orchestrator.dag`.
+
+        Raises:
+            TypeError: the function does not take these arguments.
+        """
+        from orchestrator.dag.nodes import FunctionNode
+
+        if self._shape is not None:
+            self._shape.check(args, kwargs)
+        return FunctionNode(self, args, kwargs)
 
     def local(self, *args: Any, **kwargs: Any) -> R:
         """Run the call here and now, and return its result itself: `f.remote`'s call, for a debugger.

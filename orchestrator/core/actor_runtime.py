@@ -63,6 +63,9 @@ class ActorRuntime:
         #: those of them whose cancellation was asked for; the running code may ask `is_canceled`
         self.flagged: set[Run] = set()
         self.loop: AsyncCalls | None = None
+        #: the compiled graph it is part of, and whether that is served by the loop that takes its calls
+        self.graph: Any = None
+        self.serves_graph = False
         self.cause = "all handles to it are gone"
         self._init_failed = False
         if self.overlaps:
@@ -71,7 +74,7 @@ class ActorRuntime:
     @property
     def owns_loop(self) -> bool:
         """Whether the calls do not run in the executor's own loop."""
-        return self.overlaps and self.instance is not None
+        return (self.overlaps and self.instance is not None) or self.serves_graph
 
     def _let_calls_overlap(self) -> None:
         self.runtime.__class__ = ConcurrentRuntime
@@ -189,6 +192,12 @@ class ActorRuntime:
 
             self.loop = AsyncCalls(self)
             self.loop.run()
+        elif self.serves_graph:
+            while self.serves_graph and not self.executor.stopping:
+                self.graph.serve()
+                self.serves_graph = False
+                if not self.executor.stopping:
+                    self.executor.run()
         else:
             from orchestrator.core.threaded_calls import ThreadedCalls
 

@@ -62,6 +62,8 @@ class Runtime(Part):
     """See the module's text."""
 
     dumps = staticmethod(pickle.dumps)
+    #: whether tasks and actors have processes of their own
+    has_processes = True
 
     def __init__(self, store: Store, session: str, node_address: int, info: dict[str, Any]) -> None:
         self.store = store

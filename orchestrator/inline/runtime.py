@@ -78,6 +78,8 @@ class InlineArguments(Arguments):
 class InlineRuntime(Runtime):
     """Everything a program needs to run its tasks and actors in its own process."""
 
+    has_processes = False
+
     store: InlineStore  # type: ignore[assignment]
     dispatcher: InlineDispatcher  # type: ignore[assignment]
     actors: InlineActors  # type: ignore[assignment]
