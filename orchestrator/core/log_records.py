@@ -53,10 +53,11 @@ def ids_of(runtime: Runtime) -> dict[str, str]:
     task = task_id(runtime)
     if task is not None:
         ids["task_id"] = task
-    if executor.current_function is not None:
-        name = name_of(executor.current_function)
-        ids["task_name"], ids["task_func_name"] = name, name
     actor = executor.actor
+    function = executor.current_function if actor is None else actor.calling()[1]
+    if function is not None:
+        name = name_of(function)
+        ids["task_name"], ids["task_func_name"] = executor.circumstances.name or name, name
     if actor is not None:
         ids["actor_id"] = actor.actor_id.hex()
         if actor.name:

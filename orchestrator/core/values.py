@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import sys
 import traceback
 from types import TracebackType
 from typing import Any
@@ -61,11 +62,25 @@ def task_error(error: BaseException, function: str) -> TaskError:
     try:
         if trace is not None and error.__traceback__ is None:
             # Raised by this package about what the task returned: there is nothing of the user's to show.
-            return TaskError(error, function, os.getpid(), f"{type(error).__name__}: {error}")
+            text = f"{type(error).__name__}: {error}{_import_advice(error)}"
+            return TaskError(error, function, os.getpid(), text)
         text = _traceback_text(error)
     except Exception:
         text = f"{type(error).__name__} (its traceback cannot be formatted)"
     return TaskError(error, function, os.getpid(), text)
+
+
+def _import_advice(error: BaseException) -> str:
+    """Say where this process has looked for a module that a value or a function needs."""
+    if not isinstance(error.__cause__, ModuleNotFoundError):
+        return ""
+    places = "".join(f"\n    {place}" for place in sys.path)
+    return (
+        "\nWorkers import from where the driver did when it called init(); what it has added to sys.path "
+        "since they don't know. Add it before init(), or pass runtime_env={'py_modules': [...]}. "
+        "This worker has "
+        f"looked in:{places}"
+    )
 
 
 def _traceback_text(error: BaseException) -> str:

@@ -322,6 +322,18 @@ class TestWhatWorkersCanImport:
         folder = place / "project" / "package"
         assert self.run(["-c", self.PROGRAM], folder) == ["4", str(folder), "8"]
 
+    def test_paths_added_later_are_not_known_and_the_error_says_so(self, place):
+        program = (
+            "import sys\nimport orchestrator as ray\nray.init(num_cpus=1)\n"
+            f"sys.path.append({str(place / 'project' / 'package')!r})\n"
+            "import neighbour\n"
+            "try: ray.get(ray.remote(neighbour.twice).remote(4))\n"
+            "except ray.exceptions.TaskError as error: print(error)\n"
+        )
+        text = "\n".join(self.run(["-c", program], place))
+        assert "No module named 'neighbour'" in text and "py_modules" in text
+        assert f"looked in:\n    {place}\n" in text
+
     def test_paths_added_before_init(self, place):
         program = f"import sys; sys.path.insert(0, {str(place / 'project' / 'package')!r})\n" + self.PROGRAM
         assert self.run(["-c", program], place) == ["4", str(place), "8"]
