@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
+from orchestrator.core.values import OWN_PACKAGES
 
 if TYPE_CHECKING:
     from orchestrator.core.task import Task
@@ -42,10 +43,20 @@ def describe_death(report: dict[str, Any] | None, further: str = "") -> str:
         reason = f"{fact}; {reason}"
     text = f"pid {report.get('pid')}: {reason or fact or 'unknown cause'}"
     text += further
-    tail = [str(line) for line in report.get("stderr_tail") or ()]
+    tail = [str(line) for line in report.get("stderr_tail") or () if not _is_ours(str(line))]
     if tail:
         text += "\nlast lines of its stderr:\n" + "\n".join("    " + line for line in tail)
     return text
+
+
+def _is_ours(line: str) -> bool:
+    """Tell whether a line is of no use to the user: a frame of the runtime's, or a list of modules."""
+    text = line.strip()
+    return text.startswith(_OUR_LINES) or text == 'File "<string>", line 2 in <module>'
+
+
+#: How such lines begin in what `faulthandler` writes.
+_OUR_LINES = (*(f'File "{directory}' for directory in OWN_PACKAGES), "Extension modules: ")
 
 
 def crash_error(task: Task, report: dict[str, Any], used: int, limit: int) -> exceptions.OrchestratorError:
@@ -55,7 +66,7 @@ def crash_error(task: Task, report: dict[str, Any], used: int, limit: int) -> ex
     told = f"the worker that ran {name} died: {describe_death(report, budget)}"
     if report.get("verdict") == "group_removed":
         return refusal("group_removed", told)
-    if report.get("out_of_memory"):
+    if report.get("out_of_memory") or report.get("memory"):
         return exceptions.OutOfMemoryError(told)
     circumstances = (task.template.options or {}).get("circumstances") or {}
     if "timeout_s" in circumstances and any(

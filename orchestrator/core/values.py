@@ -23,7 +23,7 @@ from orchestrator.exceptions import (
 from orchestrator.objects.plasma_adapter import PLASMA_DIRECTORY, PlasmaError, encode, loads
 
 #: Frames of files in these directories are ours, not the user's.
-_OWN_PACKAGES = (
+OWN_PACKAGES = (
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep,
     PLASMA_DIRECTORY + os.sep,
 )
@@ -50,7 +50,7 @@ class StoredError:
 
 def user_frames(trace: TracebackType | None) -> TracebackType | None:
     """Skip the frames of this package at the outer end of a traceback."""
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN_PACKAGES):
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(OWN_PACKAGES):
         trace = trace.tb_next
     return trace
 
@@ -89,7 +89,7 @@ def _traceback_text(error: BaseException) -> str:
     link: traceback.TracebackException | None = whole
     link_error: BaseException | None = error
     while link is not None and link_error is not None:
-        link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(_OWN_PACKAGES)]
+        link.stack[:] = [frame for frame in link.stack if not frame.filename.startswith(OWN_PACKAGES)]
         if isinstance(link_error, TaskError):
             link.__cause__ = link.__context__ = None
         elif link.__cause__ is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import faulthandler
 import importlib
 import os
 import signal
@@ -32,6 +33,8 @@ def run_worker(store_fd: int, node_address: int, token: int, info: dict[str, Any
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A crash in C code then says where in Python it was, and the report of the death has it.
+        faulthandler.enable(all_threads=False)
         _enter_environment(info)
         store = Store.attach(store_fd, name=f"worker {os.getpid()}")
         runtime = Runtime(store, info["session"], node_address, info)

@@ -19,7 +19,7 @@ BATCH_BYTES_MAX = 100 * 1024
 #: One read. A pipe holds 64 KiB.
 READ_BYTES = 64 * 1024
 #: Lines of stderr in the report of a death, each cut to some width: they end up in exceptions.
-TAIL_LINES_MAX = 20
+TAIL_LINES_MAX = 40
 TAIL_LINE_CHARS_MAX = 2000
 FILE_BYTES_MAX = 1024 * 1024
 FILES_OF_THE_DEAD_MAX = 50

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import orchestrator
 
-PROGRAM = Path(__file__).with_name("typed_program.py")
+HERE = Path(__file__).parent
+HOME = Path(orchestrator.__file__).parent.parent
 
 CONFIGURATION = """
 [mypy]
@@ -23,15 +28,38 @@ ignore_missing_imports = true
 """
 
 
-def test_mypy_understands_a_program(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["typed_program.py", "typed_actors.py"])
+def test_mypy_understands_a_program(program: str, tmp_path: Path) -> None:
     (tmp_path / "mypy.ini").write_text(CONFIGURATION)
-    (tmp_path / "program.py").write_text(PROGRAM.read_text())
+    (tmp_path / "program.py").write_text((HERE / program).read_text())
     environment = dict(os.environ)
-    home = Path(orchestrator.__file__).parent.parent
-    if home.name != "site-packages":
-        environment["MYPYPATH"] = environment["PYTHONPATH"] = str(home)
+    if HOME.name != "site-packages":
+        environment["MYPYPATH"] = environment["PYTHONPATH"] = str(HOME)
     result = subprocess.run(
         [sys.executable, "-m", "mypy", "--config-file", "mypy.ini", "program.py"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_pyright_understands_a_program(tmp_path: Path) -> None:
+    pyright = shutil.which("basedpyright") or shutil.which("pyright")
+    if pyright is None:
+        pytest.skip("pyright is not installed")
+    program = (HERE / "typed_program.py").read_text().replace("# type: ignore[", "# pyright: ignore[")
+    for mypy_s, pyright_s in (
+        ("arg-type", "reportArgumentType, reportCallIssue"),
+        ("call-overload", "reportArgumentType, reportCallIssue"),
+    ):
+        program = program.replace(f"pyright: ignore[{mypy_s}]", f"pyright: ignore[{pyright_s}]")
+    (tmp_path / "program.py").write_text(program)
+    settings = {
+        "include": ["program.py"],
+        "extraPaths": [str(HOME)],
+        "typeCheckingMode": "standard",
+        "reportUnnecessaryTypeIgnoreComment": False,
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [pyright, "--project", str(tmp_path), "--pythonpath", sys.executable]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -256,7 +256,7 @@ class TestRetries:
         def die():
             os.kill(os.getpid(), 11)
 
-        text = rf"die died: pid \d+: killed by SIGSEGV.*retries used: {max_retries} of {max_retries}"
+        text = rf"die died: pid \d+: killed by SIGSEGV.*used: {max_retries} of {max_retries}(.|\n)*in die"
         with pytest.raises(WorkerCrashedError, match=text):
             ray.get(die.options(max_retries=max_retries).remote(), timeout=30)
 

@@ -1,18 +1,17 @@
-"""What a type checker makes of a program; `test_typing.py` has mypy read this file, nothing runs it.
+"""What checkers make of a program; `test_typing.py` has mypy and pyright read this file, nobody runs it.
 
-An `ignore` marks an error that must be found: mypy complains about one that is of no use.
+An `ignore` marks an error that must be found: a checker complains about one that is of no use.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 from typing_extensions import assert_type
 
 import orchestrator as ray
 import plasma
-from orchestrator import ActorHandle, ObjectRef, ObjectRefGenerator
+from orchestrator import DynamicObjectRefGenerator, ObjectRef, ObjectRefGenerator
 
 
 @ray.remote
@@ -45,21 +44,6 @@ async def answer() -> int:
     return 42
 
 
-@ray.remote
-class Counter:
-    def __init__(self, start: int = 0) -> None:
-        self.n = start
-
-    def increment(self, by: int = 1) -> int:
-        self.n += by
-        return self.n
-
-
-@ray.remote(num_cpus=1)
-class Other:
-    pass
-
-
 def tasks() -> None:
     ref = add.remote(1, 2, scale=0.5)
     assert_type(ref, ObjectRef[int])
@@ -70,6 +54,11 @@ def tasks() -> None:
     add("1")  # type: ignore[arg-type]
     _first, _second = halves.remote(3)
     _first, _second = text_of.options(num_returns=2).remote(3)
+    policy = ray.RetryPolicy(delay_s=0.5)
+    again = add.options(timeout_s=1, retry_policy=policy, max_calls=2, name="again")
+    assert_type(again.remote(1), ObjectRef[int])
+    assert_type(again.remote(1).exception(timeout=1), BaseException | None)
+    again.remote(1).add_done_callback(lambda done: print(done.task_id().hex()))
 
 
 def objects() -> None:
@@ -86,21 +75,17 @@ def generators() -> None:
     assert_type(count.remote(3), ObjectRefGenerator[int])
     for ref in count.remote(3):
         assert_type(ray.get(ref), int)
+    items = count.remote(3)
+    assert_type(next(items), ObjectRef[int])
+    assert_type(items.next_ready(), bool)
+    whole: ObjectRef[DynamicObjectRefGenerator[int]] = count.options(num_returns="dynamic").remote(3)
+    assert_type([ray.get(ref) for ref in ray.get(whole)], list[int])
 
 
 async def with_asyncio() -> None:
     assert_type(await add.remote(1), int)
     async for ref in count_async.remote(3):
         assert_type(await ref, int)
-
-
-def actors() -> None:
-    counter = Counter.remote(1)
-    assert_type(counter, ActorHandle)
-    assert_type(Counter.options(name="a").remote(start=ray.put(1)), ActorHandle)
-    assert_type(counter.increment.remote(2), Any)
-    assert_type(Counter(3).increment(), int)
-    assert_type(Other.remote(), ActorHandle)
 
 
 def store_alone() -> None:

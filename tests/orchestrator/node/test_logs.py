@@ -90,7 +90,7 @@ def test_a_stream_remembers_the_last_lines(tmp_path: Path) -> None:
     assert stream.read() == ([], False)
     os.close(write_fd)
     assert stream.read() == (["without end"], True)
-    assert list(stream.tail) == [f"line {n}" for n in range(81, 100)] + ["without end"]
+    assert list(stream.tail) == [f"line {n}" for n in range(61, 100)] + ["without end"]
     stream.close()
     file.close()
 
