@@ -174,7 +174,7 @@ class Executor(concurrent.futures.Executor):
         **options: Any,
     ) -> None:
         if max_workers is not None and max_workers < 1:
-            raise ValueError(f"max_workers must be at least 1, not {max_workers}")
+            raise ValueError(f"max_workers must be greater than 0, not {max_workers}")
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer must be callable, not {type(initializer).__name__}")
         if options.get("num_returns") not in (None, 1):
@@ -258,7 +258,9 @@ class Executor(concurrent.futures.Executor):
                     futures.popleft()
                     if buffersize is not None:
                         futures.extend(itertools.islice(submitted, 1))
-                    yield from values
+                    values.reverse()
+                    while values:
+                        yield values.pop()  # and keep nothing of what was handed out
             finally:
                 for future in futures:
                     future.cancel()

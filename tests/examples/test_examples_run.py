@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,21 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-def run(directory: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs an example in a directory of its own, and expects it to succeed without a word on stderr."""
-    finished = subprocess.run(
-        [sys.executable, str(EXAMPLES / name), *arguments],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        env={**os.environ, "COLUMNS": "100"},
-    )
-    assert (finished.returncode, finished.stderr) == (0, ""), finished.stdout
-    return finished
+from tests.examples.running import EXAMPLES, run
 
 
 def test_quickstart(tmp_path: Path) -> None:

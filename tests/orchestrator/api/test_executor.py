@@ -249,7 +249,7 @@ class TestTheInitializer:
 @pytest.mark.parametrize(
     ("arguments", "error", "reason"),
     [
-        ({"max_workers": 0}, ValueError, "max_workers must be at least 1"),
+        ({"max_workers": 0}, ValueError, "max_workers must be greater than 0"),
         ({"initializer": 3}, TypeError, "initializer must be callable"),
         ({"cpus": 3}, ValueError, "'cpus' is not an option"),
         ({"num_returns": 3}, ValueError, "num_returns must be 1"),
