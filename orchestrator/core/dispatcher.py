@@ -447,5 +447,6 @@ class Dispatcher(Part):
         queue.warned = True
         self._warn(
             f"{len(queue.pending)} tasks ({queue.pending[0].template.name}, ...) have waited for a worker: "
-            f"each needs {queue.scheduling.resources}. Other tasks or actors hold the resources."
+            f"each needs {queue.scheduling.resources}. Other tasks or actors hold the resources"
+            f"{', or its runtime environment is not ready' if queue.scheduling.env else ''}."
         )

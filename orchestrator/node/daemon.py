@@ -170,7 +170,7 @@ class Daemon:
         self.pool.kill_overdue(now_s)
         self._pressure.relieve(now_s)
         if self._environments is not None:
-            self._environments.stop_overdue(now_s)
+            self._environments.tick(now_s)
         self.tell_scheduler(events.Tick())
 
     def _check_driver(self) -> None:
@@ -303,6 +303,7 @@ class Daemon:
                 os.path.join(self._session_dir, LOGS),
                 lambda env: self.tell_scheduler(events.EnvironmentReady(env)),
                 lambda env, cause: self.tell_scheduler(events.EnvironmentFailed(env, cause)),
+                lambda text: self._lines.say("runtime environment", text),
             )
         self._environments.prepare(env, time.monotonic())
 
@@ -392,7 +393,7 @@ class Daemon:
                 how = make_report(
                     pid=process.pid, node=self.node_id, status=status, decision=None, stderr_tail=[]
                 )["reason"]
-                said = "".join(f"\n    {line}" for line in process.stderr_tail)
+                said = "".join(f"\n    {line}" for line in process.stderr_tail)[-8000:]
                 cause = f"it needs a runtime environment in which no worker starts: one {how}{said}"
                 self.tell_scheduler(events.EnvironmentFailed(process.env, cause))
             self.tell_scheduler(events.WorkerDied(process.token))

@@ -14,23 +14,31 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
 
 from orchestrator.common.runtime_env import SETUP_TIMEOUT_S
 from orchestrator.environments import resolved as environments
 
-#: Lines of a builder's, or a worker's, output in the error.
+#: Lines of a builder's output in the error, and how much of them: it has to fit into a message.
 LINES_SHOWN = 20
+CHARS_SHOWN = 8000
+#: How often the driver hears that a builder is at work.
+PROGRESS_S = 10.0
 
 
-class Builder(NamedTuple):
+class Builder:
     """A process that builds an environment."""
 
-    env: str
-    log_path: str
-    #: None: it may take for ever.
-    deadline_s: float | None
-    timeout_s: float
+    def __init__(self, env: str, log_path: str, timeout_s: float, now_s: float) -> None:
+        self.env = env
+        self.log_path = log_path
+        self.timeout_s = timeout_s
+        self.started_at_s = now_s
+        #: When it last was spoken of.
+        self.mentioned_at_s = now_s
+
+    def is_late(self, now_s: float) -> bool:
+        """Tell whether its time is over. A time below zero never is."""
+        return 0 <= self.timeout_s <= now_s - self.started_at_s
 
 
 class Environments:
@@ -39,6 +47,7 @@ class Environments:
     Args:
         on_ready: called with the key of an environment for which workers can be started.
         on_failed: called with a key, and the reason, a sentence that begins with "it".
+        on_progress: called now and then with a line about a builder that is at work.
     """
 
     def __init__(
@@ -47,13 +56,15 @@ class Environments:
         logs_dir: str,
         on_ready: Callable[[str], None],
         on_failed: Callable[[str, str], None],
+        on_progress: Callable[[str], None],
     ) -> None:
         self._session_dir = session_dir
         self._logs_dir = logs_dir
         self._on_ready = on_ready
         self._on_failed = on_failed
+        self._on_progress = on_progress
         self._builders: dict[int, Builder] = {}
-        #: locks that keep what workers use in the cache, by environment
+        #: Locks that keep what workers use in the cache, by environment, until this process ends.
         self._locks: dict[str, int] = {}
 
     def prepare(self, env: str, now_s: float) -> None:
@@ -64,10 +75,12 @@ class Environments:
             self._on_failed(env, f"it needs the runtime environment {env}, which nobody has described: {exc}")
             return
         cached = environments.cached_of(resolved)
-        if cached is None or env in self._locks:
+        if cached is None or (env in self._locks and cached.complete):
             self._on_ready(env)
             return
         try:
+            if env in self._locks:
+                os.close(self._locks.pop(env))  # somebody has emptied the cache under our hands
             lock_fd = cached.lock_to_use()
             if lock_fd is not None:
                 self._locks[env] = lock_fd
@@ -98,8 +111,7 @@ class Environments:
             setpgroup=0,
             setsigdef=[signal.SIGPIPE, signal.SIGHUP, signal.SIGINT, signal.SIGTERM],
         )
-        deadline_s = None if timeout_s < 0 else now_s + timeout_s
-        self._builders[pid] = Builder(env, log_path, deadline_s, timeout_s)
+        self._builders[pid] = Builder(env, log_path, timeout_s, now_s)
 
     def exited(self, pid: int, status: int, now_s: float) -> bool:
         """Take note of the end of a process; False if it was none of the builders."""
@@ -109,29 +121,31 @@ class Environments:
         if status == 0:
             self.prepare(builder.env, now_s)
             return True
-        late = builder.deadline_s is not None and now_s >= builder.deadline_s
-        why = f" within {builder.timeout_s:g} s (setup_timeout_seconds)" if late else ""
-        said = "".join(f"\n    {line}" for line in _last_lines(builder.log_path))
+        _kill_group(pid)  # what it had started; nobody else has the group's number as long as one is in it
+        why = f" within {builder.timeout_s:g} s (setup_timeout_seconds)" if builder.is_late(now_s) else ""
+        said = "".join(f"\n    {line}" for line in _last_lines(builder.log_path))[-CHARS_SHOWN:]
         text = (
             f"it needs a runtime environment that could not be set up{why}; the installer's last lines:{said}"
         )
         self._on_failed(builder.env, text)
         return True
 
-    def stop_overdue(self, now_s: float) -> None:
-        """End the builders whose time is over."""
+    def tick(self, now_s: float) -> None:
+        """End the builders whose time is over; speak of the others."""
         for pid, builder in self._builders.items():
-            if builder.deadline_s is not None and now_s >= builder.deadline_s:
-                try:
-                    os.killpg(pid, signal.SIGKILL)  # not reaped yet: the number is its own
-                except ProcessLookupError:
-                    pass
+            if builder.is_late(now_s):
+                _kill_group(pid)
+            elif now_s - builder.mentioned_at_s >= PROGRESS_S:
+                builder.mentioned_at_s = now_s
+                last = "".join(_last_lines(builder.log_path)[-1:])[:200]
+                self._on_progress(f"is being set up for {now_s - builder.started_at_s:.0f} s: {last}")
 
-    def close(self) -> None:
-        """Give the locks back. Builders end with all that is below the node."""
-        for fd in self._locks.values():
-            os.close(fd)
-        self._locks.clear()
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def _last_lines(path: str) -> list[str]:

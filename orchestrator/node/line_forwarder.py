@@ -30,6 +30,10 @@ class LineForwarder:
         for batch in encode_batches(process.pid, process.label, stream, lines):
             self._outbox.send_payload(self._driver, batch)
 
+    def say(self, label: str, text: str) -> None:
+        """Send a line of the node's own."""
+        self._outbox.send_payload(self._driver, encode_batches(os.getpid(), label, "stderr", [text])[0])
+
     def watch_backlog(self, pool: WorkerPool) -> None:
         """Stop reading what workers print while the driver does not read either; drop lines after a while."""
         backlog_bytes = self._outbox.backlog_bytes(self._driver)
@@ -45,5 +49,4 @@ class LineForwarder:
             self._stall = (backlog_bytes, now_s)
         elif now_s - self._stall[1] > STALL_S:
             count = self._outbox.drop_waiting(self._driver, b'{"op":"log"')
-            text = f"[{count} batches of lines are left out: the driver did not read them]"
-            self._outbox.send_payload(self._driver, encode_batches(os.getpid(), "node", "stderr", [text])[0])
+            self.say("node", f"[{count} batches of lines are left out: the driver did not read them]")

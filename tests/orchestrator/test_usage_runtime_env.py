@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import zipfile
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 import orchestrator as ray
@@ -257,6 +259,15 @@ def wheels(tmp_path_factory):
     return folder
 
 
+def builders():
+    """The pids of the processes that build environments below this one."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        if "pip_builder" in " ".join(child.cmdline()):
+            found.append(child.pid)
+    return found
+
+
 def offline(wheels, *packages):
     options = ["--no-index", "--find-links", str(wheels)]
     return {"pip": {"packages": list(packages), "pip_install_options": options}}
@@ -295,6 +306,30 @@ class TestPackages:
     def test_failing_shows_the_installers_last_lines(self, session, wheels):
         with pytest.raises(RuntimeEnvSetupError, match=r"last lines(.|\n)*tiny==3.0"):
             ray.get(pid.options(runtime_env=offline(wheels, "tiny==3.0")).remote(), timeout=100)
+
+    def test_a_builder_that_is_killed_leaves_nothing_half(self, session, wheels, tmp_path, cache):
+        project = tmp_path / "project"
+        project.mkdir()
+        marker = tmp_path / "first"
+        (project / "setup.py").write_text(
+            "import os, time, setuptools\n"
+            f"if not os.path.exists({str(marker)!r}):\n"
+            f"    open({str(marker)!r}, 'w').close()\n"
+            "    time.sleep(1000)\n"
+            "setuptools.setup(name='homemade', version='1', py_modules=[])\n"
+        )
+        env = offline(wheels, str(project), "tiny==1.0")
+        env["pip"]["pip_install_options"] += ["--no-build-isolation"]
+        ref = evaluate.options(runtime_env=env).remote(TINY)
+        while not marker.exists():
+            assert ray.wait([ref], timeout=0.05)[0] == []
+        (builder,) = builders()
+        os.kill(builder, signal.SIGKILL)
+        with pytest.raises(RuntimeEnvSetupError, match="could not be set up"):
+            ray.get(ref, timeout=60)
+        before = set(os.listdir(cache))
+        assert ray.get(evaluate.options(runtime_env=env).remote(TINY), timeout=100)[0] == "1.0"
+        assert set(os.listdir(cache)) == before, "what was half there was built anew, in its place"
 
     def test_too_slow(self, session, wheels, tmp_path):
         slow = tmp_path / "slow"
