@@ -48,6 +48,7 @@ _PUBLIC = {
     "put": "orchestrator.api.getting",
     "remote": "orchestrator.api.remote",
     "shutdown": "orchestrator.api.session",
+    "timeline": "orchestrator.api.state",
     "wait": "orchestrator.api.waiting",
 }
 
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from orchestrator.api.session import init as init
     from orchestrator.api.session import is_initialized as is_initialized
     from orchestrator.api.session import shutdown as shutdown
+    from orchestrator.api.state import timeline as timeline
     from orchestrator.api.task_group import TaskGroup as TaskGroup
     from orchestrator.api.task_group import gather as gather
     from orchestrator.api.waiting import wait as wait

@@ -5,7 +5,7 @@ from libc.string cimport memcpy
 from plasma._c.posix cimport PL_DEBUG
 from plasma.allocator cimport free_bytes, largest_free
 from plasma.attachment cimport Client
-from plasma.layout cimport CHANNEL, FREE, PAGE, PLACE_BITS, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, SPILLED, Entry, Segment, round_up
+from plasma.layout cimport CHANNEL, FREE, PAGE, PLACE_BITS, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, SPILLED, Entry, Hold, Segment, round_up
 from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
 
 from typing import NamedTuple
@@ -61,6 +61,44 @@ def list_objects(Client client):
             if collecting:
                 PyGC_Enable()
     return [ObjectInfo(*info) for info in infos]
+
+
+class HoldInfo(NamedTuple):
+    """One record of the ledger as Store.holds() saw it: a client, or an object, that keeps an object."""
+
+    object_id: bytes
+    holder: int
+    parent: bytes | None
+    pins: int
+    refs: int
+
+
+def list_holds(Client client):
+    """Who keeps what. A parent's id is read without its shard's lock: a parent that goes meanwhile may be named wrongly."""
+    cdef Segment* seg = client.seg
+    cdef uint32_t shard, i
+    cdef Entry* entry
+    cdef Hold* hold
+    cdef int collecting
+    holds = []
+    for shard in range(SHARD_COUNT):
+        collecting = PyGC_Disable()              # a Buffer in garbage would want the lock that we hold
+        lock_shard(seg, shard)
+        try:
+            for i in range(1, seg.shards[shard].hold_high + 1):
+                hold = &seg.holds[(shard << seg.hold_shift) + i]
+                if hold.entry == 0:
+                    continue
+                entry = &seg.entries[hold.entry]
+                if entry.state == FREE or entry.flags & CHANNEL:
+                    continue
+                holds.append((id_bytes(entry), seg.slots[hold.slot].address if hold.slot else 0,
+                              None if hold.slot else id_bytes(&seg.entries[hold.parent]), hold.pins, hold.refs))
+        finally:
+            unlock_shard(seg, shard)
+            if collecting:
+                PyGC_Enable()
+    return [HoldInfo(*hold_info) for hold_info in holds]
 
 
 def list_clients(Client client):

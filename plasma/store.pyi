@@ -25,6 +25,17 @@ class ObjectInfo(NamedTuple):
     offset: int
     file: int
 
+class HoldInfo(NamedTuple):
+    """One record of the ledger as ``Store.holds`` saw it: a client, or an object, that keeps an object."""
+
+    object_id: bytes
+    #: address of the client; 0 when an object holds
+    holder: int
+    #: id of the object that contains this one
+    parent: bytes | None
+    pins: int
+    refs: int
+
 @final
 class Store:
     """A shared-memory object store, as one client of it."""
@@ -129,6 +140,8 @@ class Store:
     def trim(self) -> int:
         """Return the pages of free memory to the kernel; how many bytes."""
     def list(self) -> builtins.list[ObjectInfo]: ...
+    def holds(self) -> builtins.list[HoldInfo]:
+        """Who keeps what: a client by its address, or an object by its id."""
     def clients(self) -> builtins.list[dict[str, Any]]: ...
     def audit(self) -> Audit: ...
     def stats(self) -> dict[str, int]: ...

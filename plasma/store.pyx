@@ -501,6 +501,11 @@ cdef class Store:
         self.client.check()
         return _stats.list_objects(self.client)
 
+    def holds(self):
+        """HoldInfo of every record of the ledger (channels apart): which client, or which object, keeps an object."""
+        self.client.check()
+        return _stats.list_holds(self.client)
+
     def clients(self):
         """A dict per client slot in use: address, pid, name, state."""
         self.client.check()

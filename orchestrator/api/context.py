@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.api.session import ensure_runtime
 from orchestrator.core.actor_runtime import ActorExit
-from orchestrator.core.executor import name_of
+from orchestrator.core.history import name_of
 from orchestrator.core.log_records import task_id
 from orchestrator.core.runtime import Runtime, current, require
 

@@ -72,6 +72,9 @@ SHUTDOWN_HOOK_TIMEOUT_S = 30.0
 #: Re-executions after a worker's death, as in Ray.
 MAX_RETRIES = 3
 
+#: Runs a process remembers for the state API: at 250 bytes each, 2.5 MiB.
+HISTORY_MAX = 10_000
+
 #: What specs of finished tasks may take, so that lost results can be made again: as in Ray.
 LINEAGE_BYTES_MAX = 1 << 30
 

@@ -18,6 +18,7 @@ import os
 import sys
 import threading
 import traceback
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
@@ -87,6 +88,7 @@ class ActorRuntime:
         executor = self.executor
         self.reconstructed = seq == NOBODYS_SEQ
         cls: Any = None
+        started = perf_counter_ns()
         try:
             cls = executor.runtime.functions.load(message[1])
             args, kwargs = executor.unpack(message)
@@ -97,12 +99,14 @@ class ActorRuntime:
                 executor.running = None
         except BaseException as error:
             wrapped = task_error(error, f"{self.class_name}.__init__")
+            self.runtime.history.failed_run(run, cls, started, error, False)
             if not self.reconstructed:
                 executor.replies.send(sender, (seq, ERROR, dump_error(wrapped), 0))
             self.cause = f"its constructor failed\n{wrapped}"
             self._init_failed = True
             executor.stop(drain=False)
             return
+        executor.ran((run, cls, started, perf_counter_ns(), None))
         self._send_state("alive", "", label=self._label())
         if not self.reconstructed:
             executor.replies.send_value(sender, seq, None, 0)

@@ -143,15 +143,15 @@ class ActorSubmitter(Part):
         record: ActorRecord = task.actor  # type: ignore[assignment]
         with self.lock:
             dead = record.state == DEAD
-            if not dead:
-                self._queued.add(record)
-                record.queue.append(task)
+            if not dead and unready:
+                # It keeps nobody waiting: what makes its arguments may be another call of the same actor.
+                record.aside[task.seq] = task
+            elif not dead:
+                self._enqueue(record, task)
         if dead:
             self._completion.fail(task, record.died_error())
         elif unready:
             self._runtime.arguments.wait_for(task, unready, self.ready)
-        else:
-            self.ready(task)
 
     def _gone(self, actor_id: bytes) -> ActorRecord:
         """Return a record of an actor that had ended before its handle arrived here."""

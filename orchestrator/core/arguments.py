@@ -18,7 +18,8 @@ from orchestrator.core.messages import LONG, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
 from orchestrator.core.task import WAITING, Dependencies
-from orchestrator.exceptions import SerializationError
+from orchestrator.core.values import StoredError
+from orchestrator.exceptions import OrchestratorError, SerializationError
 from orchestrator.objects import plasma_adapter as objects
 from orchestrator.objects.plasma_adapter import is_plain
 
@@ -169,6 +170,26 @@ class Arguments(Part):
         identity = object_id(self._prefix, self._next_seq())
         objects.put_parts(self._store, identity, [payload])
         return dumps((task.seq, LONG, identity), PROTOCOL), Hold(self._references.link, identity)
+
+
+class DependencyError(OrchestratorError):
+    """An argument of the task is the error of the task that should have produced it."""
+
+    def __init__(self, stored: StoredError) -> None:
+        super().__init__(stored)
+        self.stored = stored
+
+
+def load_argument(data: Any) -> Any:
+    """Return the value in bytes or a buffer.
+
+    Raises:
+        DependencyError: it is the error of the task that should have produced it.
+    """
+    value = objects.deserialize(data)
+    if type(value) is StoredError:
+        raise DependencyError(value)
+    return value
 
 
 def unpack(

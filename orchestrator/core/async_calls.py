@@ -164,6 +164,7 @@ class AsyncCalls:
             if inspect.isawaitable(value):
                 value = await value
             spent_us = (perf_counter_ns() - started) // 1000
+            executor.ran((run, function, started, started + spent_us * 1000, None))
             num_returns = options.get("num_returns", 1)
             if num_returns == 1:
                 self._replies.send_value(sender, seq, value, spent_us)
@@ -171,7 +172,8 @@ class AsyncCalls:
                 await self._send_items(run, value, options.get("backpressure"), spent_us)
             else:
                 self._replies.send_many(sender, seq, value, num_returns, spent_us)
-        except self._asyncio.CancelledError:
+        except self._asyncio.CancelledError as error:
+            self._runtime.history.failed_run(run, function, started, error, True)
             self._replies.send(sender, (seq, CANCELLED, None, 0))
         except BaseException as error:
             executor._failed(run, error, function, started)

@@ -25,6 +25,8 @@ class Completion(Part):
     def __init__(self, references: References, unseen: UnseenFailures) -> None:
         self._references = references
         self._unseen = unseen
+        #: notes a failure of which no worker knows; see history.py
+        self.note_failure: Callable[[Task, BaseException], None] = lambda task, error: None
         #: remembers how a result in the store was made; see lineage.py
         self.keep: Callable[[Task, int], str | None] = lambda task, index: None
 
@@ -131,6 +133,8 @@ class Completion(Part):
 
     def fail(self, task: Task, error: Any) -> None:
         """Complete everything the task was to produce with this error: an exception, or the bytes of one."""
+        if type(error) is not bytes and self._is_awaited(task):
+            self.note_failure(task, error)
         if not task.cancelled and self._is_awaited(task):
             error = self._unseen.failure(error, task.template.name)
         task.place = DONE

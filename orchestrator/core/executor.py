@@ -25,13 +25,14 @@ from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.options import DYNAMIC
 from orchestrator.core.actor_restart import restart_actor
-from orchestrator.core.arguments import unpack
+from orchestrator.core.arguments import DependencyError, load_argument, unpack
 from orchestrator.core.back_pressure import BackPressure
 from orchestrator.core.blocking import Blocking
 from orchestrator.core.cancellation import TaskInterrupt
 from orchestrator.core.circumstances import Circumstances
 from orchestrator.core.entry import Entry
 from orchestrator.core.generators import DynamicObjectRefGenerator, items_of
+from orchestrator.core.history import name_of
 from orchestrator.core.messages import (
     CANCEL,
     CANCELLED,
@@ -49,7 +50,6 @@ from orchestrator.objects.plasma_adapter import (
     SEALED,
     WORK,
     WORK_MASK,
-    deserialize,
 )
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class Executor:
         #: the process is to end when what runs is done; the rest fails with the news of its end
         self.quitting = False
         self._interrupt: Run | None = None
+        #: notes a run that has ended; see history.py
+        self.ran = runtime.history.runs.append
         #: the constructor's call of an actor that is being restarted here
         self.constructor: Entry | None = None
         self._main_ident = threading.get_ident()
@@ -166,8 +168,10 @@ class Executor:
         except BaseException as error:
             self._failed(run, error, function, started)
             return
+        ended = perf_counter_ns()
+        self.ran((run, function, started, ended, None))
         try:
-            self.replies.send_value(sender, seq, value, (perf_counter_ns() - started) // 1000)
+            self.replies.send_value(sender, seq, value, (ended - started) // 1000)
         except BaseException as error:
             self._failed(run, error, function, started)
 
@@ -204,12 +208,15 @@ class Executor:
                 num_returns = options.get("num_returns", 1)
                 if num_returns != 1:
                     self._send_several(run, value, num_returns, options, started)
+                    self.ran((run, self.circumstances.name or function, started, perf_counter_ns(), None))
                     return
             finally:
                 self.running = None
             if circumstances is not None:
                 self.circumstances.stop_clock()
-            self.replies.send_value(sender, seq, value, (perf_counter_ns() - started) // 1000)
+            ended = perf_counter_ns()
+            self.ran((run, self.circumstances.name or function, started, ended, None))
+            self.replies.send_value(sender, seq, value, (ended - started) // 1000)
         except BaseException as error:
             self._failed(run, error, function, started)
         finally:
@@ -251,7 +258,7 @@ class Executor:
 
     def unpack(self, message: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a message that has more than plain ones."""
-        return unpack(message, self._fetch, _load)
+        return unpack(message, self._fetch, load_argument)
 
     def _fetch(self, identity: bytes) -> Any:
         """Return the buffer of an argument; wait for it if it was lost and is being made again."""
@@ -285,6 +292,9 @@ class Executor:
         sender, seq = run
         spent_us = (perf_counter_ns() - started) // 1000
         self.running = None
+        self.runtime.history.failed_run(
+            run, self.circumstances.name or function, started, error, run in self.cancelled
+        )
         try:
             if self.circumstances.overdue == run and run not in self.cancelled:
                 late = self.circumstances.timeout_error(self.name_of_run())
@@ -397,27 +407,3 @@ class Executor:
         target, self._interrupt = self._interrupt, None
         if target is not None and target == self.running:
             raise TaskInterrupt("the task was cancelled")
-
-
-def name_of(function: Any) -> str:
-    """Return the name of a function for a message."""
-    if function is None:
-        return "?"
-    owner = getattr(function, "__self__", None)
-    name = getattr(function, "__qualname__", None) or type(function).__name__
-    return f"{type(owner).__name__}.{function.__name__}" if owner is not None else str(name)
-
-
-def _load(data: Any) -> Any:
-    value = deserialize(data)
-    if type(value) is StoredError:
-        raise DependencyError(value)
-    return value
-
-
-class DependencyError(exceptions.OrchestratorError):
-    """An argument of the task is the error of the task that should have produced it."""
-
-    def __init__(self, stored: StoredError) -> None:
-        super().__init__(stored)
-        self.stored = stored

@@ -78,6 +78,10 @@ class Functions(Part):
                 stacklevel=4,
             )
 
+    def known(self) -> list[bytes]:
+        """Return the keys of what was exported or imported here."""
+        return [*self._holds, *self._imported]
+
     def _store_once(self, key: bytes, blob: bytes, captured: list[bytes]) -> None:
         if key in self._holds:
             return

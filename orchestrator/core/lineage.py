@@ -117,7 +117,7 @@ class Lineage(Part):
     def _sources_of(self, held: Any) -> tuple[Source, ...] | None:
         """Return what a task's arguments refer to; None if some of it goes with the task."""
         found: list[Source] = []
-        for item, direct in _walk(held, False):
+        for item, direct in walk_held(held, False):
             if type(item) is Entry:
                 identity = self._references.id_of(item)
                 spec = (
@@ -443,15 +443,15 @@ class Lineage(Part):
             task.returns[index] = entry
 
 
-def _walk(held: Any, direct: bool) -> Iterable[tuple[Any, bool]]:
+def walk_held(held: Any, direct: bool = False) -> Iterable[tuple[Any, bool]]:
     """Yield what a task's `held` has, and whether it is an argument itself."""
     if type(held) is Dependencies:
-        yield from _walk(held.inside, False)
+        yield from walk_held(held.inside, False)
         for item in held.direct:
             yield item, True
     elif type(held) in (list, tuple):
         for item in held:
-            yield from _walk(item, direct)
+            yield from walk_held(item, direct)
     elif held is not None:
         yield held, direct
 

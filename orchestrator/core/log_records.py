@@ -38,7 +38,7 @@ def task_id(runtime: Runtime) -> str | None:
 
 def ids_of(runtime: Runtime) -> dict[str, str]:
     """Return the ids of what runs in this process at this moment."""
-    from orchestrator.core.executor import name_of
+    from orchestrator.core.history import name_of
 
     if not runtime.open:
         return {"job_id": runtime.session}

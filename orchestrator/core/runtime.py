@@ -11,6 +11,7 @@ One `Runtime` exists per process and session; its parts know each other only thr
     tasks, actors     calls that were submitted                 task_submitter.py, actor_submitter.py
     dispatcher        which task goes to which lent worker      dispatcher.py
     lineage           lost objects, made again                  lineage.py
+    history, census   what ran here; the state of everybody     history.py, census.py
 """
 
 from __future__ import annotations
@@ -87,10 +88,13 @@ class Runtime(Part):
         #: what runs tasks, in a worker; None in a driver
         self.executor: Executor | None = None
 
+        from orchestrator.core import call_sites
         from orchestrator.core.callbacks import Callbacks
+        from orchestrator.core.census import Census
         from orchestrator.core.completion import Completion
         from orchestrator.core.environment_scope import EnvironmentScope
         from orchestrator.core.functions import Functions
+        from orchestrator.core.history import History
         from orchestrator.core.lineage import Lineage
         from orchestrator.core.task_submitter import TaskSubmitter
 
@@ -110,6 +114,11 @@ class Runtime(Part):
         self.actors: ActorSubmitter = make["ActorSubmitter"](self)
         self.actor_creation: ActorCreation = make["ActorCreation"](self, self.actors)
         self.lineage = Lineage(self)
+        self.history = History()
+        self.census = Census(self)
+        self.completion.note_failure = self.history.failed_task
+        if call_sites.is_wanted():
+            call_sites.record_call_sites(self)
         self.references.recover = self.lineage.recover
         self.completion.keep = self.lineage.keep
 
@@ -147,7 +156,7 @@ class Runtime(Part):
         self.dispatcher.close()
         self.callbacks.close()
         submitting = ("dispatcher", "tasks", "actors", "actor_creation", "arguments", "environment")
-        for name in (*submitting, "completion", "functions", "lineage", "node", "references"):
+        for name in (*submitting, "completion", "functions", "lineage", "census", "node", "references"):
             vars(getattr(self, name)).clear()
             delattr(self, name)
         del self.pump
@@ -228,6 +237,7 @@ class Runtime(Part):
         self._control_senders.pop(address, None)
         peer = self.peers.get(address)
         report = message.get("report") or {}
+        self.history.deaths.append({**report, "worker": address})
         if message.get("actor"):
             self.actors.on_died(message)
         elif peer is not None and peer.state is None:  # type: ignore[union-attr]

@@ -89,6 +89,7 @@ class TaskSubmitter(Part):
     def resubmit(self, task: Task, unready: list[Entry]) -> None:
         """Run a task that was done once more, when these arguments of it are there again."""
         if unready:
+            self._waiting[task.seq] = task
             self._runtime.arguments.wait_for(task, unready, self._ready)
         else:
             self._ready(task)

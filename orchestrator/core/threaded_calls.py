@@ -65,6 +65,7 @@ class ThreadedCalls:
             value = function(*args, **kwargs)
             del args, kwargs
             spent_us = (perf_counter_ns() - started) // 1000
+            executor.ran((run, function, started, started + spent_us * 1000, None))
             num_returns = options.get("num_returns", 1)
             if num_returns == 1:
                 replies.send_value(sender, seq, value, spent_us)

@@ -77,6 +77,7 @@ def _work(runtime: Runtime, executor: Executor) -> int:
     executor.run()
     actor = executor.actor
     if actor is None:
+        _hand_over(runtime)
         atexit._run_exitfuncs()
         return 0
     if actor.owns_loop:
@@ -84,8 +85,16 @@ def _work(runtime: Runtime, executor: Executor) -> int:
         if actor.is_async:
             runtime.pump.stop()
         actor.run()
+    _hand_over(runtime)
     actor.finish()
     return 0
+
+
+def _hand_over(runtime: Runtime) -> None:
+    try:
+        runtime.census.hand_over()
+    except Exception:
+        pass  # the session ends too, or the store is full
 
 
 def _enter_environment(info: dict[str, Any]) -> None:

@@ -168,7 +168,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "get_actor": {"name": _text, "namespace": (_text, ""), "req": _integer},
     "kill_actor": {"actor": _text, "no_restart": (_flag, True), "reason": (_text, "killed")},
     "kill_worker": {"worker": _integer, "reason": (_text, "killed")},
-    "list_actors": {"req": _integer},
+    "list_actors": {"skip": (_integer, 0), "req": _integer},
     "list_names": {"namespace": (_text_or_none, None), "skip": (_integer, 0), "req": _integer},
     "create_group": {
         "group": _text,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Entries in an answer that lists things: it has to fit into a message of 128 KiB.
 LISTED_MAX = 200
+#: Characters of a text in such a list.
+LISTED_TEXT_MAX = 200
 
 #: Of what a process says it does, in an error's text.
 NAME_CHARS_MAX = 200
@@ -162,10 +164,13 @@ class ControlHandlers:
         if process is not None:
             self._node.kill(process, reason)
 
-    def on_list_actors(self, sender: int, req: int) -> None:
-        """A client asks for all actors."""
+    def on_list_actors(self, sender: int, skip: int, req: int) -> None:
+        """A client asks for actors, some at a time."""
         actors = self._node.actors.listing()
-        answer = {"op": "reply", "req": req, "actors": actors[:LISTED_MAX], "count": len(actors)}
+        page = [
+            {**actor, "cause": actor["cause"][:LISTED_TEXT_MAX]} for actor in actors[skip : skip + LISTED_MAX]
+        ]
+        answer = {"op": "reply", "req": req, "actors": page, "count": len(actors)}
         self._node.outbox.send(sender, answer)
 
     def on_list_names(self, sender: int, namespace: str | None, skip: int, req: int) -> None:

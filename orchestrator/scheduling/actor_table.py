@@ -304,6 +304,7 @@ class ActorTable:
                 "detached": record.spec.detached,
                 "restarts": record.restarts,
                 "cause": record.cause,
+                "resources": record.spec.scheduling.resources.to_floats(),
             }
             for record in records
         ]

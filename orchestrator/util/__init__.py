@@ -19,7 +19,7 @@ _PUBLIC = {
 }
 
 #: Modules that are attributes of this one without an import of their own.
-_MODULES = ("actor_pool", "debug", "joblib", "metrics", "multiprocessing", "queue")
+_MODULES = ("actor_pool", "debug", "joblib", "metrics", "multiprocessing", "queue", "state")
 
 __all__ = [*_MODULES, *_PUBLIC]
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from orchestrator.util import metrics as metrics
     from orchestrator.util import multiprocessing as multiprocessing
     from orchestrator.util import queue as queue
+    from orchestrator.util import state as state
     from orchestrator.util.actor_pool import ActorPool as ActorPool
     from orchestrator.util.debug import disable_log_once_globally as disable_log_once_globally
     from orchestrator.util.debug import enable_periodic_logging as enable_periodic_logging

@@ -23,7 +23,7 @@ LINES_ALLOWED: dict[str, int] = {
     # The state machine of objects stays in one file: nowhere else may a state change.
     "plasma/lifecycle.pyx": 832,
     # The facade: many methods, each short.
-    "plasma/store.pyx": 541,
+    "plasma/store.pyx": 546,
     # The state machine of tasks on their way to a worker and back.
 }
 

@@ -1,0 +1,352 @@
+"""What is going on in the session, as rows: tasks, actors, objects, workers.
+
+`util.state` gives them types, filters and limits.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+from orchestrator.common.ids import process_prefix
+from orchestrator.core.census import task_id
+from orchestrator.core.runtime import Runtime, require
+
+Row = dict[str, Any]
+
+#: Rows, and the pids of the processes that did not answer in time.
+Found = tuple[list[Row], list[int]]
+
+LANGUAGE = "PYTHON"
+
+
+class View:
+    """One look at the session; the processes are asked when rows are wanted."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.runtime: Runtime = require()
+        self.timeout_s = timeout_s
+        self.node_id = f"{self.runtime.node.address:016x}"
+        self.job_id = self.runtime.session
+
+    def tasks(self) -> Found:
+        """Return a row for each attempt of each task that is known."""
+        answers, missing = self._histories()
+        pids = self._pids()
+        session = self.runtime.session
+        attempts: dict[str, list[Row]] = {}
+        for answer in answers:
+            for submitter, seq, name, kind, began, ended, error in answer["runs"]:
+                row = self._task_row(task_id(session, submitter, seq), name, kind)
+                row |= self._where(answer) | self._times(answer, began, ended) | _outcome(error)
+                row["actor_id"] = answer["actor"] if kind != "NORMAL_TASK" else None
+                attempts.setdefault(row["task_id"], []).append(row)
+            for seq, name, kind, actor, *error, when in answer["failures"]:
+                row = self._task_row(task_id(session, answer["address"], seq), name, kind)
+                row |= {"actor_id": actor, **self._times(answer, None, when), **_outcome(error)}
+                attempts.setdefault(row["task_id"], []).append(row)
+        for rows in attempts.values():
+            rows.sort(key=lambda row: row["end_time_ms"])
+            for number, row in enumerate(rows):
+                row["attempt_number"] = number
+        running = {
+            task_id(session, *run): (answer, answer["blocked"])
+            for answer in answers
+            for run in answer["running"]
+        }
+        for answer in answers:
+            for task in answer["unfinished"]:
+                identity = task_id(session, answer["address"], task["seq"])
+                over = attempts.setdefault(identity, [])
+                if len(over) > task["attempts"]:
+                    continue  # its reply is on the way
+                row = self._task_row(identity, task["name"], task["type"])
+                row |= {
+                    "state": task["state"],
+                    "attempt_number": task["attempts"],
+                    "actor_id": task["actor"],
+                    "parent_task_id": task["parent"] or "",
+                    "required_resources": task["resources"],
+                    "placement_group_id": None,
+                }
+                if task["worker"]:
+                    row |= {"worker_id": f"{task['worker']:016x}", "worker_pid": pids.get(task["worker"])}
+                    row["node_id"] = self.node_id
+                if identity in running:
+                    where, blocked = running[identity]
+                    row |= self._where(where) | {"state": "RUNNING_IN_RAY_GET" if blocked else "RUNNING"}
+                over.append(row)
+        return [row for rows in attempts.values() for row in rows], missing
+
+    def _histories(self) -> tuple[list[Row], list[int]]:
+        """Return what the processes remember, and what those that have ended left behind."""
+        answers, missing = self.runtime.census.ask_all("tasks", self.timeout_s)
+        return answers + [left for answer in answers for left in answer["departed"]], missing
+
+    def _task_row(self, identity: str, name: str, kind: str) -> Row:
+        return {
+            "task_id": identity,
+            "attempt_number": 0,
+            "name": name,
+            "state": "NIL",
+            "job_id": self.job_id,
+            "actor_id": None,
+            "type": kind,
+            "func_or_class_name": name.removesuffix(".__init__") if kind == "ACTOR_CREATION_TASK" else name,
+            "parent_task_id": "",
+            "node_id": None,
+            "worker_id": None,
+            "worker_pid": None,
+            "error_type": None,
+            "language": LANGUAGE,
+        }
+
+    def _where(self, answer: Row) -> Row:
+        worker = f"{answer['address']:016x}"
+        return {"node_id": self.node_id, "worker_id": worker, "worker_pid": answer["pid"]}
+
+    @staticmethod
+    def _times(answer: Row, began_ns: int | None, ended_ns: int) -> Row:
+        clock_ns = answer["clock_ns"]
+        start = None if began_ns is None else (began_ns + clock_ns) / 1e6
+        return {"start_time_ms": start, "end_time_ms": (ended_ns + clock_ns) / 1e6}
+
+    def _pids(self) -> dict[int, int]:
+        return {client["address"]: client["pid"] for client in self.runtime.store.clients()}
+
+    def actors(self) -> Found:
+        """Return a row for each actor the node knows: the living, and the last ten thousand dead."""
+        node, pids = self.runtime.node, self._pids()
+        found: list[Row] = []
+        while True:
+            answer = node.ask({"op": "list_actors", "skip": len(found)}, self.timeout_s)
+            found += answer["actors"]
+            if not answer["actors"] or len(found) >= answer["count"]:
+                break
+        return [
+            {
+                "actor_id": actor["actor"],
+                "class_name": actor["class_name"],
+                "state": _ACTOR_STATES.get(actor["state"], actor["state"].upper()),
+                "job_id": self.job_id,
+                "name": actor["name"] or "",
+                "node_id": self.node_id if actor["worker"] else None,
+                "pid": pids.get(actor["worker"], 0),
+                "ray_namespace": actor["namespace"],
+                "required_resources": actor.get("resources"),
+                "death_cause": {"reason": actor["cause"]} if actor["state"] == "dead" else None,
+                "is_detached": actor["detached"],
+                "num_restarts": actor.get("restarts", 0),
+            }
+            for actor in found
+        ], []
+
+    def workers(self) -> Found:
+        """Return a row for each process that runs user code; after them the dead, the latest first."""
+        answers, missing = self.runtime.census.ask_all("process", self.timeout_s)
+        rows: list[Row] = []
+        dead: dict[int, Row] = {}
+        for answer in answers:
+            rows.append(self._worker_row(answer["address"], answer["pid"], answer["type"], alive=True))
+            for report in answer["deaths"]:
+                row = self._worker_row(report["worker"], report.get("pid", 0), "WORKER", alive=False)
+                row["exit_detail"] = report.get("reason", "")
+                row["exit_type"] = "INTENDED_SYSTEM_EXIT" if report.get("exit_code") == 0 else "SYSTEM_ERROR"
+                dead[report["worker"]] = row
+        return rows + list(dead.values())[::-1], missing
+
+    def _worker_row(self, address: int, pid: int, kind: str, *, alive: bool) -> Row:
+        return {
+            "worker_id": f"{address:016x}",
+            "is_alive": alive,
+            "worker_type": kind,
+            "exit_type": None,
+            "node_id": self.node_id,
+            "ip": LOCALHOST,
+            "pid": pid,
+            "exit_detail": None,
+        }
+
+    def nodes(self) -> Found:
+        """Return a row for the node."""
+        answer = self.runtime.node.ask({"op": "resources"}, self.timeout_s)
+        row = {
+            "node_id": self.node_id,
+            "node_ip": LOCALHOST,
+            "is_head_node": True,
+            "state": "ALIVE",
+            "state_message": None,
+            "node_name": socket.gethostname(),
+            "resources_total": answer["total"],
+            "labels": answer.get("labels") or {},
+        }
+        return [row], []
+
+    def jobs(self) -> Found:
+        """Return a row for the driver's program."""
+        answers, missing = self.runtime.census.ask_all("process", self.timeout_s)
+        return [
+            {
+                "job_id": self.job_id,
+                "type": "DRIVER",
+                "status": "RUNNING",
+                "entrypoint": " ".join(answer["argv"]),
+                "driver_info": {"id": self.job_id, "pid": str(answer["pid"]), "node_ip_address": LOCALHOST},
+            }
+            for answer in answers
+            if answer["type"] == "DRIVER"
+        ], missing
+
+    def objects(self) -> Found:
+        """Return a row for each process and reason that keep an object alive."""
+        answers, missing = self.runtime.census.ask_all("references", self.timeout_s)
+        return _ReferenceTable(self, answers).rows(), missing
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return what ran, as events of the Chrome trace format."""
+        answers, _ = self._histories()
+        events: list[dict[str, Any]] = []
+        for answer in answers:
+            if not answer["runs"]:
+                continue
+            pid = answer["pid"]
+            label = f"{answer['type'].lower()} {pid}"
+            events.append({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": label}})
+            #: when the last run of each lane ended: calls of an actor may overlap
+            lanes: list[int] = []
+            for run in sorted(answer["runs"], key=lambda run: run[4]):
+                submitter, seq, name, kind, began, ended, error = run
+                lane = next((i for i, until in enumerate(lanes) if until <= began), len(lanes))
+                lanes[lane : lane + 1] = [ended]
+                events.append(
+                    {
+                        "cat": "task" if kind == "NORMAL_TASK" else "actor",
+                        "name": name,
+                        "ph": "X",
+                        "pid": pid,
+                        "tid": lane,
+                        "ts": (began + answer["clock_ns"]) / 1000,
+                        "dur": (ended - began) / 1000,
+                        "args": {
+                            "task_id": task_id(self.runtime.session, submitter, seq),
+                            "actor_id": answer["actor"] if kind != "NORMAL_TASK" else None,
+                            "error": error[1] if error else None,
+                        },
+                    }
+                )
+        return events
+
+
+class _ReferenceTable:
+    """Joins what the store's ledger says with what the processes say."""
+
+    def __init__(self, view: View, answers: list[Row]) -> None:
+        self._view = view
+        self._answers = answers
+        runtime = view.runtime
+        self._infos = {info.object_id: info for info in runtime.store.list() if info.state != "deleted"}
+        self._holds = runtime.store.holds()
+        self._actors = {bytes.fromhex(row["actor_id"]) for row in view.actors()[0]}
+        self._functions = {key for answer in answers for key in answer["functions"]}
+        self._owners = {
+            process_prefix(runtime.session, client["address"]): client["pid"]
+            for client in runtime.store.clients()
+        }
+        #: what the processes say of an object, whichever says it
+        self._said: dict[bytes, Row] = {}
+
+    def rows(self) -> list[Row]:
+        found: list[Row] = []
+        listed: set[tuple[bytes, int]] = set()
+        for answer in self._answers:
+            for identity, said in answer["references"].items():
+                if said["call_site"] or identity not in self._said:
+                    self._said[identity] = said
+        for answer in self._answers:
+            for identity, said in answer["references"].items():
+                for count, reason in (
+                    (said["local"], "LOCAL_REFERENCE"),
+                    (said["pending_tasks"], "USED_BY_PENDING_TASK"),
+                ):
+                    if count:
+                        listed.add((identity, answer["address"]))
+                        found.append(self._row(identity, reason, answer))
+        by_address = {answer["address"]: answer for answer in self._answers}
+        held: set[bytes] = {identity for identity, _ in listed}
+        for hold in self._holds:
+            identity = hold.object_id
+            if identity in self._functions or identity not in self._infos:
+                continue
+            holder = by_address.get(hold.holder)
+            held.add(identity)
+            if hold.parent is not None:
+                if hold.parent not in self._functions or identity not in self._actors:
+                    found.append(
+                        self._row(identity, "CAPTURED_IN_OBJECT", None) | {"contained_in": hold.parent.hex()}
+                    )
+                continue
+            if hold.pins:
+                found.append(self._row(identity, "PINNED_IN_MEMORY", holder))
+            if hold.refs and (identity, hold.holder) not in listed:
+                reason = "ACTOR_HANDLE" if identity in self._actors else "LOCAL_REFERENCE"
+                found.append(self._row(identity, reason, holder))
+        return found
+
+    def _row(self, identity: bytes, reason: str, holder: Row | None) -> Row:
+        info = self._infos.get(identity)
+        said = self._said.get(identity) or {}
+        owner = self._owners.get(identity[:8])
+        return {
+            "object_id": identity.hex(),
+            "object_size": info.size_bytes
+            if info is not None and info.size_bytes
+            else said.get("size_bytes", 0),
+            "task_status": said.get("task_status", "NIL"),
+            "reference_type": reason,
+            "call_site": said.get("call_site") or "",
+            "type": holder["type"] if holder is not None else "",
+            "pid": holder["pid"] if holder is not None else (owner or 0),
+            "ip": LOCALHOST,
+            "owner_pid": owner,
+            "contained_in": None,
+            "place": info.state if info is not None else said.get("state", ""),
+        }
+
+
+def _outcome(error: Any) -> Row:
+    if not error:
+        return {"state": "FINISHED"}
+    kind, text = error
+    return {"state": "FAILED", "error_type": kind, "error_message": text}
+
+
+#: One machine, and nothing of it listens on a network.
+LOCALHOST = "127.0.0.1"
+
+_ACTOR_STATES = {"pending": "PENDING_CREATION", "starting": "PENDING_CREATION"}
+
+
+def timeline(filename: str | os.PathLike[str] | None = None) -> list[dict[str, Any]] | None:
+    """Return what ran in which process and when, in the Chrome trace format; or write it to a file.
+
+    Open the file in https://ui.perfetto.dev or chrome://tracing. Each process remembers its last ten
+    thousand runs. A process that has died takes its own with it.
+
+    Args:
+        filename: where to write it as JSON; the events are returned if it is None.
+
+    Raises:
+        SessionError: no session is running.
+    """
+    import json
+
+    events = View(TIMELINE_TIMEOUT_S).events()
+    if filename is None:
+        return events
+    with open(filename, "w") as file:
+        json.dump(events, file)
+    return None
+
+
+TIMELINE_TIMEOUT_S = 30.0
