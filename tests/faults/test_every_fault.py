@@ -1,0 +1,281 @@
+"""Every kind of work at once, while everything fails: each result is right, or is its documented error.
+
+The faults: workers killed by SIGKILL at random; tasks that end their process by a segmentation fault,
+`os._exit` or an abort; files of spilled objects that vanish; a disk that is full for a while. The work: tasks,
+nested tasks, generators, references inside values, actors that are restarted, and values that do not fit into
+memory together. With --endurance it goes on for ten minutes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import resource
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import orchestrator as ray
+from orchestrator import exceptions
+from tests.leaks import holdings, leaked_since
+
+from .conftest import objects_over
+
+PATIENCE_S = 240
+#: 400 kB each; the session's store has room for some 120 of them.
+LENGTH = 50_000
+STORE_BYTES = 48 << 20
+
+
+@ray.remote(max_retries=-1)
+def array(x: int) -> np.ndarray:
+    return np.full(LENGTH, x)
+
+
+@ray.remote(max_retries=-1)
+def nested(x: int, depth: int) -> int:
+    if depth == 0:
+        return x
+    return sum(ray.get([nested.remote(x, depth - 1), nested.remote(x, depth - 1)]))
+
+
+@ray.remote(max_retries=-1)
+def total(arrays: list[ray.ObjectRef]) -> int:
+    return int(sum(ray.get(one)[0] for one in arrays))
+
+
+@ray.remote(max_retries=-1)
+def boxed(x: int) -> list[ray.ObjectRef]:
+    return [ray.put(np.full(LENGTH, x)), array.remote(x)]
+
+
+@ray.remote(max_retries=-1)
+def items(count: int) -> Iterator[np.ndarray]:
+    for index in range(count):
+        yield np.full(LENGTH, index)
+
+
+@ray.remote(max_retries=0)
+def end_badly(how: str) -> None:
+    if how == "segfault":
+        ctypes.string_at(0)
+    elif how == "abort":
+        os.abort()
+    elif how == "exit":
+        os._exit(3)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@ray.remote(max_restarts=-1, max_task_retries=-1)
+class Adder:
+    def __init__(self, base: int) -> None:
+        self.base = base
+
+    def add(self, x: int) -> np.ndarray:
+        return np.full(LENGTH, self.base + x)
+
+
+@ray.remote(max_restarts=-1, max_task_retries=-1)
+class AsyncAdder:
+    def __init__(self, base: int) -> None:
+        self.base = base
+
+    async def add(self, x: int) -> int:
+        return self.base + int((await array.remote(x))[0])
+
+
+def tasks(rng: random.Random) -> None:
+    numbers = [rng.randrange(1000) for _ in range(30)]
+    assert [
+        int(value[-1]) for value in ray.get([array.remote(x) for x in numbers], timeout=PATIENCE_S)
+    ] == numbers
+
+
+def recursion(rng: random.Random) -> None:
+    x = rng.randrange(1000)
+    assert ray.get(nested.remote(x, 4), timeout=PATIENCE_S) == 16 * x
+
+
+def references(rng: random.Random) -> None:
+    numbers = [rng.randrange(1000) for _ in range(10)]
+    assert ray.get(total.remote([array.remote(x) for x in numbers]), timeout=PATIENCE_S) == sum(numbers)
+
+
+def boxes(rng: random.Random) -> None:
+    x = rng.randrange(1000)
+    put, made = ray.get(boxed.remote(x), timeout=PATIENCE_S)
+    for ref in (put, made):
+        # Both belong to the worker that made them, and may die with it.
+        try:
+            assert int(ray.get(ref, timeout=PATIENCE_S)[0]) == x
+        except (exceptions.OwnerDiedError, exceptions.ObjectLostError):
+            LOST["owner died"] += 1
+
+
+def generators(rng: random.Random) -> None:
+    count = rng.randrange(1, 12)
+    got = [int(ray.get(ref, timeout=PATIENCE_S)[0]) for ref in items.remote(count)]
+    assert got == list(range(count))
+    stream = items.remote(20)
+    assert int(ray.get(next(stream), timeout=PATIENCE_S)[0]) == 0
+
+
+def actors(rng: random.Random) -> None:
+    base = rng.randrange(1000)
+    plain, asynchronous = Adder.remote(base), AsyncAdder.remote(base)
+    arrays = ray.get([plain.add.remote(x) for x in range(10)], timeout=PATIENCE_S)
+    assert [int(value[0]) for value in arrays] == [base + x for x in range(10)]
+    assert ray.get([asynchronous.add.remote(x) for x in range(10)], timeout=PATIENCE_S) == [
+        base + x for x in range(10)
+    ]
+
+
+def ends(rng: random.Random) -> None:
+    with pytest.raises(exceptions.WorkerCrashedError):
+        ray.get(end_badly.remote(rng.choice(["segfault", "abort", "exit", "kill"])), timeout=PATIENCE_S)
+
+
+def more_than_memory(rng: random.Random) -> None:
+    numbers = [rng.randrange(1000) for _ in range(100)]
+    made = [array.remote(x) for x in numbers]
+    for ref, x in zip(made, numbers, strict=True):
+        assert int(ray.get(ref, timeout=PATIENCE_S)[0]) == x
+
+
+WORK: list[Callable[[random.Random], None]] = [
+    tasks,
+    recursion,
+    references,
+    boxes,
+    generators,
+    actors,
+    ends,
+    more_than_memory,
+]
+
+#: how often what was documented to be lost was
+LOST: Counter[str] = Counter()
+
+
+class Faults:
+    """Does harm at random until it is stopped."""
+
+    def __init__(self, node_pid: int, spill_directory: Path, seed: int) -> None:
+        self._node = psutil.Process(node_pid)
+        self._directory = spill_directory
+        self._rng = random.Random(seed)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.done: Counter[str] = Counter()
+
+    def __enter__(self) -> Faults:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._rng.uniform(0.02, 0.3)):
+            if self._rng.random() < 0.8:
+                self._kill_a_worker()
+            else:
+                self._remove_a_file()
+
+    def _kill_a_worker(self) -> None:
+        try:
+            workers = [
+                child
+                for child in self._node.children(recursive=True)
+                if child.ppid() != self._node.pid and child.ppid() in {c.pid for c in self._node.children()}
+            ]
+            if workers:
+                self._rng.choice(workers).kill()
+                self.done["kill"] += 1
+        except psutil.NoSuchProcess:
+            pass
+
+    def _remove_a_file(self) -> None:
+        files = list(self._directory.glob("orchestrator-spilled-*/*"))
+        if files:
+            try:
+                self._rng.choice(files).unlink()
+                self.done["file removed"] += 1
+            except OSError:
+                pass
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1500)
+def test_every_result_is_right_or_its_documented_error(tmp_path, rounds):
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    before = holdings()
+    with ray.init(
+        num_cpus=2,
+        object_store_memory=STORE_BYTES,
+        object_spilling_directory=str(tmp_path),
+        log_to_driver=False,
+    ) as session:
+        problems: list[str] = []
+        ended_s = time.monotonic() + rounds(0, 600)
+
+        def work(number: int) -> None:
+            rng = random.Random(seed + number)
+            first = True
+            while (first or time.monotonic() < ended_s) and not problems:
+                first = False
+                for one in rng.sample(WORK, len(WORK)):
+                    try:
+                        one(rng)
+                    except BaseException as error:
+                        problems.append(f"{one.__name__}: {type(error).__name__}: {error}")
+                        return
+
+        with Faults(session.node_pid, tmp_path, seed) as faults:
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        print(f"faults {dict(faults.done)}, lost {dict(LOST)}")
+        assert not problems, f"seed {seed}: {problems}"
+        assert objects_over(100_000) == []
+    assert not leaked_since(before)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.stress
+def test_a_full_disk_in_the_middle_of_work_loses_nothing(tmp_path):
+    with ray.init(
+        num_cpus=2,
+        object_store_memory=STORE_BYTES,
+        object_spilling_directory=str(tmp_path),
+        log_to_driver=False,
+    ):
+        kept = [ray.put(np.full(LENGTH, number)) for number in range(100)]
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        for _ in range(5):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+            refused = 0
+            try:
+                for number in range(40):
+                    try:
+                        kept.append(ray.put(np.full(LENGTH, 100 + number)))
+                    except exceptions.OutOfDiskError:
+                        refused += 1
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            assert refused
+            assert [int(ray.get(ref)[0]) for ref in kept[:100]] == list(range(100))
+            assert ray.get(total.remote(kept[:20]), timeout=PATIENCE_S) == sum(range(20))
+            del kept[100:]
