@@ -1,8 +1,8 @@
 """Every kind of work at once, while everything fails: each result is right, or is its documented error.
 
 The faults: workers killed by SIGKILL at random; tasks that end their process by a segmentation fault,
-`os._exit` or an abort; files of spilled objects that vanish; a disk that is full for a while. The work: tasks,
-nested tasks, generators, references inside values, actors that are restarted, and values that do not fit into
+`os._exit` or an abort; files of spilled objects that vanish; a disk that is full for a while. The work:
+tasks, nested tasks, generators, references inside values, actors that are restarted, more values than fit into
 memory together. With --endurance it goes on for ten minutes.
 """
 
