@@ -2,7 +2,7 @@
 
 The faults: workers killed by SIGKILL at random; tasks that end their process by a segmentation fault,
 `os._exit` or an abort; files of spilled objects that vanish; a disk that is full for a while. The work:
-tasks, nested tasks, generators, references inside values, actors that are restarted, more values than fit into
+tasks, nested tasks, generators, references inside values, actors that are restarted, more than fits into
 memory together. With --endurance it goes on for ten minutes.
 """
 
