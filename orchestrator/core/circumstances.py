@@ -44,9 +44,6 @@ class Circumstances:
             calls = self._calls[key] = self._calls.get(key, 0) + 1
             if calls >= limit:
                 self._executor.retire(run)
-        timeout_s = options.get("timeout_s")
-        if timeout_s is not None:
-            self._start_clock(run, timeout_s)
 
     def leave(self) -> None:
         """It has run, and its reply is sent."""
@@ -59,7 +56,8 @@ class Circumstances:
         self.resources = resources
         self._threads.set(max(1, int(resources.get("CPU", 1))))
 
-    def _start_clock(self, run: Run, timeout_s: float) -> None:
+    def start_clock(self, run: Run, timeout_s: float) -> None:
+        """The user's code begins: from now on its time is counted."""
         self._timeout_s = timeout_s
         self._timer = threading.Timer(timeout_s, self._time_is_over, (run,))
         self._timer.daemon = True

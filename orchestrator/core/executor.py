@@ -200,6 +200,8 @@ class Executor:
                 self.current_function = function = self.callable_of(key)
                 args, kwargs = (message[2], {}) if len(message) == 3 else self.unpack(message)
                 del message
+                if circumstances is not None and "timeout_s" in circumstances:
+                    self.circumstances.start_clock(run, circumstances["timeout_s"])
                 started = perf_counter_ns()
                 value = function(*args, **kwargs)
                 del args, kwargs

@@ -45,7 +45,7 @@ class InlineCircumstances(Circumstances):
         """Note what the task holds; the libraries' threads stay the program's."""
         self.resources = resources
 
-    def _start_clock(self, run: Run, timeout_s: float) -> None:
+    def start_clock(self, run: Run, timeout_s: float) -> None:
         """A task on the caller's own stack is not interrupted."""
 
 
