@@ -54,6 +54,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
                 raise exceptions.ReferenceTypeError(
                     f"get() takes references; the list has an item of type {type(ref).__name__}"
                 )
+            if not ref._runtime.open:
+                ref._runtime.check_alive()
         return refs[0]._runtime.get_many(refs, timeout)
     if isinstance(refs, ObjectRefGenerator):
         return refs

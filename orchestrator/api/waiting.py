@@ -20,7 +20,7 @@ from orchestrator.core.arrivals import Arrivals
 from orchestrator.core.entry import Entry
 from orchestrator.core.generators import ObjectRefGenerator
 from orchestrator.core.object_ref import ObjectRef
-from orchestrator.core.runtime import Runtime
+from orchestrator.core.runtime import Runtime, current
 
 Ref = TypeVar("Ref")  # ObjectRef or ObjectRefGenerator; a list may hold both
 
@@ -50,12 +50,17 @@ def wait(
         raise exceptions.ReferenceTypeError(f"wait() takes a list of references, not {type(refs).__name__}")
     if timeout is not None and timeout < 0:
         raise ValueError(f"timeout must be >= 0, not {timeout}")
-    runtime = ensure_runtime()
     if not refs:
+        ensure_runtime()
         return [], []
+    runtime = current()
     watch = refs.watch if type(refs) is Rest else None
     if watch is None or watch.runtime is not runtime:
         entries = _entries_of(refs)
+        for ref in refs:
+            if ref._runtime is not runtime:  # type: ignore[attr-defined]
+                ref._runtime.check_alive()  # type: ignore[attr-defined]
+    assert runtime is not None
     if not 1 <= num_returns <= len(refs):
         raise ValueError(f"num_returns must be between 1 and {len(refs)}, not {num_returns}")
     runtime.pump.poll()

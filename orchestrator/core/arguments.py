@@ -52,6 +52,7 @@ class Arguments(Part):
 
         Raises:
             SerializationError: an argument cannot be pickled.
+            SessionError: a reference among them is another session's.
             ObjectStoreFullError: the arguments are large and the store has no room.
         """
         template = task.template
@@ -60,6 +61,8 @@ class Arguments(Part):
             plain = list(args)
             for position, value in enumerate(args):
                 if type(value) is ObjectRef:
+                    if not value._runtime.open:
+                        value._runtime.check_alive()
                     dependencies.append((position, value._entry))
                     plain[position] = None
             args = tuple(plain)
@@ -67,6 +70,8 @@ class Arguments(Part):
             kwargs = dict(kwargs)
             for name, value in kwargs.items():
                 if type(value) is ObjectRef:
+                    if not value._runtime.open:
+                        value._runtime.check_alive()
                     dependencies.append((name, value._entry))
                     kwargs[name] = None
 

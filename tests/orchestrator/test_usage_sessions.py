@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import orchestrator as ray
-from orchestrator.exceptions import SessionError
+from orchestrator.exceptions import SerializationError, SessionError
 from tests.leaks import holdings, leaked_since
 
 pytestmark = pytest.mark.both_modes
@@ -107,6 +107,37 @@ class TestWhatOutlivesASession:
                 ray.get(small)
             with pytest.raises(SessionError, match="over"):
                 ray.get([small])
+
+    def test_nothing_takes_them_and_nothing_is_started_for_them(self):
+        ray.init(num_cpus=1)
+        small, large, echo = ray.put(1), ray.put(np.zeros(100_000)), Echo.remote()
+        ray.shutdown()
+        for call in (
+            lambda: ray.get([small]),
+            lambda: ray.wait([small]),
+            lambda: ray.cancel(small),
+            lambda: ray.kill(echo),
+            lambda: small.future(),
+            lambda: echo.say.remote(1),
+        ):
+            with pytest.raises(SessionError, match="over"):
+                call()
+            assert not ray.is_initialized()
+        with ray.init(num_cpus=1):
+            new = double.remote(1)
+            for call in (
+                lambda: ray.get([new, small]),
+                lambda: ray.wait([new, large], num_returns=2),
+                lambda: double.remote(small),
+                lambda: double.remote(x=large),
+                lambda: Echo.remote().say.remote(small),
+            ):
+                with pytest.raises(SessionError, match="over"):
+                    call()
+            for call in (lambda: double.remote([large]), lambda: ray.put([echo])):
+                with pytest.raises(SerializationError, match="over"):
+                    call()
+            assert ray.get(new) == 2
 
     def test_an_array_that_was_got_stays_readable(self, mode):
         ray.init(num_cpus=1, mode=mode)
