@@ -37,6 +37,7 @@ _PUBLIC = {
     "gather": "orchestrator.api.task_group",
     "get": "orchestrator.api.getting",
     "get_actor": "orchestrator.api.getting",
+    "get_gpu_ids": "orchestrator.api.context",
     "get_runtime_context": "orchestrator.api.context",
     "init": "orchestrator.api.session",
     "is_initialized": "orchestrator.api.session",
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from orchestrator.api.context import available_resources as available_resources
     from orchestrator.api.context import cluster_resources as cluster_resources
     from orchestrator.api.context import exit_actor as exit_actor
+    from orchestrator.api.context import get_gpu_ids as get_gpu_ids
     from orchestrator.api.context import get_runtime_context as get_runtime_context
     from orchestrator.api.context import nodes as nodes
     from orchestrator.api.executor import Executor as Executor

@@ -19,6 +19,7 @@ from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
 from orchestrator.common.ids import random_hex
 from orchestrator.common.options import ACTOR, METHOD, STREAMING
+from orchestrator.common.task_context import PLAIN_CONTEXT, context_of
 from orchestrator.core.actor_record import ActorTraits
 from orchestrator.core.reports import refusal
 
@@ -157,7 +158,8 @@ def _create(
     name = options.get("name")
     namespace = options.get("namespace") or runtime.info.get("namespace") or ""
     get_if_exists = bool(options.get("get_if_exists"))
-    scheduling, held = option_rules.actor_class(options)
+    context = context_of(options, runtime.contexts.current)
+    scheduling, held = option_rules.actor_class(options, context, cls.__qualname__)
     scheduling = scheduling._replace(env=runtime.environment.key_for(options.get("runtime_env")))
     traits = _traits(cls, info, options)
     class_name = traits.class_name
@@ -196,6 +198,7 @@ def _create(
             "max_concurrency": options.get("max_concurrency"),
             "groups": groups,
             "resources": held.to_floats(),
+            "context": None if context == PLAIN_CONTEXT else context.to_wire(),
         },
     )
     if isinstance(created, tuple):

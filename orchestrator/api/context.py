@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.api.session import ensure_runtime
+from orchestrator.common.accelerators import VISIBLE_VARIABLES
 from orchestrator.core.actor_runtime import ActorExit
 from orchestrator.core.history import name_of
 from orchestrator.core.log_records import task_id
@@ -76,6 +77,12 @@ class RuntimeContext:
         """Return the name of the actor this code runs in, if it has one."""
         actor = self._actor
         return actor.name if actor is not None else None
+
+    def get_accelerator_ids(self) -> dict[str, list[str]]:
+        """Return the ids of the devices that the running task or actor was given, by kind."""
+        executor = self._runtime.executor
+        given = executor.circumstances.devices.ids if executor is not None else {}
+        return {kind: list(given.get(kind, ())) for kind in VISIBLE_VARIABLES}
 
     def get_assigned_resources(self) -> dict[str, float]:
         """Return what the running task or actor holds; empty for a driver, or an actor that holds nothing."""
@@ -150,6 +157,12 @@ class RuntimeContext:
 def get_runtime_context() -> RuntimeContext:
     """Return facts about the code that asks."""
     return RuntimeContext(ensure_runtime())
+
+
+def get_gpu_ids() -> list[int] | list[str]:
+    """Return the ids of the GPUs that the running task or actor was given; numbers, where they are such."""
+    ids = get_runtime_context().get_accelerator_ids()["GPU"]
+    return [int(one) for one in ids] if all(one.isdigit() for one in ids) else ids
 
 
 def exit_actor() -> None:

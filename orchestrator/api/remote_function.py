@@ -11,6 +11,8 @@ from orchestrator.api.session import ensure_runtime
 from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
 from orchestrator.common.options import DYNAMIC, STREAMING, TASK
+from orchestrator.common.scheduling_class import SchedulingClass
+from orchestrator.common.task_context import PLAIN_CONTEXT, TaskContext, context_of
 from orchestrator.core.circumstances import PLAIN_RESOURCES
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.runtime import Runtime, current
@@ -51,6 +53,9 @@ class RemoteFunction(Generic[P, R, S]):
         self._runtime: Runtime | None = None
         self._template: Template | None = None
         self._submit: Callable[..., Any] | None = None
+        #: templates that were made for this session, by what is asked of the scheduler
+        self._templates: dict[SchedulingClass, Template] = {}
+        self._prepared_for: Runtime | None = None
         #: what `options` has made of this one; a loop of `f.options(...).remote(...)` makes one of each kind
         self._changed: dict[Any, RemoteFunction[P, R, Any]] = {}
         num_returns = options.get("num_returns")
@@ -125,8 +130,27 @@ class RemoteFunction(Generic[P, R, S]):
         options = self._options
         key = runtime.functions.export(self._function, self._name)
         environment = runtime.environment.key_for(options.get("runtime_env"))
-        wanted = option_rules.task_class(options)._replace(env=environment)
-        self._template = Template(
+        context = context_of(options, runtime.contexts.current)
+        wanted = option_rules.task_class(options, context, self._name)._replace(env=environment)
+        if self._prepared_for is not runtime:
+            self._prepared_for = runtime
+            self._templates.clear()
+        known = self._templates.get(wanted)
+        self._template = known or self._make_template(runtime, key, wanted, context)
+        self._templates[wanted] = self._template
+        self._submit = runtime.tasks.submit
+        self._runtime = runtime
+        runtime.contexts.rely(self)
+
+    def forget_preparation(self) -> None:
+        """Prepare again at the next call: what the running task hands on to its children has changed."""
+        self._runtime = None
+
+    def _make_template(
+        self, runtime: Runtime, key: bytes, wanted: SchedulingClass, context: TaskContext
+    ) -> Template:
+        options = self._options
+        return Template(
             key,
             self._name,
             queue=runtime.dispatcher.queue_for(wanted),
@@ -135,12 +159,10 @@ class RemoteFunction(Generic[P, R, S]):
             retry_exceptions=option_rules.value_of(options, "retry_exceptions"),
             retry_policy=options.get("retry_policy"),
             backpressure=options.get("generator_backpressure"),
-            circumstances=self._circumstances(wanted.resources.to_floats()),
+            circumstances=self._circumstances(wanted.resources.to_floats(), context),
         )
-        self._submit = runtime.tasks.submit
-        self._runtime = runtime
 
-    def _circumstances(self, resources: dict[str, float]) -> dict[str, Any]:
+    def _circumstances(self, resources: dict[str, float], context: TaskContext) -> dict[str, Any]:
         """Return what the worker must know beyond the usual; nothing, for most functions."""
         options = self._options
         found: dict[str, Any] = {}
@@ -148,6 +170,8 @@ class RemoteFunction(Generic[P, R, S]):
             found["name"] = options["name"]
         if resources != PLAIN_RESOURCES:
             found["resources"] = resources
+        if context != PLAIN_CONTEXT:
+            found["context"] = context.to_wire()
         if options.get("timeout_s") is not None:
             found["timeout_s"] = options["timeout_s"]
         if option_rules.max_calls(options):

@@ -16,6 +16,7 @@ from orchestrator.api import bars, init_options
 from orchestrator.common import environ
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import random_hex
+from orchestrator.common.labels import check_labels
 from orchestrator.common.resources import CPU, ResourceSet
 from orchestrator.core.current import current, install, require
 from orchestrator.core.messages import PROGRESS
@@ -243,7 +244,7 @@ def init(
             )
         quantities = dict(resources or {})
         quantities[CPU] = float(num_cpus if num_cpus is not None else len(os.sched_getaffinity(0)))
-        if num_gpus:
+        if num_gpus is not None:
             quantities["GPU"] = num_gpus
         ResourceSet.from_floats(quantities)
         mode = mode or environ.setting("MODE") or "processes"
@@ -256,7 +257,7 @@ def init(
             spill_root=hidden.get("object_spilling_directory"),
             info={
                 "namespace": namespace or environ.setting("NAMESPACE"),
-                "labels": dict(labels or {}),
+                "labels": check_labels(labels or {}, "init(labels=...)"),
                 "logging": {
                     "configure": configure_logging,
                     "level": logging_level,

@@ -11,9 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrator.common import config
+from orchestrator.common.accelerators import TYPE_PREFIX, TYPE_SHARE
+from orchestrator.common.labels import check_selector
 from orchestrator.common.resources import CPU, ResourceSet
 from orchestrator.common.retry_policy import RetryPolicy
 from orchestrator.common.scheduling_class import SchedulingClass
+from orchestrator.common.strategies import check_strategy
+from orchestrator.common.task_context import TaskContext, placement_of
 
 TASK = "task"
 ACTOR = "actor"
@@ -138,6 +142,31 @@ def _resources(name: str, value: Any) -> Any:
     return dict(value)
 
 
+def _selector(name: str, value: Any) -> Any:
+    return None if value is None else check_selector(value, name)
+
+
+def _fallbacks(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)):
+        raise TypeError(f"{name} must be a list of dicts, not {type(value).__name__}")
+    for entry in value:
+        if not isinstance(entry, Mapping) or set(entry) != {"label_selector"}:
+            raise ValueError(f"{name} must hold dicts with the one key 'label_selector', not {entry!r:.100}")
+    return [{"label_selector": check_selector(entry["label_selector"], name)} for entry in value]
+
+
+def _priority(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if abs(value) >= 2**31:
+        raise ValueError(f"{name} must have 32 bits at most, not {value}")
+    return value
+
+
 def _retry_exceptions(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
@@ -182,6 +211,11 @@ _OPTIONS = {
         Option("memory", "task actor", None, _number),
         Option("resources", "task actor", None, _resources),
         Option("runtime_env", "task actor", None, _runtime_env),
+        Option("accelerator_type", "task actor", None, _text),
+        Option("scheduling_strategy", "task actor", None, check_strategy),
+        Option("label_selector", "task actor", None, _selector),
+        Option("fallback_strategy", "task actor", None, _fallbacks),
+        Option("priority", "task actor", None, _priority),
         Option("num_returns", "task method", None, _num_returns),
         Option("name", "task actor method", None, _text),
         Option("max_retries", "task", config.MAX_RETRIES, _integer(-1)),
@@ -232,6 +266,8 @@ def merge(target: str, base: Mapping[str, Any], changes: Mapping[str, Any]) -> d
         merged[name] = option.check(given, value)
     if target != METHOD:
         task_resources(merged)  # raises for what is too fine
+        if merged.get("label_selector") and merged.get("scheduling_strategy") not in (None, "DEFAULT"):
+            raise ValueError("label_selector and scheduling_strategy both say where to run: give one of them")
     if merged.get("get_if_exists") and not merged.get("name"):
         raise ValueError("get_if_exists=True needs a name")
     return merged
@@ -283,6 +319,8 @@ def _explicit(options: Mapping[str, Any], cpu_default: float) -> dict[str, float
     for option, name in (("num_gpus", "GPU"), ("memory", "memory")):
         if options.get(option):
             quantities[name] = options[option]
+    if options.get("accelerator_type"):
+        quantities[TYPE_PREFIX + options["accelerator_type"]] = TYPE_SHARE
     return quantities
 
 
@@ -291,15 +329,30 @@ def task_resources(options: Mapping[str, Any]) -> ResourceSet:
     return ResourceSet.from_floats(_explicit(options, 1.0))
 
 
-def task_class(options: Mapping[str, Any]) -> SchedulingClass:
-    """Return the scheduling class of a task."""
-    return SchedulingClass(task_resources(options), retriable=max_retries(options) != 0)
+def task_class(options: Mapping[str, Any], context: TaskContext, name: str) -> SchedulingClass:
+    """Return the scheduling class of a task that will run in `context` (see `context_of`).
+
+    Raises:
+        ValueError: no bundle of its placement group can ever hold it.
+    """
+    resources = task_resources(options)
+    placement = placement_of(options, context, resources, name)
+    retriable = max_retries(options) != 0
+    return SchedulingClass(resources, "", placement, context.priority, retriable)
 
 
-def actor_class(options: Mapping[str, Any]) -> tuple[SchedulingClass, ResourceSet]:
-    """Return (what an actor needs to be placed, what it holds while alive); see `actor_resources`."""
-    placement, hold = actor_resources(options)
-    return SchedulingClass(placement, retriable=False), hold
+def actor_class(
+    options: Mapping[str, Any], context: TaskContext, name: str
+) -> tuple[SchedulingClass, ResourceSet]:
+    """Return (what an actor needs to be placed, what it holds while alive); see `actor_resources`.
+
+    Raises:
+        ValueError: no bundle of its placement group can ever hold it.
+    """
+    resources, hold = actor_resources(options)
+    placement = placement_of(options, context, resources, name)
+    retriable = value_of(options, "max_restarts") != 0
+    return SchedulingClass(resources, "", placement, context.priority, retriable), hold
 
 
 def actor_resources(options: Mapping[str, Any]) -> tuple[ResourceSet, ResourceSet]:

@@ -86,6 +86,7 @@ class ActorRecord:
         "sender",
         "state",
         "traits",
+        "verdict",
         "warn_at",
     )
 
@@ -105,6 +106,8 @@ class ActorRecord:
         self.handles = 0
         #: why it is DEAD
         self.cause = ""
+        #: what the node says that this means, in a word
+        self.verdict = ""
         self.init_failed = False
         self.max_pending = traits.max_pending_calls
         self.out_of_order = traits.out_of_order
@@ -133,7 +136,9 @@ class ActorRecord:
     def died_error(self) -> exceptions.ActorDiedError:
         """Return the error of every call from now on."""
         text = f"{self.name} is dead: {self.cause or 'unknown cause'}"
-        return exceptions.ActorDiedError(text, self.actor_id.hex(), self.init_failed)
+        removed = self.verdict == "group_removed"
+        kind = exceptions.ActorPlacementGroupRemoved if removed else exceptions.ActorDiedError
+        return kind(text, self.actor_id.hex(), self.init_failed)
 
     def unavailable_error(self, method: str, report: str) -> exceptions.ActorUnavailableError:
         """Return the error of a call that was with the actor when its process died."""

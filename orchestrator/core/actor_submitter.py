@@ -372,7 +372,9 @@ class ActorSubmitter(Part):
             self.alive(record, message["worker"])
         else:
             record.init_failed = record.init_failed or bool(message.get("init_failed"))
-            self.dead(record, message.get("cause") or describe_death(message.get("report")))
+            report = message.get("report") or {}
+            record.verdict = report.get("verdict", "")
+            self.dead(record, message.get("cause") or describe_death(report))
 
     def on_died(self, message: dict[str, Any]) -> None:
         """The node tells that an actor's process is dead."""
@@ -387,6 +389,7 @@ class ActorSubmitter(Part):
         if message.get("restarts"):
             cause += f"\nit had been restarted {message['restarts']} times"
         record.init_failed = record.init_failed or bool(message.get("init_failed"))
+        record.verdict = report.get("verdict", "")
         self.dead(record, cause)
 
     # -- handles, time

@@ -1,8 +1,9 @@
 """What a task's options change about the process that runs it, while it runs.
 
 Most tasks change nothing and never come here. One that holds other resources than a CPU has the library
-threads that go with them; one with a name goes by it; one with `timeout_s` is interrupted when it has had its
-time; the last of its `max_calls` is the process's last task.
+threads, and sees the devices, that go with them; one in a placement group or with a priority hands it on to
+its children; one with a name goes by it; one with `timeout_s` is interrupted when it has had its time; the
+last of its `max_calls` is the process's last task.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common import config
+from orchestrator.common.task_context import PLAIN_CONTEXT, TaskContext
 from orchestrator.core.threads import LibraryThreads
+from orchestrator.core.visible_devices import VisibleDevices
 from orchestrator.exceptions import TaskTimeoutError
 
 if TYPE_CHECKING:
@@ -27,6 +30,10 @@ class Circumstances:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._threads = LibraryThreads(executor.runtime.info.get("threads_variables") or [])
+        self._contexts = executor.runtime.contexts
+        #: the context to go back to when the task is over
+        self._outer = PLAIN_CONTEXT
+        self.devices = VisibleDevices(executor.runtime.node)
         self._calls: dict[Any, int] = {}
         self._timer: threading.Timer | None = None
         self._timeout_s = 0.0
@@ -38,6 +45,9 @@ class Circumstances:
     def enter(self, run: Run, key: Any, options: dict[str, Any]) -> None:
         """A task is about to run: the function `key`."""
         self.name = options.get("name")
+        if "context" in options:
+            self._outer = self._contexts.current
+            self._contexts.enter(TaskContext.from_wire(options["context"]))
         self.hold(options.get("resources", PLAIN_RESOURCES))
         limit = options.get("max_calls")
         if limit:
@@ -49,11 +59,15 @@ class Circumstances:
         """It has run, and its reply is sent."""
         self.stop_clock()
         self.name = None
+        self._contexts.enter(self._outer)
         self.hold(PLAIN_RESOURCES)
 
     def hold(self, resources: dict[str, float]) -> None:
-        """From now on the process holds these resources, and its libraries as many threads as CPUs."""
+        """From now on the process holds these resources: its libraries have as many threads as it has CPUs,
+        and see the devices that are its own.
+        """
         self.resources = resources
+        self.devices.hold(resources)
         self._threads.set(max(1, int(resources.get("CPU", 1))))
 
     def start_clock(self, run: Run, timeout_s: float) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.options import DYNAMIC
+from orchestrator.common.task_context import TaskContext
 from orchestrator.core.actor_restart import restart_actor
 from orchestrator.core.arguments import DependencyError, load_argument, unpack
 from orchestrator.core.back_pressure import BackPressure
@@ -326,6 +327,8 @@ class Executor:
         self.actor = ActorRuntime(self, creation)
         self.callables.clear()
         self.runtime.current_task = run
+        if creation.get("context"):
+            self.runtime.contexts.enter(TaskContext.from_wire(creation["context"]))
         self.circumstances.hold(self.actor.resources)
         self._title.show(self.actor.class_name)
         self.actor.construct(run, message)

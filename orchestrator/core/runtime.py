@@ -92,6 +92,7 @@ class Runtime(Part):
         from orchestrator.core.callbacks import Callbacks
         from orchestrator.core.census import Census
         from orchestrator.core.completion import Completion
+        from orchestrator.core.contexts import Contexts
         from orchestrator.core.environment_scope import EnvironmentScope
         from orchestrator.core.functions import Functions
         from orchestrator.core.history import History
@@ -109,6 +110,7 @@ class Runtime(Part):
         self.unseen = UnseenFailures(self.warn, raisable)
         self.completion = Completion(self.references, self.unseen)
         self.arguments: Arguments = make["Arguments"](store, self.references, self.prefix, self.next_seq)
+        self.contexts = Contexts()
         self.dispatcher: Dispatcher = make["Dispatcher"](self)
         self.tasks = TaskSubmitter(self)
         self.actors: ActorSubmitter = make["ActorSubmitter"](self)
@@ -155,8 +157,8 @@ class Runtime(Part):
         self.references.link.store = None
         self.dispatcher.close()
         self.callbacks.close()
-        submitting = ("dispatcher", "tasks", "actors", "actor_creation", "arguments", "environment")
-        for name in (*submitting, "completion", "functions", "lineage", "census", "node", "references"):
+        parts = ("dispatcher", "tasks", "actors", "actor_creation", "arguments", "environment", "contexts")
+        for name in (*parts, "completion", "functions", "lineage", "census", "node", "references"):
             vars(getattr(self, name)).clear()
             delattr(self, name)
         del self.pump

@@ -91,7 +91,7 @@ class Daemon:
         self.pool = WorkerPool(
             zygote, self._reactor, LogKeeper(os.path.join(self._session_dir, LOGS)), self._lines.forward
         )
-        machine = describe_machine(config["resources"], config.get("labels") or {}, self.node_id)
+        machine = describe_machine(config["resources"], config["info"].get("labels") or {}, self.node_id)
         self.scheduler = LocalScheduler(
             ResourceSet.from_floats(machine.resources),
             pool_size=min(math.ceil(config["resources"].get("CPU", 0)), POOL_MAX),

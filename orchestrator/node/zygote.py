@@ -27,6 +27,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from orchestrator.common.accelerators import KEEP_VARIABLE, VISIBLE_VARIABLES
 from orchestrator.node import system
 
 #: Read by BLAS and OpenMP libraries when they are loaded. Workers run side by side, one task each on a CPU:
@@ -246,6 +247,10 @@ def _import_all(info: dict[str, Any]) -> Entry:
     """Import what every worker needs, from where the driver would import it; return what a worker runs."""
     info["threads_variables"] = ours = [name for name in _THREADS_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(ours, "1"))
+    if KEEP_VARIABLE not in os.environ:
+        # Devices become visible to those who are given some.
+        for variables in VISIBLE_VARIABLES.values():
+            os.environ.update(dict.fromkeys(variables, ""))
     path = [entry for entry in info.get("driver_sys_path", ()) if entry]
     sys.path[:] = path + [entry for entry in sys.path if entry not in path]
     if sys.flags.no_site:

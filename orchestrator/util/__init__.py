@@ -5,6 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "remove_placement_group": "orchestrator.api.placement_groups",
+    "placement_group_table": "orchestrator.api.placement_groups",
+    "placement_group": "orchestrator.api.placement_groups",
+    "get_placement_group": "orchestrator.api.placement_groups",
+    "get_current_placement_group": "orchestrator.api.placement_groups",
     "ActorPool": "orchestrator.util.actor_pool",
     "Barrier": "orchestrator.util.synchronization",
     "Event": "orchestrator.util.synchronization",
@@ -19,17 +24,32 @@ _PUBLIC = {
 }
 
 #: Modules that are attributes of this one without an import of their own.
-_MODULES = ("actor_pool", "debug", "joblib", "metrics", "multiprocessing", "queue", "state")
+_MODULES = (
+    "actor_pool",
+    "debug",
+    "joblib",
+    "metrics",
+    "multiprocessing",
+    "queue",
+    "scheduling_strategies",
+    "state",
+)
 
 __all__ = [*_MODULES, *_PUBLIC]
 
 if TYPE_CHECKING:
+    from orchestrator.api.placement_groups import get_current_placement_group as get_current_placement_group
+    from orchestrator.api.placement_groups import get_placement_group as get_placement_group
+    from orchestrator.api.placement_groups import placement_group as placement_group
+    from orchestrator.api.placement_groups import placement_group_table as placement_group_table
+    from orchestrator.api.placement_groups import remove_placement_group as remove_placement_group
     from orchestrator.util import actor_pool as actor_pool
     from orchestrator.util import debug as debug
     from orchestrator.util import joblib as joblib
     from orchestrator.util import metrics as metrics
     from orchestrator.util import multiprocessing as multiprocessing
     from orchestrator.util import queue as queue
+    from orchestrator.util import scheduling_strategies as scheduling_strategies
     from orchestrator.util import state as state
     from orchestrator.util.actor_pool import ActorPool as ActorPool
     from orchestrator.util.debug import disable_log_once_globally as disable_log_once_globally

@@ -56,3 +56,41 @@ def test_two_submitters_share_a_cpu_evenly(one_cpu: None) -> None:
     ends = sorted([(end, 0) for end in ray.get(early)] + [(end, 1) for end in ray.get(late)])
     half = [who for _, who in ends[: len(ends) // 2]]
     assert 0.3 <= sum(half) / len(half) <= 0.7
+
+
+def test_the_more_urgent_comes_first(one_cpu: None) -> None:
+    @ray.remote(num_cpus=0)
+    class Order:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def note(self, name: str) -> None:
+            self.seen.append(name)
+
+        def all(self) -> list[str]:
+            return self.seen
+
+    order = Order.remote()
+
+    @ray.remote
+    def note(name: str) -> None:
+        time.sleep(0.01)
+        ray.get(order.note.remote(name))
+
+    low = [note.remote("low") for _ in range(100)]
+    ray.get(low[0])
+    ray.get(note.options(priority=1).remote("high"))
+    assert ray.get(order.all.remote()).count("low") < 20, "it has passed nearly all of them"
+    ray.get(low)
+
+
+def test_the_less_urgent_comes_too(one_cpu: None) -> None:
+    urgent = work.options(priority=10)
+    ray.get(urgent.remote())
+    endless = [urgent.remote() for _ in range(3000)]
+    ray.get(work.options(priority=-10).remote(), timeout=12)
+    assert ray.wait(endless, num_returns=len(endless), timeout=0)[1], (
+        "the urgent ones were there all the time"
+    )
+    for ref in endless:
+        ray.cancel(ref)

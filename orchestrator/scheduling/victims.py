@@ -1,0 +1,41 @@
+"""Which worker ends when memory runs out. Pure: facts in, a choice out.
+
+What can be repeated goes first, of that the work of the client that has most running (so that each keeps
+some), and of that the youngest, which has least to lose. Ages within `SAME_AGE_S` are the same: then the
+largest goes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+SAME_AGE_S = 1.0
+
+
+class Candidate(NamedTuple):
+    """A worker that runs something."""
+
+    token: int
+    #: Whose work it is: the client that submitted it.
+    owner: int
+    #: Whether what it runs is repeated, or restarted, when it is ended.
+    retriable: bool
+    #: When it was lent, or became an actor.
+    since_s: float
+    private_bytes: int
+
+
+def choose_victim(candidates: Sequence[Candidate]) -> Candidate | None:
+    """Return who is to end; None if nobody runs anything."""
+    if not candidates:
+        return None
+    running = Counter((one.retriable, one.owner) for one in candidates)
+    retriable, owner = max(running, key=lambda group: (group[0], running[group]))
+    group = [one for one in candidates if (one.retriable, one.owner) == (retriable, owner)]
+    youngest_s = max(one.since_s for one in group)
+    return max(
+        (one for one in group if youngest_s - one.since_s <= SAME_AGE_S),
+        key=lambda one: (one.private_bytes, one.since_s),
+    )
