@@ -32,7 +32,7 @@ from orchestrator.core.actor_record import (
     ActorTraits,
 )
 from orchestrator.core.entry import ERROR, Entry, Hold
-from orchestrator.core.messages import CANCEL, CHECK_HANDLES, ITEM, PROTOCOL
+from orchestrator.core.messages import CANCEL, CHECK_HANDLES, CONSUMED, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
 from orchestrator.core.reports import describe_death, refusal
@@ -252,7 +252,13 @@ class ActorSubmitter(Part):
         if task is None:
             return
         if kind == ITEM:
-            self._completion.item(task, value)
+            if (
+                not self._completion.item(task, value)
+                and task.template.backpressure
+                and task.stream is not None
+            ):
+                # A repetition: what was taken the first time counts.
+                self._runtime.send_control(record.address, (CONSUMED, seq, task.stream.taken))
             return
         if kind < ERROR and task.stream is None:
             task.place = DONE

@@ -222,6 +222,31 @@ class TestReplay:
         with pytest.raises(StopIteration):
             next(items)
 
+    def test_an_exception_that_is_retried_begins_again(self, tmp_path):
+        @ray.remote(retry_exceptions=[ConnectionError])
+        def flaky():
+            yield 0
+            if not (tmp_path / "failed").exists():
+                (tmp_path / "failed").touch()
+                raise ConnectionError
+            yield 1
+
+        assert [ray.get(ref) for ref in flaky.remote()] == [0, 1]
+
+    def test_an_actor_s_generator_goes_on_after_its_restart(self, tmp_path):
+        @ray.remote(max_restarts=1, max_task_retries=1)
+        class Producer:
+            def items(self, n):
+                for i in range(n):
+                    if i == 5 and not (tmp_path / "died").exists():
+                        (tmp_path / "died").touch()
+                        os._exit(1)
+                    yield i
+
+        producer = Producer.remote()
+        items = producer.items.options(generator_backpressure=2).remote(9)
+        assert [ray.get(ref) for ref in items] == list(range(9))
+
     def test_the_last_item_tells_of_a_death_without_retries(self):
         @ray.remote(max_retries=0)
         def dies():
