@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import warnings
 from typing import Any
 
 from orchestrator.core.part import Part
@@ -31,7 +32,10 @@ class EnvironmentScope(Part):
             ValueError: something that it names is not there.
             SerializationError: the hook cannot be pickled.
         """
-        if not env or not self._session_dir:
+        if not env:
+            return self.key
+        if not self._session_dir:
+            warnings.warn("runtime_env has no effect where everything runs in one process", stacklevel=5)
             return self.key
         from orchestrator.environments import resolved as environments
 

@@ -359,6 +359,12 @@ class TestSessions:
             assert both == "12"
             assert ray.get_runtime_context().runtime_env["env_vars"] == {"A": "1"}
 
+    def test_in_one_process_there_is_one_environment(self):
+        with ray.init(mode="inline"):
+            with pytest.warns(UserWarning, match="runtime_env has no effect"):
+                ref = variable.options(runtime_env={"env_vars": {"A": "1"}}).remote("A")
+            assert ray.get(ref) is None and ray.get_runtime_context().runtime_env == {}
+
     def test_one_that_names_what_is_not_there(self):
         with pytest.raises(ValueError, match="there is no /not/there"):
             ray.init(num_cpus=1, runtime_env={"working_dir": "/not/there"})
