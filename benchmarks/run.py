@@ -13,6 +13,7 @@ BENCHMARKS = {
     "startup.py": "ray,multiprocessing,concurrent,loky,dask",
     "numpy_reads.py": "ray,pipe,shared_memory,memmap",
     "store_growth.py": "ray,shared_memory",
+    "graphs.py": "ray",
 }
 
 

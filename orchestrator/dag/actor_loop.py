@@ -44,6 +44,9 @@ class ActorLoop:
         self._actor = executor.actor
         self._plan = plan
         self._methods = [self._actor.method(operation.method) for operation in plan.operations]
+        needs = [slot for operation in plan.operations for slot in operation.needs]
+        #: slots that several operations take
+        self._shared = {slot for slot in needs if needs.count(slot) > 1}
         #: what has arrived, by execution and slot
         self._values: dict[int, dict[int, Packed]] = {}
         #: what this actor has made and takes itself, in the execution under way
@@ -159,11 +162,14 @@ class ActorLoop:
         result: Any = None
         try:
             taken = {slot: self._take(slot, values) for slot in operation.needs}
-            args, kwargs = fill(operation.args, taken), fill(operation.kwargs, taken)
-            del taken
             executor.current_function = method
-            result = method(*args, **kwargs)
-            del args, kwargs
+            if operation.takes_only is not None:
+                result = method(taken.pop(operation.takes_only))
+            else:
+                args, kwargs = fill(operation.args, taken), fill(operation.kwargs, taken)
+                del taken
+                result = method(*args, **kwargs)
+                del args, kwargs
             if inspect.isawaitable(result):
                 result = self._await(result)
             if operation.readers:
@@ -190,8 +196,9 @@ class ActorLoop:
         if kind == ERROR:
             raise GraphError(payload)
         value = unpack(self._runtime, kind, payload)
-        # Several operations may take it, and its reference is given back by now.
-        self._own[slot] = value
+        if slot in self._shared:
+            # Another operation takes it too, and its reference is given back by now.
+            self._own[slot] = value
         return value
 
     def _await(self, awaitable: Any) -> Any:

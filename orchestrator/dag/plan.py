@@ -45,6 +45,8 @@ class Operation(NamedTuple):
     #: addresses of the other processes that take the result, and whether this actor does
     readers: tuple[int, ...]
     is_read_here: bool
+    #: the slot of its only argument, in the simple case
+    takes_only: int | None
 
 
 class ActorPlan(NamedTuple):
@@ -131,9 +133,15 @@ class Plan:
                     self.slots[node],
                     tuple(elsewhere),
                     here in readers,
+                    self._only_argument(node),
                 )
             )
         return ActorPlan(graph, driver, tuple(operations))
+
+    def _only_argument(self, node: ClassMethodNode) -> int | None:
+        if node._kwargs or len(node._args) != 1 or not isinstance(node._args[0], DAGNode):
+            return None
+        return self.slots[node._args[0]]
 
     def with_slots(self, value: Any) -> Any:
         """Return arguments with slots in the places of nodes."""
