@@ -5,11 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
-    "remove_placement_group": "orchestrator.api.placement_groups",
-    "placement_group_table": "orchestrator.api.placement_groups",
-    "placement_group": "orchestrator.api.placement_groups",
-    "get_placement_group": "orchestrator.api.placement_groups",
-    "get_current_placement_group": "orchestrator.api.placement_groups",
     "ActorPool": "orchestrator.util.actor_pool",
     "Barrier": "orchestrator.util.synchronization",
     "Event": "orchestrator.util.synchronization",
@@ -18,9 +13,15 @@ _PUBLIC = {
     "as_completed": "orchestrator.util.iteration",
     "disable_log_once_globally": "orchestrator.util.debug",
     "enable_periodic_logging": "orchestrator.util.debug",
+    "get_current_placement_group": "orchestrator.api.placement_groups",
+    "get_placement_group": "orchestrator.api.placement_groups",
     "inspect_serializability": "orchestrator.util.serializability",
+    "list_named_actors": "orchestrator.api.named_actors",
     "log_once": "orchestrator.util.debug",
     "map_unordered": "orchestrator.util.iteration",
+    "placement_group": "orchestrator.api.placement_groups",
+    "placement_group_table": "orchestrator.api.placement_groups",
+    "remove_placement_group": "orchestrator.api.placement_groups",
 }
 
 #: Modules that are attributes of this one without an import of their own.
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from orchestrator.api.placement_groups import placement_group as placement_group
     from orchestrator.api.placement_groups import placement_group_table as placement_group_table
     from orchestrator.api.placement_groups import remove_placement_group as remove_placement_group
+    from orchestrator.api.named_actors import list_named_actors as list_named_actors
     from orchestrator.util import actor_pool as actor_pool
     from orchestrator.util import debug as debug
     from orchestrator.util import joblib as joblib

@@ -26,6 +26,7 @@ PATHS = {
         "disable_log_once_globally",
         "enable_periodic_logging",
         "inspect_serializability",
+        "list_named_actors",
         "log_once",
         "map_unordered",
     ],
