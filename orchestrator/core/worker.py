@@ -35,6 +35,8 @@ def run_worker(store_fd: int, node_address: int, token: int, info: dict[str, Any
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         # A crash in C code then says where in Python it was, and the report of the death has it.
         faulthandler.enable(all_threads=False)
+        # breakpoint() looks this up when it is called; a worker has no terminal for plain pdb.
+        os.environ.setdefault("PYTHONBREAKPOINT", "orchestrator.util.rpdb.set_trace")
         _enter_environment(info)
         store = Store.attach(store_fd, name=f"worker {os.getpid()}")
         runtime = Runtime(store, info["session"], node_address, info)

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from orchestrator.util import multiprocessing as multiprocessing
     from orchestrator.util import queue as queue
     from orchestrator.util import scheduling_strategies as scheduling_strategies
+    from orchestrator.util import rpdb as rpdb
     from orchestrator.util import state as state
     from orchestrator.util.actor_pool import ActorPool as ActorPool
     from orchestrator.util.debug import disable_log_once_globally as disable_log_once_globally

@@ -38,6 +38,7 @@ PATHS = {
     "orchestrator.util.metrics": ["Counter", "Gauge", "Histogram"],
     "orchestrator.util.multiprocessing": ["Pool"],
     "orchestrator.util.queue": ["Empty", "Full", "Queue"],
+    "orchestrator.util.rpdb": ["set_trace"],
 }
 
 
