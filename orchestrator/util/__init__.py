@@ -32,6 +32,7 @@ _MODULES = (
     "metrics",
     "multiprocessing",
     "queue",
+    "rpdb",
     "scheduling_strategies",
     "state",
 )
@@ -39,20 +40,20 @@ _MODULES = (
 __all__ = [*_MODULES, *_PUBLIC]
 
 if TYPE_CHECKING:
+    from orchestrator.api.named_actors import list_named_actors as list_named_actors
     from orchestrator.api.placement_groups import get_current_placement_group as get_current_placement_group
     from orchestrator.api.placement_groups import get_placement_group as get_placement_group
     from orchestrator.api.placement_groups import placement_group as placement_group
     from orchestrator.api.placement_groups import placement_group_table as placement_group_table
     from orchestrator.api.placement_groups import remove_placement_group as remove_placement_group
-    from orchestrator.api.named_actors import list_named_actors as list_named_actors
     from orchestrator.util import actor_pool as actor_pool
     from orchestrator.util import debug as debug
     from orchestrator.util import joblib as joblib
     from orchestrator.util import metrics as metrics
     from orchestrator.util import multiprocessing as multiprocessing
     from orchestrator.util import queue as queue
-    from orchestrator.util import scheduling_strategies as scheduling_strategies
     from orchestrator.util import rpdb as rpdb
+    from orchestrator.util import scheduling_strategies as scheduling_strategies
     from orchestrator.util import state as state
     from orchestrator.util.actor_pool import ActorPool as ActorPool
     from orchestrator.util.debug import disable_log_once_globally as disable_log_once_globally
