@@ -19,7 +19,7 @@ from itertools import count
 from types import FrameType
 from typing import Any
 
-from orchestrator.core.current import current
+from orchestrator.api.session import current
 
 _numbers = count()
 
