@@ -176,7 +176,7 @@ class InlineRuntime(Runtime):
         """Run what must run on this thread for the entry to be completed.
 
         Raises:
-            ActorError: it waits for this very stack, so that it would never be.
+            DeadlockError: it waits for this very stack, so that it would never be.
         """
         for generator in list(self.generators.values()):
             stream = self._stream_of(generator)
@@ -190,10 +190,10 @@ class InlineRuntime(Runtime):
                 return
         task = entry.task
         if task is not None and task.place == QUEUED and getattr(task.actor, "owner", 0) == get_ident():
-            raise exceptions.ActorError(
-                f"{task.template.name} is called on an actor whose method is waiting for it: neither would "
-                "ever go on",
-                task.actor.actor_id.hex(),
+            actor: Any = task.actor
+            raise exceptions.DeadlockError(
+                f"{task.template.name} is called on {actor.name}, whose method is waiting for it: neither would "
+                "ever go on"
             )
 
     def _stream_of(self, generator: Suspended) -> Any:

@@ -12,7 +12,7 @@ import orchestrator as ray
 from orchestrator.exceptions import TaskTimeoutError, WorkerCrashedError
 from tests.orchestrator.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("shared_session")
+pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
 
 @ray.remote
@@ -86,6 +86,7 @@ class TestOptionsAreCheckedWhereTheyAreGiven:
             one.options(num_returns=True)
 
 
+@pytest.mark.not_inline("there are no other processes")
 class TestMaxCalls:
     def test_the_process_ends_after_so_many_calls(self):
         twice = pid.options(max_calls=2)
@@ -119,6 +120,7 @@ class TestNames:
         assert ray.get(names.options(name="shown").remote()) == ("shown", function)
         assert ray.get(names.remote())[0] == plain
 
+    @pytest.mark.not_inline("there are no other processes")
     def test_the_process_shows_what_it_runs(self, tmp_path):
         @ray.remote
         def long_running():
@@ -154,6 +156,7 @@ class TestResources:
         assert ray.get(holds.options(num_cpus=0).remote()) == {}
         assert ray.get(holds.remote()) == {"CPU": 1.0}
 
+    @pytest.mark.not_inline("the program's own threads are left alone")
     def test_library_threads_follow_num_cpus(self):
         @ray.remote
         def threads():
@@ -168,6 +171,7 @@ class TestResources:
         assert ray.get(threads.options(num_cpus=0.5).remote()) == (1, {"1"})
         assert dict(os.environ) == before
 
+    @pytest.mark.not_inline("the program's own threads are left alone")
     def test_an_actor_s_too(self):
         @ray.remote(num_cpus=2)
         class Pair:
@@ -193,6 +197,7 @@ def blas_threads():
     return None
 
 
+@pytest.mark.not_inline("code on the caller's own stack knows no time limit")
 class TestTimeLimits:
     def test_a_task_that_takes_too_long_is_interrupted(self):
         @ray.remote(timeout_s=0.5)
@@ -239,6 +244,7 @@ class TestTimeLimits:
 
 
 class TestRetries:
+    @pytest.mark.not_inline("ends processes")
     def test_exceptions_and_deaths_share_one_budget(self, tmp_path):
         @ray.remote(max_retries=2, retry_exceptions=True)
         def fails():
@@ -250,6 +256,7 @@ class TestRetries:
             ray.get(fails.remote(), timeout=30)
         assert len(list(tmp_path.iterdir())) == 3
 
+    @pytest.mark.not_inline("ends processes")
     @pytest.mark.parametrize("max_retries", [0, 2])
     def test_a_death_names_its_cause_and_the_retries_used(self, max_retries):
         @ray.remote
@@ -260,6 +267,7 @@ class TestRetries:
         with pytest.raises(WorkerCrashedError, match=text):
             ray.get(die.options(max_retries=max_retries).remote(), timeout=30)
 
+    @pytest.mark.not_inline("ends processes")
     def test_without_end(self, tmp_path):
         @ray.remote(max_retries=-1)
         def tenth():
@@ -279,6 +287,7 @@ class TestRetries:
             ray.get(fails.remote(), timeout=30)
         assert len(list(tmp_path.iterdir())) == 1
 
+    @pytest.mark.not_inline("ends processes")
     def test_the_default_comes_from_the_environment(self, tmp_path, monkeypatch):
         @ray.remote
         def die():
@@ -304,6 +313,7 @@ class TestRetries:
         started = time.monotonic()
         assert ray.get(third_time_lucky.remote(), timeout=30) - started >= 0.6
 
+    @pytest.mark.not_inline("ends processes")
     def test_a_pause_after_a_death_can_be_cancelled(self, tmp_path):
         @ray.remote(retry_policy=ray.RetryPolicy(delay_s=1000))
         def die():

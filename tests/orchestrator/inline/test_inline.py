@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import orchestrator as ray
-from orchestrator.exceptions import ActorDiedError, ActorError, TaskCancelledError, TaskError
+from orchestrator.exceptions import ActorDiedError, DeadlockError, TaskCancelledError, TaskError
 
 
 @pytest.fixture(autouse=True)
@@ -213,7 +213,7 @@ class TestActors:
                 return 1
 
         actor = Selfish.remote()
-        with pytest.raises(ActorError, match="neither would ever go on"):
+        with pytest.raises(DeadlockError, match="neither would ever go on"):
             ray.get(actor.outer.remote(actor))
         assert ray.get(actor.inner.remote()) == 1
 
