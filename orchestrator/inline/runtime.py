@@ -192,8 +192,8 @@ class InlineRuntime(Runtime):
         if task is not None and task.place == QUEUED and getattr(task.actor, "owner", 0) == get_ident():
             actor: Any = task.actor
             raise exceptions.DeadlockError(
-                f"{task.template.name} is called on {actor.name}, whose method is waiting for it: neither would "
-                "ever go on"
+                f"{task.template.name} is called on {actor.name}, whose method is waiting for it: neither "
+                "would ever go on"
             )
 
     def _stream_of(self, generator: Suspended) -> Any:
