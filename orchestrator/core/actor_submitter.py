@@ -141,17 +141,15 @@ class ActorSubmitter(Part):
     def resubmit(self, task: Task, unready: list[Entry]) -> None:
         """Make a call that was answered once more, when these arguments of it are there again."""
         record: ActorRecord = task.actor  # type: ignore[assignment]
-        with self.lock:
-            dead = record.state == DEAD
-            if not dead and unready:
-                # It keeps nobody waiting: what makes its arguments may be another call of the same actor.
-                record.aside[task.seq] = task
-            elif not dead:
-                self._enqueue(record, task)
-        if dead:
+        if record.state == DEAD:
             self._completion.fail(task, record.died_error())
-        elif unready:
+            return
+        # It keeps nobody waiting: what makes its arguments may be another call of the same actor.
+        record.aside[task.seq] = task
+        if unready:
             self._runtime.arguments.wait_for(task, unready, self.ready)
+        else:
+            self.ready(task)
 
     def _gone(self, actor_id: bytes) -> ActorRecord:
         """Return a record of an actor that had ended before its handle arrived here."""

@@ -236,7 +236,53 @@ def test_await_and_futures_wait_for_a_lost_object_too():
     assert ref.future().result(timeout=30)[0] == 9
 
 
+def test_a_result_of_an_actor_with_max_task_retries():
+    @ray.remote(max_task_retries=1)
+    class Adder:
+        def __init__(self):
+            self.calls = 0
+
+        def full(self, x):
+            self.calls += 1
+            return np.full(LENGTH, x)
+
+        def add(self, a, b):
+            self.calls += 1
+            return a + b
+
+        def count(self):
+            return self.calls
+
+    adder = Adder.remote()
+    first = adder.full.remote(1)
+    second = adder.add.remote(first, 1)
+    ray.wait([second])
+    del first
+    gc.collect()
+    lose(second)
+    assert ray.get(second, timeout=30)[0] == 2
+    assert ray.get(adder.count.remote()) == 4  # its argument was made again too
+    ray.kill(adder)
+    lose(second)
+    with pytest.raises((exceptions.ActorDiedError, exceptions.ObjectLostError)):
+        ray.get(second, timeout=30)
+
+
 # -- what cannot be made again
+
+
+def test_a_result_of_an_actor_without_retries():
+    @ray.remote
+    class Maker:
+        def full(self):
+            return np.zeros(LENGTH)
+
+    maker = Maker.remote()
+    ref = maker.full.remote()
+    ray.wait([ref])
+    lose(ref)
+    with pytest.raises(exceptions.ObjectLostError, match="set max_task_retries"):
+        ray.get(ref, timeout=30)
 
 
 def test_what_was_put_is_lost_for_good():
