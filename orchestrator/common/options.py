@@ -6,11 +6,11 @@ message about an unknown option lists the valid ones from the same table.
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrator.common import config
+from orchestrator.common import config, environ
 from orchestrator.common.accelerators import TYPE_PREFIX, TYPE_SHARE
 from orchestrator.common.labels import check_selector
 from orchestrator.common.resources import CPU, ResourceSet
@@ -32,9 +32,6 @@ DYNAMIC = -2
 ALIASES = {
     "_generator_backpressure_num_objects": "generator_backpressure",
 }
-
-#: Environment variables that change the default of `max_retries`, the first that is set.
-MAX_RETRIES_VARIABLES = ("ORCHESTRATOR_TASK_MAX_RETRIES", "RAY_TASK_MAX_RETRIES")
 
 
 class Option:
@@ -281,21 +278,13 @@ def max_retries(options: Mapping[str, Any]) -> int:
     """
     chosen = options.get("max_retries")
     if chosen is None:
-        for variable in MAX_RETRIES_VARIABLES:
-            if variable in os.environ:
-                return _integer_in(variable, low=-1)
-        return config.MAX_RETRIES
+        chosen = environ.setting("TASK_MAX_RETRIES")
+        if chosen is None:
+            return config.MAX_RETRIES
+        if not re.fullmatch(r"-1|\d+", chosen):
+            name = "the environment variable ORCHESTRATOR_TASK_MAX_RETRIES"
+            raise ValueError(f"{name} must hold a number >= -1, not {chosen!r}")
     return int(chosen)
-
-
-def _integer_in(variable: str, low: int) -> int:
-    text = os.environ[variable]
-    try:
-        return int(_integer(low)(f"the environment variable {variable}", int(text)))
-    except ValueError:
-        raise ValueError(
-            f"the environment variable {variable} must hold a number >= {low}, not {text!r}"
-        ) from None
 
 
 def max_calls(options: Mapping[str, Any]) -> int:

@@ -250,13 +250,9 @@ class ActorSubmitter(Part):
         if task is None:
             return
         if kind == ITEM:
-            if (
-                not self._completion.item(task, value)
-                and task.template.backpressure
-                and task.stream is not None
-            ):
-                # A repetition: what was taken the first time counts.
-                self._runtime.send_control(record.address, (CONSUMED, seq, task.stream.taken))
+            taken = self._completion.item(task, value)
+            if taken:
+                self._runtime.send_control(record.address, (CONSUMED, seq, taken))
             return
         if kind < ERROR and task.stream is None:
             task.place = DONE

@@ -98,29 +98,32 @@ class Completion(Part):
         else:
             stream.finish(None, count)
 
-    def item(self, task: Task, value: tuple[int, int, Any]) -> bool:
-        """Add an item to the stream of a generator's task; False if it is passed over."""
+    def item(self, task: Task, value: tuple[int, int, Any]) -> int:
+        """Add an item to the stream of a generator's task.
+
+        Returns 0; or, for the repetition of an item where the worker counts what is taken, how many were.
+        """
         index, state, payload = value
         stream = task.stream
         if stream is None:
-            return False
+            return 0
         entry = Entry((task.seq << 24) | (index + 1), task=task)
         if not stream.wants(index):
             lost = stream.lost.pop(index, None)
             if lost is not None:
                 self.fill(lost, state, payload)
-                return False
+                return 0
             # Nobody reads any more; or it is a repetition after a worker's death, whose first
             # entry may still hold the object.
             if state == STORED and index not in stream.stored:
                 self._release(entry)
             stream.arrived = max(stream.arrived, index + 1)
-            return False
+            return stream.taken if task.template.backpressure else 0
         self.fill(entry, state, payload)
         if state == STORED:
             stream.stored[index] = entry
         stream.accept(entry)
-        return True
+        return 0
 
     def cancel(self, task: Task, error: BaseException) -> None:
         """Complete everything a task was to produce with this error; the task itself may go on."""

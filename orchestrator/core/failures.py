@@ -11,15 +11,26 @@ rest is counted.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.exceptions import TaskError, WorkerCrashedError
+from orchestrator import exceptions
+from orchestrator.common import environ
 
-#: Set to 1, nothing is reported.
-IGNORE_VARIABLES = ("ORCHESTRATOR_IGNORE_UNHANDLED_ERRORS", "RAY_IGNORE_UNHANDLED_ERRORS")
+#: The setting (see `environ`) that turns this off.
+IGNORE = "IGNORE_UNHANDLED_ERRORS"
+
+#: What somebody ought to hear of; not what the program itself brings about, as by cancelling or killing.
+SHOWN = (
+    exceptions.TaskError,
+    exceptions.WorkerCrashedError,
+    exceptions.TaskTimeoutError,
+    exceptions.InfeasibleError,
+    exceptions.RuntimeEnvSetupError,
+    exceptions.ObjectLostError,
+    exceptions.UnserializableException,
+)
 
 #: Errors of one function that are looked at to see whether they are new; later ones are only counted.
 LOOKED_AT_MAX = 20
@@ -77,12 +88,12 @@ class UnseenFailures:
         self._show = show
         self._rebuild = rebuild
         self._tallies: dict[str, _Tally] = {}
-        self._ignore = any(os.environ.get(name) == "1" for name in IGNORE_VARIABLES)
+        self._ignore = environ.flag(IGNORE, False)
         self._summary_at_s = 0.0
 
     def failure(self, error: Any, function: str) -> Any:
         """Return what an entry should hold for this error: a Failure, if somebody ought to hear of it."""
-        if type(error) is bytes or isinstance(error, WorkerCrashedError):
+        if type(error) is bytes or isinstance(error, SHOWN):
             return Failure(error, function, self.waiting)
         return error
 
@@ -107,7 +118,7 @@ class UnseenFailures:
         if tally.looked_at < LOOKED_AT_MAX:
             tally.looked_at += 1
             rebuilt = self._rebuild(error)
-            if not isinstance(rebuilt, (TaskError, WorkerCrashedError)):
+            if not isinstance(rebuilt, SHOWN):
                 return
             kind = type(rebuilt).__name__
             if (
@@ -118,7 +129,7 @@ class UnseenFailures:
                 tally.kinds.add(kind)
                 self._show(
                     f"{function} failed, and nobody has asked for its result "
-                    f"({IGNORE_VARIABLES[0]}=1 hides this):\n{type(rebuilt).__name__}: {rebuilt}"
+                    f"(ORCHESTRATOR_{IGNORE}=1 hides this):\n{type(rebuilt).__name__}: {rebuilt}"
                 )
                 return
         tally.counted += 1

@@ -31,6 +31,8 @@ class LibraryThreads:
     def __init__(self, ours: list[str]) -> None:
         self._ours = ours
         self._setters: dict[str, Callable[[int], object]] = {}
+        #: number of modules when the libraries were last looked for: an import may have brought one
+        self._modules = 0
         self.count = 1
 
     def set(self, count: int) -> None:
@@ -40,9 +42,11 @@ class LibraryThreads:
         self.count = count
         for variable in self._ours:
             os.environ[variable] = str(count)
-        for path in _loaded_libraries():
-            if path not in self._setters:
-                self._setters[path] = _setter_of(path)
+        if len(sys.modules) != self._modules:
+            self._modules = len(sys.modules)
+            for path in _loaded_libraries():
+                if path not in self._setters:
+                    self._setters[path] = _setter_of(path)
         for setter in self._setters.values():
             setter(count)
         torch = sys.modules.get("torch")

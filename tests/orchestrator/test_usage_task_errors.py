@@ -125,7 +125,8 @@ class TestFailuresNobodyAsksAbout:
     def test_even_if_the_reference_went_at_once(self, capfd):
         fail.options(name="at-once").remote("gone")
         fail.options(name="without-any", num_returns=0).remote("gone")
-        text = shown(capfd, "at-once failed", "without-any failed")
+        fail.options(name="too-large", num_cpus=999).remote()
+        text = shown(capfd, "at-once failed", "without-any failed", "too-large failed")
         assert "ValueError" in text
 
     def test_of_thousands_a_handful(self, capfd):
