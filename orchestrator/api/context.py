@@ -90,8 +90,8 @@ class RuntimeContext:
         return dict(executor.circumstances.resources) if executor is not None else {}
 
     def get_node_labels(self) -> dict[str, str]:
-        """Return the labels of the node."""
-        return dict(self._runtime.info.get("labels") or {})
+        """Return the labels of the node: what `init` was given, and what the node knows of itself."""
+        return _labels(self._runtime.node.ask({"op": "resources"}), self._runtime)
 
     @property
     def runtime_env(self) -> dict[str, Any]:
@@ -187,6 +187,7 @@ def nodes() -> list[dict[str, Any]]:
     """
     runtime = require()
     node = f"{runtime.node.address:016x}"
+    answer = runtime.node.ask({"op": "resources"})
     return [
         {
             "NodeID": node,
@@ -195,10 +196,16 @@ def nodes() -> list[dict[str, Any]]:
             "NodeManagerAddress": "127.0.0.1",
             "NodeManagerHostname": socket.gethostname(),
             "NodeName": "127.0.0.1",
-            "Resources": cluster_resources(),
-            "Labels": dict(runtime.info.get("labels") or {}),
+            "Resources": dict(answer["total"]),
+            "Labels": _labels(answer, runtime),
         }
     ]
+
+
+def _labels(answer: dict[str, Any], runtime: Runtime) -> dict[str, str]:
+    """Return the labels in a node's answer; where there is no node process, those that were declared."""
+    labels: dict[str, str] = answer.get("labels") or runtime.info.get("labels") or {}
+    return dict(labels)
 
 
 def cluster_resources() -> dict[str, float]:

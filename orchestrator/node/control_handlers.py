@@ -229,6 +229,7 @@ class ControlHandlers:
             "req": req,
             "total": scheduler.total.to_floats(),
             "available": scheduler.available.to_floats(),
+            "labels": self._node.labels,
             "waiting": waiting,
             "workers": workers,
         }

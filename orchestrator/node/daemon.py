@@ -92,6 +92,8 @@ class Daemon:
             zygote, self._reactor, LogKeeper(os.path.join(self._session_dir, LOGS)), self._lines.forward
         )
         machine = describe_machine(config["resources"], config["info"].get("labels") or {}, self.node_id)
+        #: What was declared, and what the node knows of itself.
+        self.labels = machine.labels
         self.scheduler = LocalScheduler(
             ResourceSet.from_floats(machine.resources),
             pool_size=min(math.ceil(config["resources"].get("CPU", 0)), POOL_MAX),

@@ -181,6 +181,8 @@ class TestWhatItReturns:
             assert node["Alive"]
             assert node["Resources"]["CPU"] == 3 and node["Resources"]["slot"] == 1
             assert node["Labels"]["zone"] == "a"
+            assert node["Labels"] == ray.get_runtime_context().get_node_labels()
+            assert node["NodeID"] in node["Labels"].values(), "what a node knows of itself is there too"
             assert ray.available_resources()["CPU"] == 3
 
     def test_nothing_listens_on_a_port(self):
