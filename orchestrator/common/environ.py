@@ -14,8 +14,10 @@ _FALSE = frozenset({"0", "false", "no", "off", ""})
 
 def setting(name: str) -> str | None:
     """Return the value of a setting; None when it is not set."""
-    value = os.environ.get(f"ORCHESTRATOR_{name}")
-    return os.environ.get(f"RAY_{name}") if value is None else value
+    for variable in (f"ORCHESTRATOR_{name}", f"RAY_{name}", f"RAY_{name.lower()}"):
+        if variable in os.environ:
+            return os.environ[variable]
+    return None
 
 
 def flag(name: str, default: bool) -> bool:

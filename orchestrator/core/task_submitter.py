@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
+from orchestrator.common.retry_policy import RetryPolicy
 from orchestrator.core.entry import ERROR, Entry
 from orchestrator.core.leases import Lease
 from orchestrator.core.messages import CANCEL, CONSUMED, ITEM, PROTOCOL
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 dumps = pickle.dumps
 
 COST_MIN_US = config.COST_MIN_US
+
+#: Pauses before a task is tried again that was ended for want of memory: others may be done by then.
+_OOM_PAUSES = RetryPolicy(delay_s=1.0, max_delay_s=60.0)
 
 #: What happened to a task so that it is not tried again, whatever its budget.
 _FINAL = (exceptions.TaskTimeoutError, exceptions.TaskPlacementGroupRemoved)
@@ -159,14 +163,12 @@ class TaskSubmitter(Part):
             task.place = QUEUED
         else:
             task.place = WAITING
-            self._delay(task)
+            self._delay(task, template.retry_policy.pause_s(task.attempts))
         return True
 
-    def _delay(self, task: Task) -> None:
+    def _delay(self, task: Task, pause_s: float) -> None:
         """Have a task queued again when the pause before its next attempt is over."""
-        policy = task.template.retry_policy
-        assert policy is not None
-        due_s = monotonic() + policy.pause_s(task.attempts + task.oom_kills)
+        due_s = monotonic() + pause_s
         with self._delayed_lock:
             heapq.heappush(self.delayed, (due_s, task.seq, task))
 
@@ -193,7 +195,10 @@ class TaskSubmitter(Part):
         if task is None:
             return
         out_of_memory = bool(report.get("out_of_memory"))
-        limit = config.OOM_RETRIES if out_of_memory else task.template.max_retries
+        limit = task.template.max_retries
+        if out_of_memory and limit:
+            # A budget of its own: that others took the memory is no fault of this task's. If there were any.
+            limit = task.oom_kills if report.get("alone") else config.OOM_RETRIES
         used = task.oom_kills if out_of_memory else task.attempts
         error = crash_error(task, report, used, limit)
         if task.cancelled or (0 <= limit <= used) or isinstance(error, _FINAL):
@@ -204,10 +209,12 @@ class TaskSubmitter(Part):
             return
         if out_of_memory:
             task.oom_kills += 1
-        else:
-            task.attempts += 1
-        if task.template.retry_policy is not None:
-            self._delay(task)
+            self._delay(task, _OOM_PAUSES.pause_s(task.oom_kills))
+            return
+        task.attempts += 1
+        policy = task.template.retry_policy
+        if policy is not None:
+            self._delay(task, policy.pause_s(task.attempts))
         else:
             self._dispatcher.requeue(task)
 

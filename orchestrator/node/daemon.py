@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.common import environ
 from orchestrator.common.resources import ResourceSet
 from orchestrator.node import system
 from orchestrator.node.control_handlers import ControlHandlers
@@ -31,6 +32,8 @@ from orchestrator.node.death import MemoryWitness, make_report
 from orchestrator.node.line_forwarder import LineForwarder
 from orchestrator.node.logs import LogKeeper
 from orchestrator.node.machine import describe_machine
+from orchestrator.node.memory import MemorySources
+from orchestrator.node.memory_monitor import NEAR_S, THRESHOLD, MemoryMonitor
 from orchestrator.node.outbox import Outbox
 from orchestrator.node.pressure import PressureRelief
 from orchestrator.node.reactor import Reactor
@@ -108,6 +111,11 @@ class Daemon:
         self.groups = GroupTable()
         self._handlers = ControlHandlers(self)
         self._memory = MemoryWitness()
+        self._monitor = MemoryMonitor(
+            MemorySources(session_limit_bytes=int(environ.number("MEMORY_LIMIT_BYTES", 0))),
+            threshold=environ.number("MEMORY_USAGE_THRESHOLD", THRESHOLD),
+            interval_s=environ.number("MEMORY_MONITOR_REFRESH_MS", NEAR_S * 1000) / 1000,
+        )
         self._pressure = PressureRelief(self._store)
         self._environments: Environments | None = None
         #: Everybody who hears of deaths: the driver, and workers that are ready.
@@ -141,6 +149,7 @@ class Daemon:
             if now_s - ticked_at_s >= TICK_S or (deadline_s is not None and deadline_s <= now_s):
                 ticked_at_s = now_s
                 self._tick(now_s)
+            self._watch_memory(now_s)
         return self._stop_reason
 
     def _watch_everything(self) -> None:
@@ -162,9 +171,10 @@ class Daemon:
     def _timeout_s(self) -> float:
         if self.outbox.flush() or self._zygote.flush():
             return RETRY_S
-        deadline_s = self.scheduler.deadline_s()
-        if deadline_s is None:
-            return TICK_S
+        deadline_s = self._monitor.due_s()
+        scheduled_s = self.scheduler.deadline_s()
+        if scheduled_s is not None:
+            deadline_s = min(deadline_s, scheduled_s)
         return min(max(deadline_s - time.monotonic(), 0.0), TICK_S)
 
     def _tick(self, now_s: float) -> None:
@@ -174,6 +184,25 @@ class Daemon:
         if self._environments is not None:
             self._environments.tick(now_s)
         self.tell_scheduler(events.Tick())
+
+    def _watch_memory(self, now_s: float) -> None:
+        """End somebody if there is too little memory left."""
+        verdict = self._monitor.look(now_s, self.scheduler.slots, self._pid_of, self._evictable_bytes)
+        process = self.pool.get(verdict.token) if verdict is not None else None
+        if process is not None and verdict is not None:
+            self.complain(f"worker {process.token} (pid {process.pid}) is ended: {verdict.reason}")
+            process.verdict = events.OUT_OF_MEMORY_ALONE if verdict.alone else events.OUT_OF_MEMORY
+            self.kill(process, verdict.reason)
+
+    def _pid_of(self, token: int) -> int:
+        process = self.pool.get(token)
+        return process.pid if process is not None else 0
+
+    def _evictable_bytes(self) -> int:
+        """Return what free pages of the store have in memory, after giving back what can be."""
+        self._store.trim()
+        stats = self._store.stats()
+        return max(0, stats["touched_bytes"] - stats["used_bytes"])
 
     def _check_driver(self) -> None:
         if os.getppid() != self._driver_pid:

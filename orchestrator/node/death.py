@@ -6,6 +6,8 @@ import os
 import signal
 from typing import Any
 
+from orchestrator.scheduling.events import OUT_OF_MEMORY, OUT_OF_MEMORY_ALONE
+
 
 def decode_status(status: int | None) -> tuple[int | None, str | None]:
     """Return (exit code, signal name) of a wait status; the one that does not apply is None."""
@@ -107,6 +109,8 @@ def make_report(
         "signal": signal_name,
         "reason": reason,
         "verdict": verdict,
+        "out_of_memory": verdict in (OUT_OF_MEMORY, OUT_OF_MEMORY_ALONE) or memory is not None,
+        "alone": verdict == OUT_OF_MEMORY_ALONE,
         "stderr_tail": stderr_tail,
         "node": node,
         "memory": memory,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from orchestrator.common.accelerators import TYPE_PREFIX, VISIBLE_VARIABLES
 from orchestrator.common.labels import RESERVED
 from orchestrator.common.resources import UNITS_PER_WHOLE
+from orchestrator.node.memory import MemorySources
 
 #: Share of the memory that is available at the start which tasks may ask for with `memory=`; the rest is for
 #: the driver, the store's bookkeeping and whatever else runs here.
@@ -41,7 +42,7 @@ def describe_machine(
         visible = _visible("GPU", environ)
         resources["GPU"] = len(models) if visible is None else len(visible)
     if "memory" not in resources:
-        resources["memory"] = available_bytes() * MEMORY_SHARE // 1
+        resources["memory"] = MemorySources().available_bytes() * MEMORY_SHARE // 1
     for name in ("node:__internal_head__", "node:127.0.0.1", f"node:{node_id}"):
         resources.setdefault(name, 1.0)
     found = dict(labels) | {RESERVED + "node-id": node_id}
@@ -88,13 +89,3 @@ def _gpu_models() -> list[str]:
         name = re.sub(r"^(NVIDIA|Tesla|GeForce)\s+", "", found[1].strip()) if found else "unknown"
         models.append(re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-"))
     return models
-
-
-def available_bytes(meminfo_path: str = "/proc/meminfo") -> int:
-    """Return how much memory could be had now; 0 if the machine doesn't say."""
-    try:
-        with open(meminfo_path) as file:
-            found = re.search(r"^MemAvailable:\s*(\d+) kB", file.read(), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) * 1024 if found else 0

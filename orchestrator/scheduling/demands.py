@@ -47,7 +47,7 @@ class Demand:
         self.actor = actor
         #: What is reserved, in a demand that asks for that and for no worker.
         self.bundles = bundles
-        #: When it began to wait, or was served last.
+        #: When it began to wait: when it came, or last had a worker.
         self.since_s = now_s
         #: Nobody has been asked to give way to it.
         self.is_new = True
@@ -105,6 +105,12 @@ class DemandQueue:
         else:
             present.scheduling, present.hold = demand.scheduling, demand.hold
         present.want = want
+
+    def is_served(self, client: int, class_key: ClassKey, now_s: float) -> None:
+        """Note that a class has a worker, so that, whatever more is wanted, it does not starve."""
+        demand = self._clients.get(client, {}).get(class_key)
+        if demand is not None:
+            demand.since_s = now_s
 
     def remove(self, client: int, class_key: ClassKey) -> Demand | None:
         """Take a demand out; None if it is not there."""

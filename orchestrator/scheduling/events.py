@@ -229,6 +229,10 @@ INFEASIBLE, UNSCHEDULABLE, GROUP_REMOVED, ENVIRONMENT = (
 )
 
 
+#: What else a worker is ended for: memory ran out; the same, and nothing else ran that had taken it.
+OUT_OF_MEMORY, OUT_OF_MEMORY_ALONE = "out_of_memory", "out_of_memory_alone"
+
+
 class Complain(NamedTuple):
     """An event made no sense and was dropped; write it down."""
 

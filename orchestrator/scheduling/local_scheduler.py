@@ -255,6 +255,7 @@ class LocalScheduler:
         if slot.state is WorkerState.ENDING:
             return  # it will not be granted again, and its resources are free when it is gone
         slot.account.give(slot.occupied, slot.devices)
+        self._demands.is_served(slot.holder, slot.class_key, self._now_s)
         self.slots.change(slot, WorkerChange.RETURN, self._now_s)
 
     def _client_died(self, client: int) -> None:
@@ -352,6 +353,8 @@ class LocalScheduler:
     def _dispatch(self) -> None:
         self._claimant = None
         if self._demands:
+            for slot in self.slots.in_state(WorkerState.LEASED):
+                self._demands.is_served(slot.holder, slot.class_key, self._now_s)
             self._claimant = self._sharing.claimant(self._now_s, self._fits)
             while (demand := self._next_demand()) is not None:
                 if demand is self._claimant:

@@ -1,0 +1,43 @@
+"""Who ends when memory runs out."""
+
+from __future__ import annotations
+
+from orchestrator.scheduling.victims import Candidate, choose_victim
+
+GIB = 1 << 30
+
+
+def running(
+    token: int, owner: int = 1, *, retriable: bool = True, since_s: float = 0, gib: float = 1
+) -> Candidate:
+    return Candidate(token, owner, retriable, since_s, int(gib * GIB))
+
+
+def victim(*candidates: Candidate) -> int | None:
+    chosen = choose_victim(candidates)
+    return chosen.token if chosen else None
+
+
+def test_nobody() -> None:
+    assert victim() is None
+
+
+def test_what_can_be_repeated_goes_first() -> None:
+    assert victim(running(1, retriable=False, since_s=9, gib=8), running(2, since_s=1)) == 2
+    assert victim(running(1, retriable=False, since_s=9), running(2, retriable=False, since_s=1)) == 1
+
+
+def test_the_youngest_goes_first() -> None:
+    assert victim(running(1, since_s=10, gib=1), running(2, since_s=5, gib=8)) == 1
+
+
+def test_of_the_same_age_the_largest_goes() -> None:
+    assert (
+        victim(running(1, since_s=10.0, gib=1), running(2, since_s=9.5, gib=3), running(3, since_s=1, gib=9))
+        == 2
+    )
+
+
+def test_whoever_has_most_running_gives_first() -> None:
+    one_has_three = [running(token, 1, since_s=token) for token in (1, 2, 3)]
+    assert victim(*one_has_three, running(9, 2, since_s=99)) == 3
