@@ -200,12 +200,13 @@ class Executor(concurrent.futures.Executor):
         Arguments that cannot be pickled are an error of the future's.
 
         Raises:
-            RuntimeError: after `shutdown`.
+            RuntimeError: after `shutdown`, of this executor or of its session.
             BrokenExecutor: the initializer has failed.
             TypeError: not callable.
         """
         if not callable(fn):
             raise TypeError(f"submit() takes something callable, not {type(fn).__name__}")
+        self._runtime.check_alive()
         future: TaskFuture[T] = TaskFuture(self)
         with self._lock:
             if self._broken is not None:

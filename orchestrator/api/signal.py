@@ -20,6 +20,10 @@ class Signal:
         self._runtime = ensure_runtime()
         self._waiters: list[Waiter] = []
 
+    def check(self) -> None:
+        """Raise SessionError if the session this was made in is over."""
+        self._runtime.check_alive()
+
     def notify(self) -> None:
         """Have everyone who waits look again."""
         waiters = list(self._waiters)
@@ -36,7 +40,7 @@ class Signal:
         """
         deadline = None if timeout is None else monotonic() + timeout
         while not ready():
-            self._runtime.check_alive()
+            self.check()
             waiter = Waiter(1, stop_at_error=False)
             self._waiters.append(waiter)
             try:

@@ -68,6 +68,7 @@ class Pool:
             init(ray_address)
         if processes is None:
             processes = max(1, int(cluster_resources().get("CPU", 1)))
+        self._signal = Signal()
         self._count = processes
         self._processes = Processes(
             processes, initializer, tuple(initargs or ()), maxtasksperchild, dict(ray_remote_args or {})
@@ -229,6 +230,7 @@ class Pool:
     def _check_open(self) -> None:
         if self._closed:
             raise ValueError("the pool is not running: it was closed or terminated")
+        self._signal.check()
 
     def _submit(self, function: Any, style: str, calls: list[Any], done: Callable[..., None]) -> None:
         self._unfinished.add()
