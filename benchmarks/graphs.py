@@ -37,7 +37,8 @@ def measure(api: Any, dag: Any, window_s: float) -> None:
     timed(ROW_CALLS, lambda: api.get(second.step.remote(first.step.remote(1))))
     with dag.InputNode() as x:
         graph = second.step.bind(first.step.bind(x))
-    compiled = graph.experimental_compile()
+    array = np.ones(1_000_000)
+    compiled = graph.experimental_compile(_buffer_size_bytes=2 * array.nbytes)
     timed(ROW_GRAPH, lambda: api.get(compiled.execute(1)))
 
     def flow() -> None:
@@ -46,18 +47,12 @@ def measure(api: Any, dag: Any, window_s: float) -> None:
             api.get(ref)
 
     timed(ROW_FLOW, flow, UNDER_WAY)
-    array = np.ones(1_000_000)
 
     def large() -> None:
         # The result is let go before the next execution: Ray's channel waits for that.
         result = api.get(compiled.execute(array))
         del result
 
-    compiled.teardown()
-    first, second = Stage.remote(), Stage.remote()
-    with dag.InputNode() as x:
-        graph = second.step.bind(first.step.bind(x))
-    compiled = graph.experimental_compile(_buffer_size_bytes=2 * array.nbytes)
     timed(ROW_ARRAY, large)
     compiled.teardown()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator import exceptions
 from orchestrator.common import config
@@ -27,9 +28,6 @@ from orchestrator.inline.node import InlineNode
 from orchestrator.inline.pump import InlinePump
 from orchestrator.inline.store import InlineStore
 
-if TYPE_CHECKING:
-    from collections import deque
-
 
 class _Where(threading.local):
     """What runs on this thread's stack, innermost."""
@@ -43,6 +41,19 @@ class _AtOnce:
 
     def __init__(self, deal_with: Callable[[Any], None]) -> None:
         self.append = deal_with
+
+
+class _ShownAtOnce(deque[Any]):
+    """Failures nobody has asked about, shown where the last reference to them goes."""
+
+    def __init__(self, show: Callable[[], None]) -> None:
+        super().__init__()
+        self._show = show
+
+    def append(self, failure: Any) -> None:
+        """Take and show one; called by destructors."""
+        super().append(failure)
+        self._show()
 
 
 class InlineReferences(References):
@@ -95,6 +106,7 @@ class InlineRuntime(Runtime):
         self.generators: dict[int, Suspended] = {}
         super().__init__(InlineStore(store_bytes or sys.maxsize), session, 0, info)  # type: ignore[arg-type]
 
+        self.unseen.waiting = _ShownAtOnce(lambda: self.unseen.report(monotonic()))
         self.abandoned: deque[Task] = _AtOnce(self._abandon)  # type: ignore[assignment]
 
     def _part_classes(self) -> dict[str, Callable[..., Any]]:

@@ -17,7 +17,7 @@ import orchestrator as ray
 from orchestrator import exceptions
 from tests.orchestrator.waiting import eventually
 
-pytestmark = pytest.mark.usefixtures("shared_session")
+pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
 
 @ray.remote
@@ -89,6 +89,7 @@ class TestTwelveThingsThatCannotTravel:
         with pytest.raises(TypeError, match=rf"closure variable 'value' of .*captures.*({words})"):
             captures.remote()
 
+    @pytest.mark.not_inline("what it opens stays open in this process")
     @pytest.mark.parametrize("name", [name for name in UNPICKLABLES if name != "a weak reference"])
     def test_as_a_result(self, name):
         make, words = UNPICKLABLES[name]
@@ -148,6 +149,7 @@ class TestFailuresNobodyAsksAbout:
         text = shown(capfd, "the-first failed")
         assert text.count("nobody has asked") == 1 and "the-rest failed" not in text
 
+    @pytest.mark.not_inline("what has failed at its call cannot be cancelled")
     def test_what_was_asked_for_is_not(self, capfd):
         ref, other, third = (fail.options(name="asked-for").remote() for _ in range(3))
         with pytest.raises(ValueError):
