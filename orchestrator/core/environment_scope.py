@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import warnings
 from typing import Any
@@ -22,11 +23,14 @@ class EnvironmentScope(Part):
         self._session_dir: str = info["session_dir"]
         #: key of what children inherit; "" is the plain environment
         self.key: str = info.get("environment", "")
+        #: keys of environments that were asked for, by their fields; with their hooks, whose ids stay taken so
+        self._known: dict[tuple[str, int], tuple[str, Any]] = {}
 
     def key_for(self, env: Any) -> str:
         """Return the key of the environment for a call with this option, a `RuntimeEnv` or None.
 
-        What the environment names is found and copied now.
+        What the environment names is found and copied the first time that it is asked for: a loop of
+        `f.options(runtime_env=...)` shall not copy a directory for each call.
 
         Raises:
             ValueError: something that it names is not there.
@@ -37,6 +41,15 @@ class EnvironmentScope(Part):
         if not self._session_dir:
             warnings.warn("runtime_env has no effect where everything runs in one process", stacklevel=5)
             return self.key
+        hook = env.get("worker_process_setup_hook")
+        fields = {name: value for name, value in env.items() if name != "worker_process_setup_hook"}
+        known_as = (json.dumps(fields, sort_keys=True), id(hook))
+        known = self._known.get(known_as)
+        if known is None:
+            known = self._known[known_as] = (self._resolve(env), hook)
+        return known[0]
+
+    def _resolve(self, env: Any) -> str:
         from orchestrator.environments import resolved as environments
 
         own = environments.resolve(env, self._session_dir, _dumps_hook)

@@ -171,6 +171,17 @@ class TestDirectories:
         assert names == ["__pycache__", "data.txt", "helper.py", "things"] or "big.bin" not in names
         assert place != str(project), "it is a copy: what a worker writes there stays there"
 
+    def test_a_loop_copies_once(self, session, project):
+        first = None
+        for i in range(50):
+            env = {"working_dir": str(project), "worker_process_setup_hook": os.getpid}
+            place = ray.get(evaluate.options(runtime_env=env).remote("os.getcwd()"), timeout=60)
+            (project / "data.txt").write_text(f"changed {i}")
+            first = first or place
+            assert place == first
+        env["excludes"] = ["data.txt"]
+        assert ray.get(evaluate.options(runtime_env=env).remote("os.getcwd()"), timeout=60) != first
+
     def test_a_zip_file(self, session, project):
         path = project / "all.zip"
         with zipfile.ZipFile(path, "w") as archive:
