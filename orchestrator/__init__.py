@@ -34,10 +34,13 @@ _PUBLIC = {
     "cancel": "orchestrator.api.getting",
     "cluster_resources": "orchestrator.api.context",
     "exit_actor": "orchestrator.api.context",
+    "forget_object": "orchestrator.api.objects",
+    "free": "orchestrator.api.objects",
     "gather": "orchestrator.api.task_group",
     "get": "orchestrator.api.getting",
     "get_actor": "orchestrator.api.getting",
     "get_gpu_ids": "orchestrator.api.context",
+    "get_object": "orchestrator.api.objects",
     "get_runtime_context": "orchestrator.api.context",
     "init": "orchestrator.api.session",
     "is_initialized": "orchestrator.api.session",
@@ -99,6 +102,9 @@ if TYPE_CHECKING:
     from orchestrator.api.object_ref import DynamicObjectRefGenerator as DynamicObjectRefGenerator
     from orchestrator.api.object_ref import ObjectRef as ObjectRef
     from orchestrator.api.object_ref import ObjectRefGenerator as ObjectRefGenerator
+    from orchestrator.api.objects import forget_object as forget_object
+    from orchestrator.api.objects import free as free
+    from orchestrator.api.objects import get_object as get_object
     from orchestrator.api.progress import progress as progress
     from orchestrator.api.remote import remote as remote
     from orchestrator.api.session import init as init

@@ -64,7 +64,7 @@ from plasma.errors import (
     UsageError,
     WorldError,
 )
-from plasma.states import ABSENT, CREATED, LOST, PENDING, SEALED, SPILLED
+from plasma.states import ABSENT, CREATED, FREED, LOST, PENDING, SEALED, SPILLED
 
 if TYPE_CHECKING:
     from plasma.server import Server, serve
@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ABSENT",
     "CREATED",
+    "FREED",
     "LOST",
     "PENDING",
     "SEALED",

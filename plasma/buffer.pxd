@@ -26,5 +26,13 @@ cdef class Allocation:
     cdef object __weakref__
     cdef bint _protect(self, bint readonly) noexcept
 
+cdef class PrivatePages:
+    """A writable view of a sealed object whose changes stay in this process."""
+    cdef Buffer source              # its pin keeps the pages that were not written to what they are
+    cdef void* pages
+    cdef size_t mapped
+    cdef char* start
+    cdef Py_ssize_t size
+
 cdef Buffer make_buffer(Client client, bytes object_id, uint32_t entry, uint32_t hold)
 cdef Allocation make_allocation(Client client, bytes object_id, uint32_t entry, uint32_t hold)

@@ -1,5 +1,7 @@
 from typing import final
 
+from typing_extensions import Buffer as AnyBuffer
+
 @final
 class Buffer:
     """A read-only view of a sealed object's bytes, straight from shared memory.
@@ -10,8 +12,20 @@ class Buffer:
 
     @property
     def object_id(self) -> bytes: ...
+    def release(self) -> None:
+        """Let go of the object now. BufferError while a view of it is alive."""
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
+class PrivatePages:
+    """A writable view of a sealed object, copy-on-write."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+def writable(buffer: AnyBuffer) -> PrivatePages | bytearray:
+    """A view of the same bytes that may be written to; nobody else sees the changes. Of a large Buffer nothing is copied."""
 
 @final
 class Allocation:

@@ -1,17 +1,25 @@
 """What a program holds of an object: Buffer to read a sealed one, Allocation to write a new one."""
 cimport cython
-from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t, uint64_t
 from plasma.attachment cimport Client
-from plasma.layout cimport Entry
+from plasma.layout cimport PAGE, Entry
 from plasma cimport lifecycle
 
 from plasma.errors import NotOwnerError, ObjectSealedError
+
+cdef extern from "sys/mman.h" nogil:
+    void* mmap(void* addr, size_t length, int prot, int flags, int fd, long offset)
+    int munmap(void* addr, size_t length)
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_NORESERVE
+    void* MAP_FAILED
 
 cdef enum:
     WRITING = 0
     SEALED_VIEW = 1
     OVER = 2
+    # Smaller objects are copied at once: a mapping costs as much as some pages.
+    PRIVATE_MIN = 64 * 1024
 
 
 cdef Buffer make_buffer(Client client, bytes object_id, uint32_t entry, uint32_t hold):
@@ -72,6 +80,62 @@ cdef class Buffer:
 
     def __repr__(self):
         return f"<plasma.Buffer {self.object_id.hex()} of {self.size} bytes>"
+
+
+def writable(buffer):
+    """A view of the same bytes that may be written to; nobody else sees the changes.
+
+    Of a large Buffer nothing is copied but the pages that are written to, by the processor's copy-on-write.
+    """
+    cdef PrivatePages private
+    cdef Buffer source
+    cdef Py_buffer view
+    cdef uint64_t at, first
+    PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE)
+    try:
+        # A view of a view, however deep, exports the memory of the Buffer below.
+        below = buffer.obj if isinstance(buffer, memoryview) else buffer
+        if not isinstance(below, Buffer) or view.len < PRIVATE_MIN:
+            return bytearray(buffer)
+        source = below
+        at = source.client.seg.header.data_start + <uint64_t>(<const char*>view.buf - source.client.seg.data_sealed)
+    finally:
+        PyBuffer_Release(&view)
+    first = at & ~<uint64_t>(PAGE - 1)
+    private = PrivatePages.__new__(PrivatePages)
+    private.mapped = <size_t>(at - first) + view.len
+    private.pages = mmap(NULL, private.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, source.client.arena.fd,
+                         <long>first)
+    if private.pages == MAP_FAILED:
+        private.pages = NULL             # too many mappings, or an address space limit
+        return bytearray(buffer)
+    private.source = source
+    private.start = <char*>private.pages + (at - first)
+    private.size = view.len
+    source.exports += 1                  # it can't be released under the view
+    return private
+
+
+@cython.no_gc                            # as above
+cdef class PrivatePages:
+    """A writable view of a sealed object, copy-on-write. See writable()."""
+
+    def __init__(self):
+        raise TypeError("PrivatePages come from writable()")
+
+    def __dealloc__(self):
+        if self.pages != NULL:
+            munmap(self.pages, self.mapped)
+            self.source.exports -= 1
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        PyBuffer_FillInfo(view, self, self.start, self.size, 0, flags)
+
+    def __releasebuffer__(self, Py_buffer* view):
+        pass
+
+    def __len__(self):
+        return self.size
 
 
 cdef Allocation make_allocation(Client client, bytes object_id, uint32_t entry, uint32_t hold):

@@ -41,6 +41,7 @@ cdef enum ObjectState:
     SPILLED = 4
     LOST = 5
     DELETED = 6
+    FREED = 7                       # what state_of() calls a DELETED entry that says GIVEN_UP; no entry is in it
 
 cdef enum EntryFlag:
     REFERENCED = 1                  # somebody took a reference once: freed with the last one, instead of evicted
@@ -48,6 +49,7 @@ cdef enum EntryFlag:
     EXPOSED = 4                     # its creator saw a writable view: page-aligned, its pages are protected at the seal
     IN_LRU = 8
     FILLING = 16                    # SPILLED, or deleted meanwhile: `creator` is filling its block from its file
+    GIVEN_UP = 64                   # DELETED on purpose while referenced: not to be made again
     UNREADABLE = 32                 # LOST because its file was missing or damaged
 
 cdef enum HoldFlag:

@@ -30,7 +30,7 @@ SIZES = {
     "Entry": sizeof(Entry), "Hold": sizeof(Hold), "Block": sizeof(Block), "RingHeader": sizeof(RingHeader),
 }
 VERSION = LAYOUT_VERSION
-STATE_NAMES = ("free", "pending", "created", "sealed", "spilled", "lost", "deleted")
+STATE_NAMES = ("free", "pending", "created", "sealed", "spilled", "lost", "deleted", "freed")
 
 
 cdef void crash(Segment* seg) noexcept nogil:

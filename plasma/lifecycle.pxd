@@ -32,7 +32,7 @@ cdef int add_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
 cdef int drop_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
 cdef int watch(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* state) noexcept nogil
 cdef void unwatch(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
-cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable) noexcept nogil
+cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable, uint32_t flags) noexcept nogil
 cdef int pin_for_peer(Segment* seg, uint32_t entry, uint64_t address) noexcept nogil
 cdef void close_channel(Segment* seg, uint32_t entry, uint64_t leaving) noexcept nogil
 cdef uint32_t state_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil

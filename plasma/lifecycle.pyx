@@ -36,7 +36,7 @@ from plasma.layout cimport (
     CRASH_CREATE_HELD, CRASH_CREATE_LINKED, CRASH_DELETE_CASCADING, CRASH_DELETE_FREED, CRASH_DELETE_INTENT,
     CRASH_DELETE_MARKED, CRASH_GET_HELD, CRASH_GET_LOCKED, CRASH_GET_PINNED, CRASH_RELEASE_LOCKED, CRASH_RELEASE_UNHELD,
     CRASH_RELEASE_UNPINNED, CRASH_SEAL_COMMITTED, CRASH_SEAL_LOCKED, CRASH_SEAL_RANG, CREATED, DELETED, DELETING, EXPOSED,
-    FILLING, FREE, LOST, PAGE, PENDING, REFERENCED, SEALED, SHARD_COUNT, SLOT_ACTIVE, SPILLED, UNREADABLE, UNSWEPT,
+    FILLING, FREE, FREED, GIVEN_UP, LOST, PAGE, PENDING, REFERENCED, SEALED, SHARD_COUNT, SLOT_ACTIVE, SPILLED, UNREADABLE, UNSWEPT,
     USED_BY_CHANNEL, USED_BY_OBJECT, WATCHING, Contained, Entry, RingHeader, Segment, contained_at, crash_point, round_up,
     shard_of_entry, shard_of_id,
 )
@@ -536,7 +536,7 @@ cdef int renew(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept 
     if e == 0 or (entry.state == DELETED and entry.refs == 0):
         unlock_shard(seg, shard)
         return ABSENT
-    if entry.state != DELETED and entry.state != LOST:
+    if (entry.state != DELETED and entry.state != LOST) or entry.flags & GIVEN_UP:
         unlock_shard(seg, shard)
         return EXISTS
     if entry.block or entry.file or entry.contained_count:
@@ -730,7 +730,7 @@ cdef void stop_waiting_for(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogi
     settle(seg, e)
 
 
-cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable) noexcept nogil:
+cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable, uint32_t flags) noexcept nogil:
     """Out of reach at once, whoever holds references; the memory follows when the last pin goes.
     only_evictable: not if anybody holds it (eviction chose it without the lock)."""
     cdef uint32_t shard = shard_of_id(hi, lo), e
@@ -747,6 +747,7 @@ cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable) noe
             unlock_shard(seg, shard)
             return EXISTS
         seg.shards[shard].evictions += 1
+    seg.entries[e].flags |= flags
     mark_deleted(seg, e)
     settle(seg, e)
     return OK
@@ -771,8 +772,10 @@ cdef uint32_t state_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
     lock_shard(seg, shard)
     e = find_entry(seg, hi, lo)
     state = seg.entries[e].state if e else <uint32_t>FREE
+    if state == DELETED:
+        state = FREED if seg.entries[e].flags & GIVEN_UP else FREE
     unlock_shard(seg, shard)
-    return FREE if state == DELETED else state
+    return state
 
 
 cdef bint is_known(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:

@@ -26,7 +26,7 @@ cdef bint make_room(Segment* seg, uint64_t need) noexcept nogil:
         hi = seg.entries[e].id_hi
         lo = seg.entries[e].id_lo
         size = seg.entries[e].allocated_bytes
-        if delete(seg, hi, lo, True) == OK:
+        if delete(seg, hi, lo, True, 0) == OK:
             freed += size
         else:
             attempts += 1                # somebody else took it between the look and the lock

@@ -52,6 +52,7 @@ from plasma.array_layout import (
 from plasma.errors import CorruptStoreError, PlasmaError, SerializationError
 from plasma.parts import Serialized, aligned, damaged, lay_out
 from plasma.plain import is_plain
+from plasma.tensors import TENSOR_MODULES, TENSOR_NAMES, reduce_tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,10 +61,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Serialized",
     "Serializer",
+    "deregister",
     "deserialize",
     "dumps",
     "loads",
     "pickling_error",
+    "register",
     "serialize",
 ]
 
@@ -176,6 +179,8 @@ def _pickler_class() -> Callable[[Any, Mapping[type, Reducer], Any], pickle.Pick
                 return super().reducer_override(obj)
             if cls.__name__ == "ndarray" and _is_array(obj):
                 return reduce_array(obj)
+            if cls.__name__ in TENSOR_NAMES and cls.__module__ in TENSOR_MODULES:
+                return reduce_tensor(obj)
             return NotImplemented
 
     return Pickler
@@ -189,6 +194,10 @@ def _is_array(value: Any) -> bool:
     import numpy as np
 
     return cls is np.ndarray
+
+
+def _is_ndarray(cls: type) -> bool:
+    return cls.__module__ == "numpy" and cls.__name__ == "ndarray"
 
 
 def _serialize_bytes(value: bytes) -> Serialized:
@@ -221,6 +230,21 @@ class Serializer:
         #: exact type -> the way around the pickler. numpy's array joins when the first one comes, because
         #: importing numpy isn't this module's business.
         self._short_cuts: dict[type, Callable[[Any], Serialized | None]] = {bytes: _serialize_bytes}
+
+    def register(self, cls: type, reducer: Reducer) -> None:
+        """Treat instances of exactly this class specially; replaces an earlier reducer.
+
+        Raises TypeError for what never reaches a reducer: builtin types, functions and classes.
+        """
+        if not isinstance(cls, type):
+            raise TypeError(f"a serializer is for a class, not {cls!r}")
+        if cls.__module__ == "builtins" or issubclass(cls, type) or _is_ndarray(cls):
+            raise TypeError(f"{cls.__qualname__} has a serialization of its own, which can't be replaced")
+        self._reducers[cls] = reducer
+
+    def deregister(self, cls: type) -> None:
+        """Take a reducer back; nothing happens if there is none."""
+        self._reducers.pop(cls, None)
 
     def serialize(self, value: Any, *, name: str = "value") -> Serialized:
         """The value as parts, for a place that takes them without joining them first.
@@ -372,3 +396,5 @@ _default = Serializer()
 serialize = _default.serialize
 pickling_error = _default.pickling_error
 dumps = _default.dumps
+register = _default.register
+deregister = _default.deregister

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ABSENT", "CREATED", "LOST", "PENDING", "SEALED", "SPILLED"]
+__all__ = ["ABSENT", "CREATED", "FREED", "LOST", "PENDING", "SEALED", "SPILLED"]
 
 #: the store doesn't know the id
 ABSENT: Final = 0
@@ -21,3 +21,5 @@ SEALED: Final = 3
 SPILLED: Final = 4
 #: will never come: who promised it died or gave up
 LOST: Final = 5
+#: given up on purpose while somebody held references (``Store.free``)
+FREED: Final = 7

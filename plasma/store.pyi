@@ -119,6 +119,8 @@ class Store:
     def drop_ref(self, object_id: bytes) -> None:
         """Give a reference back; the last one frees the object. NotOwnerError if this client has none."""
     def delete(self, object_id: bytes) -> None: ...
+    def free(self, object_id: bytes) -> None:
+        """Like ``delete``, for good: who holds references sees the state FREED, and nobody makes it again."""
     def put(self, value: Any, object_id: bytes | None = None) -> bytes:
         """Store a value and return its id; an array from ``empty`` is only sealed."""
     def load(self, object_id: bytes, timeout_s: float | None = None) -> Any:

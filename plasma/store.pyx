@@ -14,7 +14,7 @@ from plasma.buffer cimport Allocation as AllocationType, Buffer as BufferType, m
 from plasma.channel cimport Endpoint
 from plasma.creation cimport create_when_room
 from plasma.layout cimport (
-    CREATED, CRASH_WRITE, DELETED, EXPOSED, LOST, PENDING, SEALED, SPILLED, Contained, Segment, crash_point, round_up,
+    CREATED, CRASH_WRITE, DELETED, EXPOSED, FREED, GIVEN_UP, LOST, PENDING, SEALED, SPILLED, Contained, Segment, crash_point, round_up,
 )
 from plasma.recovery cimport reap_all, reap_slot
 from plasma.spiller cimport Spiller
@@ -277,7 +277,7 @@ cdef class Store:
         if buffer is not None:
             return buffer
         if timeout_s is not None and timeout_s <= 0:
-            if self.state(object_id) == 0:
+            if self.state(object_id) in (0, FREED):
                 raise ObjectNotFoundError(f"no object {object_id.hex()} in the store")
             raise ObjectNotSealedError(f"object {object_id.hex()} is not sealed yet")
         parse_id(object_id, &hi, &lo)
@@ -343,7 +343,7 @@ cdef class Store:
                     lifecycle.stop_waiting_for(self.client.seg, hi, lo)
 
     def state(self, bytes object_id not None):
-        """ABSENT, PENDING, CREATED, SEALED, SPILLED or LOST."""
+        """ABSENT, PENDING, CREATED, SEALED, SPILLED, LOST or FREED."""
         cdef uint64_t hi = 0, lo = 0
         self.client.check()
         parse_id(object_id, &hi, &lo)
@@ -437,10 +437,17 @@ cdef class Store:
 
         Raises ObjectNotFoundError, ObjectNotSealedError.
         """
+        self._delete(object_id, 0)
+
+    def free(self, bytes object_id not None):
+        """Like delete(), for good: who still holds references sees the state FREED, and nobody makes it again."""
+        self._delete(object_id, GIVEN_UP)
+
+    def _delete(self, bytes object_id, uint32_t flags):
         cdef uint64_t hi = 0, lo = 0
         self.client.check()
         parse_id(object_id, &hi, &lo)
-        status = lifecycle.delete(self.client.seg, hi, lo, False)
+        status = lifecycle.delete(self.client.seg, hi, lo, False, flags)
         if status == lifecycle.ABSENT:
             raise ObjectNotFoundError(f"no object {object_id.hex()} in the store")
         if status == lifecycle.NOT_SEALED:

@@ -82,6 +82,7 @@ class Description:
             retry_exceptions=option_rules.value_of(options, "retry_exceptions"),
             backpressure=options.get("generator_backpressure"),
             concurrency_group=group,
+            writable_args=bool(options.get("writable_args")),
         )
 
 

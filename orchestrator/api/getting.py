@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from orchestrator import exceptions
 from orchestrator.api.session import ensure_runtime
+from orchestrator.core import object_access
 from orchestrator.core.cancellation import cancel_object
 from orchestrator.core.entry import PLAIN
 from orchestrator.core.generators import ObjectRefGenerator
@@ -18,10 +19,10 @@ T = TypeVar("T")
 
 
 @overload
-def get(refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
+def get(refs: ObjectRef[T], *, timeout: float | None = None, writable: bool = False) -> T: ...
 @overload
-def get(refs: list[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
-def get(refs: Any, *, timeout: float | None = None) -> Any:
+def get(refs: list[ObjectRef[T]], *, timeout: float | None = None, writable: bool = False) -> list[T]: ...
+def get(refs: Any, *, timeout: float | None = None, writable: bool = False) -> Any:
     """Return the value of a reference, or the values of a list of them in order.
 
     Waits for what is not there yet. Of a list, the first error to become known is raised at once.
@@ -30,6 +31,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     Args:
         refs: a reference or a list of references.
         timeout: seconds to wait; None, or a negative number, waits for ever, 0 only looks.
+        writable: make arrays and other buffers in the result writable. Nobody else sees what is written;
+            of a large object only those pages are copied that are written to.
 
     Raises:
         GetTimeoutError: time ran out; the text says what each reference waits for.
@@ -42,6 +45,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
         runtime = refs._runtime
         if entry.state == PLAIN and runtime.open:
             return entry.value
+        if writable:
+            return object_access.writable_values(runtime, [refs], timeout)[0]
         return runtime.get_one(refs, timeout)
     if isinstance(refs, list):
         if not refs:
@@ -56,6 +61,8 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
                 )
             if not ref._runtime.open:
                 ref._runtime.check_alive()
+        if writable:
+            return object_access.writable_values(refs[0]._runtime, refs, timeout)
         return refs[0]._runtime.get_many(refs, timeout)
     if isinstance(refs, ObjectRefGenerator):
         return refs
@@ -66,20 +73,33 @@ def get(refs: Any, *, timeout: float | None = None) -> Any:
     )
 
 
-def put(value: T) -> ObjectRef[T]:
+def put(value: T, *, name: str | None = None, namespace: str | None = None) -> ObjectRef[T]:
     """Store a value and return a reference to it.
+
+    Args:
+        value: anything that can be pickled.
+        name: have the session keep the object under this name, whoever made it and whatever becomes of the
+            references; `get_object` finds it, `forget_object` lets it go.
+        namespace: where the name belongs; the session's unless given.
 
     Raises:
         TypeError: the value is a reference itself.
         SerializationError: it cannot be pickled; the text has the path to the culprit.
         ObjectStoreFullError: no room for it.
+        OutOfDiskError: no room for it, and none on the disk for others.
+        ValueError: an object has this name.
     """
     runtime = ensure_runtime()
     if type(value) is ObjectRef:
         raise TypeError(
             "put() of a reference: the value is in the store already; put it into a list to wrap it"
         )
-    return ObjectRef(runtime.put(value), runtime)
+    ref: ObjectRef[T] = ObjectRef(runtime.put(value), runtime)
+    if name is not None:
+        from orchestrator.api.objects import name_object
+
+        name_object(runtime, ref, name, namespace)
+    return ref
 
 
 def cancel(

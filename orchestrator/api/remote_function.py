@@ -160,6 +160,7 @@ class RemoteFunction(Generic[P, R, S]):
             retry_policy=options.get("retry_policy"),
             backpressure=options.get("generator_backpressure"),
             circumstances=self._circumstances(wanted.resources.to_floats(), context),
+            writable_args=bool(options.get("writable_args")),
         )
 
     def _circumstances(self, resources: dict[str, float], context: TaskContext) -> dict[str, Any]:

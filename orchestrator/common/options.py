@@ -221,6 +221,7 @@ _OPTIONS = {
         Option("max_calls", "task", None, _integer(0)),
         Option("timeout_s", "task", None, _seconds),
         Option("generator_backpressure", "task method", None, _backpressure),
+        Option("writable_args", "task method", False, _flag),
         # What tasks do is recorded, or not; of a record nobody keeps there is nothing to turn off.
         Option("enable_task_events", "task actor method", True, _flag),
         Option("_labels", "task actor", None, _dict),

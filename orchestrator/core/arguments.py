@@ -190,11 +190,20 @@ def load_argument(data: Any) -> Any:
 
     Raises:
         DependencyError: it is the error of the task that should have produced it.
+        SerializationError: it cannot be rebuilt here.
     """
-    value = objects.deserialize(data)
+    try:
+        value = objects.deserialize(data)
+    except objects.PlasmaSerializationError as error:
+        raise objects.rebuild_error(error) from error.__cause__
     if type(value) is StoredError:
         raise DependencyError(value)
     return value
+
+
+def load_writable_argument(data: Any) -> Any:
+    """Like `load_argument`; what is written to the value nobody else sees."""
+    return load_argument(objects.writable(data))
 
 
 def unpack(

@@ -26,7 +26,7 @@ from orchestrator.common import config
 from orchestrator.common.options import DYNAMIC
 from orchestrator.common.task_context import TaskContext
 from orchestrator.core.actor_restart import restart_actor
-from orchestrator.core.arguments import DependencyError, load_argument, unpack
+from orchestrator.core.arguments import DependencyError, load_argument, load_writable_argument, unpack
 from orchestrator.core.back_pressure import BackPressure
 from orchestrator.core.blocking import Blocking
 from orchestrator.core.cancellation import TaskInterrupt
@@ -261,7 +261,9 @@ class Executor:
 
     def unpack(self, message: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a message that has more than plain ones."""
-        return unpack(message, self._fetch, load_argument)
+        options = message[7]
+        writes = options is not None and "writable_args" in options
+        return unpack(message, self._fetch, load_writable_argument if writes else load_argument)
 
     def _fetch(self, identity: bytes) -> Any:
         """Return the buffer of an argument; wait for it if it was lost and is being made again."""

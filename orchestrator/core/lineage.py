@@ -169,6 +169,10 @@ class Lineage(Part):
         with self._lock:
             if entry.state in (PENDING, ERROR):
                 return
+            if self._store.state(identity) == objects.FREED:
+                text = f"object {identity.hex()} was freed: free() was called with it"
+                self._decide(entry, exceptions.ObjectFreedError(text))
+                return
             if identity[:8] == self._runtime.prefix:
                 self._restore(entry, identity)
             else:

@@ -182,6 +182,9 @@ class References(Part):
         elif state == objects.LOST:
             text = f"object {self.id_of(entry).hex()} was never produced: the process that owned it died"
             entry.complete(ERROR, exceptions.OwnerDiedError(text))
+        elif state == objects.FREED:
+            text = f"object {self.id_of(entry).hex()} was freed: free() was called with it"
+            entry.complete(ERROR, exceptions.ObjectFreedError(text))
         elif state == objects.ABSENT:
             text = f"object {self.id_of(entry).hex()} no longer exists"
             entry.complete(ERROR, exceptions.ObjectLostError(text))

@@ -350,10 +350,7 @@ class Runtime(Part):
         return STORED, serialized, [held.hold.object_id for held in met]
 
     def value_of(self, entry: Entry, timeout: float | None = None) -> Any:
-        """Return the value of an entry that is no longer PENDING, or raise its error.
-
-        An object that was lost is waited for, `timeout` seconds at most.
-        """
+        """Return the value of an entry that is no longer PENDING, waiting for one that was lost; or raise."""
         try:
             return self.value_here(entry)
         except MissingObject:
@@ -364,10 +361,13 @@ class Runtime(Part):
         state = entry.state
         if state == PLAIN:
             return entry.value
-        if state == BLOB:
-            return loads(entry.value)
-        if state == STORED:
-            return self.references.load(entry)
+        try:
+            if state == BLOB:
+                return loads(entry.value)
+            if state == STORED:
+                return self.references.load(entry)
+        except (objects.PlasmaSerializationError, objects.CorruptStoreError) as error:
+            raise objects.rebuild_error(error) from error.__cause__
         raise raisable(entry.value)
 
     # -- waiting
@@ -396,6 +396,15 @@ class Runtime(Part):
 
     def get_many(self, refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any]:
         """Return the values of references, in order; raise the first error as soon as one is known."""
+        entries = self.wait_for_all(refs, timeout)
+        try:
+            return [entry.value if entry.state == PLAIN else self.value_here(entry) for entry in entries]
+        except MissingObject:
+            self.lineage.recover_missing(entries)  # at the same time: it is hardly the only one
+            return [self.lineage.value_again(entry, timeout) for entry in entries]
+
+    def wait_for_all(self, refs: list[ObjectRef[Any]], timeout: float | None) -> list[Entry]:
+        """Return the entries of references once none is PENDING; raise the first error of one."""
         if not self.open:
             self.check_alive()
         entries = [ref._entry for ref in refs]
@@ -419,12 +428,7 @@ class Runtime(Part):
         for entry in entries:
             if entry.state == ERROR:
                 value_of(entry)
-        try:
-            return [entry.value if entry.state == PLAIN else self.value_here(entry) for entry in entries]
-        except MissingObject:
-            # Most likely it is not the only one: all are made again at the same time.
-            self.lineage.recover_missing(entries)
-            return [self.lineage.value_again(entry, timeout) for entry in entries]
+        return entries
 
     def wait_many(self, entries: list[Entry], count: int, timeout: float | None) -> None:
         """Wait until `count` of the entries are done, or the time is over."""

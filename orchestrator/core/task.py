@@ -50,6 +50,7 @@ class Template:
         concurrency_group: str | None = None,
         creation: dict[str, Any] | None = None,
         circumstances: dict[str, Any] | None = None,
+        writable_args: bool = False,
     ) -> None:
         #: the function's key in the store, or the name of an actor's method
         self.key = key
@@ -76,6 +77,8 @@ class Template:
             options["actor"] = creation
         if circumstances:
             options["circumstances"] = circumstances
+        if writable_args:
+            options["writable_args"] = True
         self.options = options or None
 
 

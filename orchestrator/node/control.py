@@ -59,6 +59,12 @@ def _object_id_or_none(value: Any) -> str | None:
     raise BadMessage("is not the id of an object")
 
 
+def _object_id(value: Any) -> bytes:
+    if value is None:
+        raise BadMessage("is not the id of an object")
+    return bytes.fromhex(_object_id_or_none(value) or "")
+
+
 def _integer(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise BadMessage("is not an integer >= 0")
@@ -169,6 +175,10 @@ FIELDS: dict[str, dict[str, Any]] = {
     "kill_actor": {"actor": _text, "no_restart": (_flag, True), "reason": (_text, "killed")},
     "kill_worker": {"worker": _integer, "reason": (_text, "killed")},
     "list_actors": {"skip": (_integer, 0), "req": _integer},
+    "name_object": {"name": _text, "namespace": _text, "object": _object_id, "req": _integer},
+    "find_object": {"name": _text, "namespace": _text, "req": _integer},
+    "forget_object": {"name": _text, "namespace": _text, "req": _integer},
+    "list_named_objects": {"namespace": (_text_or_none, None), "skip": (_integer, 0), "req": _integer},
     "list_names": {"namespace": (_text_or_none, None), "skip": (_integer, 0), "req": _integer},
     "create_group": {
         "group": _text,

@@ -164,6 +164,28 @@ class ControlHandlers:
         if process is not None:
             self._node.kill(process, reason)
 
+    def on_name_object(self, sender: int, name: str, namespace: str, object: bytes, req: int) -> None:
+        """A client wants an object to be held under a name."""
+        named = self._node.named_objects.name(namespace, name, object)
+        self._node.outbox.send(sender, {"op": "reply", "req": req, "named": named})
+
+    def on_find_object(self, sender: int, name: str, namespace: str, req: int) -> None:
+        """A client asks for an object by name."""
+        found = self._node.named_objects.find(namespace, name)
+        answer = {"op": "reply", "req": req, "object": found.hex() if found is not None else None}
+        self._node.outbox.send(sender, answer)
+
+    def on_forget_object(self, sender: int, name: str, namespace: str, req: int) -> None:
+        """A client wants an object to be held no longer for its name."""
+        forgotten = self._node.named_objects.forget(namespace, name)
+        self._node.outbox.send(sender, {"op": "reply", "req": req, "forgotten": forgotten})
+
+    def on_list_named_objects(self, sender: int, namespace: str | None, skip: int, req: int) -> None:
+        """A client asks for the names of objects, of one namespace or of all."""
+        names = self._node.named_objects.listing(namespace)
+        answer = {"op": "reply", "req": req, "names": names[skip : skip + LISTED_MAX], "count": len(names)}
+        self._node.outbox.send(sender, answer)
+
     def on_list_actors(self, sender: int, skip: int, req: int) -> None:
         """A client asks for actors, some at a time."""
         actors = self._node.actors.listing()

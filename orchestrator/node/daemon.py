@@ -34,6 +34,7 @@ from orchestrator.node.logs import LogKeeper
 from orchestrator.node.machine import describe_machine
 from orchestrator.node.memory import MemorySources
 from orchestrator.node.memory_monitor import NEAR_S, THRESHOLD, MemoryMonitor
+from orchestrator.node.named_objects import NamedObjects
 from orchestrator.node.outbox import Outbox
 from orchestrator.node.pressure import PressureRelief
 from orchestrator.node.reactor import Reactor
@@ -105,6 +106,7 @@ class Daemon:
             labels=machine.labels,
         )
         self.actors = ActorTable()
+        self.named_objects = NamedObjects(self._store)
         self.wait_graph = WaitGraph()
         #: Detached actors, whose objects this process keeps.
         self._held_actors: set[str] = set()

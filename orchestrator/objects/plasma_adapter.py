@@ -13,9 +13,11 @@ from typing import Any
 import plasma.errors
 from orchestrator import exceptions
 from orchestrator.common.config import STORE_FULL_TIMEOUT_S
+from plasma.buffer import writable
 from plasma.channel import Endpoint, Sender
 from plasma.culprit import parts
 from plasma.errors import (
+    CorruptStoreError,
     MessageTooLargeError,
     ObjectExistsError,
     ObjectLostError,
@@ -27,7 +29,15 @@ from plasma.errors import OutOfDiskError as PlasmaOutOfDiskError
 from plasma.errors import SerializationError as PlasmaSerializationError
 from plasma.errors import SpilledObjectLostError as PlasmaSpilledObjectLostError
 from plasma.plain import is_plain
-from plasma.serialization import Serialized, deserialize, loads, pickling_error, serialize
+from plasma.serialization import (
+    Serialized,
+    deregister,
+    deserialize,
+    loads,
+    pickling_error,
+    register,
+    serialize,
+)
 from plasma.store import Store
 
 #: Where plasma's own files are.
@@ -40,6 +50,8 @@ WORK_MASK = 1 << WORK
 
 #: States of an object; anything at or above SEALED is decided.
 ABSENT, PENDING, CREATED, SEALED, SPILLED, LOST = range(6)
+#: given up on purpose, with references left
+FREED = 7
 
 
 def put_value(
@@ -91,6 +103,11 @@ def lost_error(store: Store, object_id: bytes, text: str) -> exceptions.ObjectLo
     return exceptions.ObjectLostError(text)
 
 
+def rebuild_error(error: PlasmaError) -> exceptions.SerializationError:
+    """Return the runtime's own error for a value that cannot be rebuilt here."""
+    return exceptions.SerializationError(str(error))
+
+
 def encode(value: Any, name: str = "value") -> Serialized:
     """Serialize a value.
 
@@ -108,6 +125,7 @@ __all__ = [
     "CONTROL",
     "CONTROL_MASK",
     "CREATED",
+    "FREED",
     "LOST",
     "PENDING",
     "PLASMA_DIRECTORY",
@@ -115,6 +133,7 @@ __all__ = [
     "SPILLED",
     "WORK",
     "WORK_MASK",
+    "CorruptStoreError",
     "Endpoint",
     "MessageTooLargeError",
     "ObjectExistsError",
@@ -122,10 +141,12 @@ __all__ = [
     "PeerDiedError",
     "PlasmaError",
     "PlasmaFullError",
+    "PlasmaSerializationError",
     "PlasmaSpilledObjectLostError",
     "Sender",
     "Serialized",
     "Store",
+    "deregister",
     "deserialize",
     "encode",
     "full_error",
@@ -136,4 +157,7 @@ __all__ = [
     "pickling_error",
     "put_parts",
     "put_value",
+    "rebuild_error",
+    "register",
+    "writable",
 ]

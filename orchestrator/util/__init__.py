@@ -11,6 +11,7 @@ _PUBLIC = {
     "Lock": "orchestrator.util.synchronization",
     "Semaphore": "orchestrator.util.synchronization",
     "as_completed": "orchestrator.util.iteration",
+    "deregister_serializer": "orchestrator.api.serializers",
     "disable_log_once_globally": "orchestrator.util.debug",
     "enable_periodic_logging": "orchestrator.util.debug",
     "get_current_placement_group": "orchestrator.api.placement_groups",
@@ -21,6 +22,7 @@ _PUBLIC = {
     "map_unordered": "orchestrator.util.iteration",
     "placement_group": "orchestrator.api.placement_groups",
     "placement_group_table": "orchestrator.api.placement_groups",
+    "register_serializer": "orchestrator.api.serializers",
     "remove_placement_group": "orchestrator.api.placement_groups",
 }
 
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from orchestrator.api.placement_groups import placement_group as placement_group
     from orchestrator.api.placement_groups import placement_group_table as placement_group_table
     from orchestrator.api.placement_groups import remove_placement_group as remove_placement_group
+    from orchestrator.api.serializers import deregister_serializer as deregister_serializer
+    from orchestrator.api.serializers import register_serializer as register_serializer
     from orchestrator.util import actor_pool as actor_pool
     from orchestrator.util import debug as debug
     from orchestrator.util import joblib as joblib

@@ -20,6 +20,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "api": frozenset({"common", "objects", "environments", "core", "inline", "dag"}),
     "util": frozenset({"common", "api"}),
     "experimental": frozenset({"common", "api", "util"}),
+    "_private": frozenset({"api"}),
     "cli": frozenset({"common", "api", "util"}),
     "testing": frozenset({"common", "objects", "scheduling", "core", "node", "api", "util"}),
 }
