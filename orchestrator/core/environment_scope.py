@@ -23,7 +23,7 @@ class EnvironmentScope(Part):
         self._session_dir: str = info["session_dir"]
         #: key of what children inherit; "" is the plain environment
         self.key: str = info.get("environment", "")
-        #: keys of environments that were asked for, by their fields; with their hooks, whose ids stay taken so
+        #: keys of environments that were asked for, by their fields; with the hooks, to keep their ids taken
         self._known: dict[tuple[str, int], tuple[str, Any]] = {}
 
     def key_for(self, env: Any) -> str:
