@@ -20,7 +20,7 @@ from orchestrator.common.call_shape import CallShape
 from orchestrator.common.ids import random_hex
 from orchestrator.common.options import ACTOR, METHOD, STREAMING
 from orchestrator.common.task_context import PLAIN_CONTEXT, context_of
-from orchestrator.core.actor_record import ActorTraits
+from orchestrator.core.actor_record import SHUTDOWN_HOOKS, ActorTraits
 from orchestrator.core.reports import refusal
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def _create(
             "handle": "",
             "detached": detached,
             "max_restarts": traits.max_restarts,
+            "has_hook": any(_find(cls, name) is not None for name in SHUTDOWN_HOOKS),
         },
         creation={
             "class_name": class_name,

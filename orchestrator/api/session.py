@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Time for a node process to end its workers in good order.
 STOP_TIMEOUT_S = 3.0
+#: Time for the shutdown hooks of actors.
+HOOKS_TIMEOUT_S = 5.0
 #: Time for a thread that reads messages to notice that the session ends.
 LEAD_TIMEOUT_S = 0.5
 
@@ -108,9 +111,27 @@ class Session(Mapping[str, Any]):
         return f"<table>{''.join(cells)}</table>"
 
     def _end(self) -> None:
-        runtime = self._runtime
         if os.getpid() != self._pid:
             return
+        try:
+            self._end_actors()
+        finally:
+            self._end_processes()
+
+    def _end_actors(self) -> None:
+        """Let actors that have a shutdown hook end in good order, for a while."""
+        runtime = self._runtime
+        deadline = monotonic() + HOOKS_TIMEOUT_S
+        try:
+            while self._node.alive() and monotonic() < deadline:
+                if not runtime.node.ask({"op": "end_actors"}, timeout_s=1.0)["count"]:
+                    break
+                time.sleep(0.002)
+        except exceptions.OrchestratorError:
+            pass  # the node is gone, or does not answer: it will be killed
+
+    def _end_processes(self) -> None:
+        runtime = self._runtime
         runtime.lose(exceptions.SessionError("this session is over: shutdown() was called"))
         runtime.open = False
         runtime.on_tick = None

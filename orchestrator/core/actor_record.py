@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 PENDING, ALIVE, RESTARTING, DEAD = range(4)
 
+#: Methods by which an actor learns that it ends; the first one it has is called.
+SHUTDOWN_HOOKS = ("__ray_shutdown__", "__shutdown__")
+
 #: Calls that wait for one actor before the user is told; doubled each time.
 PENDING_WARNING = 5000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.core.entry import STORED, Entry
@@ -22,10 +23,16 @@ def restart_actor(executor: Executor, message: dict[str, Any]) -> None:
     identity = bytes.fromhex(message["constructor"])
     executor.constructor = entry = runtime.references.borrow(identity)
 
+    def construct() -> None:
+        payload = pickle.dumps((NOBODYS_SEQ, LONG, identity), PROTOCOL)
+        executor.endpoint.sender(executor.endpoint.address, WORK).send(payload)
+
     def arrived(_: Entry) -> None:
         if entry.state == STORED:
-            payload = pickle.dumps((NOBODYS_SEQ, LONG, identity), PROTOCOL)
-            executor.endpoint.sender(executor.endpoint.address, WORK).send(payload)
+            # A pause, when the last process died in the constructor: it may do so for ever.
+            pause = threading.Timer(message["pause_s"], construct)
+            pause.daemon = True
+            pause.start() if message["pause_s"] else construct()
             return
         # Lost with its creator; or all handles have gone, and with them what they kept.
         cause = f"it could not be restarted: {entry.value}"

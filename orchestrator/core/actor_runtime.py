@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common import config
+from orchestrator.core.actor_record import SHUTDOWN_HOOKS
 from orchestrator.core.current_call import ConcurrentRuntime, current_call
 from orchestrator.core.entry import ERROR
 from orchestrator.core.messages import CANCELLED, NOBODYS_SEQ
@@ -136,9 +137,8 @@ class ActorRuntime:
 
     def finish(self) -> None:
         """Say good-bye: the user's shutdown hook and exit handlers, then the news to the node."""
-        hook = getattr(self.instance, "__ray_shutdown__", None) or getattr(
-            self.instance, "__shutdown__", None
-        )
+        hooks = [getattr(self.instance, name, None) for name in SHUTDOWN_HOOKS]
+        hook = hooks[0] or hooks[1]
         watch = threading.Timer(config.SHUTDOWN_HOOK_TIMEOUT_S, self._give_up)
         watch.daemon = True
         watch.start()

@@ -14,7 +14,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
-from orchestrator.core.actor_record import ALIVE, DEAD, ActorHold, ActorRecord, ActorTraits
+from orchestrator.core.actor_record import ALIVE, DEAD, SHUTDOWN_HOOKS, ActorHold, ActorRecord, ActorTraits
 from orchestrator.core.entry import ERROR, Entry, Hold
 from orchestrator.core.messages import ITEM
 from orchestrator.core.object_ref import ObjectRef
@@ -159,6 +159,25 @@ class InlineActors(Part):
             if actor.registered_name == name and actor.namespace == namespace and actor.state != DEAD:
                 return {"found": True, "actor": actor.actor_id.hex()}
         return {"found": False}
+
+    def list_names(self, namespace: str | None, skip: int) -> dict[str, Any]:
+        """Return the names of living actors, as the node would."""
+        found = sorted(
+            (actor.namespace, actor.registered_name)
+            for actor in self._actors.values()
+            if actor.registered_name and actor.state != DEAD and namespace in (None, actor.namespace)
+        )
+        names = [{"namespace": space, "name": name} for space, name in found]
+        return {"names": names[skip:], "count": len(names)}
+
+    def end_with_hooks(self) -> dict[str, Any]:
+        """End, with the session, the actors that want to know of it."""
+        for actor in list(self._actors.values()):
+            worker = actor.executor.actor
+            if worker is not None and any(hasattr(worker.instance, name) for name in SHUTDOWN_HOOKS):
+                worker.cause = "the session ends"
+                self._end_if_idle(actor)
+        return {"count": 0}
 
     def know(self, actor_id: bytes) -> tuple[ActorRecord, Hold] | None:
         """Take a reference to an actor; None when it has ended long ago."""
@@ -360,7 +379,7 @@ class InlineActors(Part):
             self._construct(actor, actor.constructor)
 
     def end_all(self) -> None:
-        """End all actors with the session, without their hooks."""
+        """End all actors with the session; those with hooks have run them."""
         for actor in list(self._actors.values()):
             if actor.state != DEAD:
                 actor.state = DEAD

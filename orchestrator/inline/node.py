@@ -26,6 +26,8 @@ class InlineNode(Part):
         self.total = ResourceSet.from_floats(quantities)
         self._answers: dict[str, Callable[[dict[str, Any]], Answer]] = {
             "resources": self._resources,
+            "end_actors": lambda message: runtime.actors.end_with_hooks(),
+            "list_names": lambda message: runtime.actors.list_names(message["namespace"], message["skip"]),
             "get_actor": lambda message: runtime.actors.find(message["namespace"], message["name"]),
         }
 

@@ -160,6 +160,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "handle": (_text, ""),
         "detached": (_flag, False),
         "max_restarts": (_restarts, 0),
+        "has_hook": (_flag, False),
         "constructor": (_object_id_or_none, None),
         "req": _integer,
     },
@@ -179,6 +180,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "find_object": {"name": _text, "namespace": _text, "req": _integer},
     "forget_object": {"name": _text, "namespace": _text, "req": _integer},
     "list_named_objects": {"namespace": (_text_or_none, None), "skip": (_integer, 0), "req": _integer},
+    "end_actors": {"req": _integer},
     "list_names": {"namespace": (_text_or_none, None), "skip": (_integer, 0), "req": _integer},
     "create_group": {
         "group": _text,

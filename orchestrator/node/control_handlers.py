@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.scheduling_class import SchedulingClass
@@ -22,6 +23,8 @@ LISTED_MAX = 200
 #: Characters of a text in such a list.
 LISTED_TEXT_MAX = 200
 
+#: What actors' hooks get when the session ends. The driver waits no longer than that.
+HOOK_GRACE_S = 5.0
 #: Of what a process says it does, in an error's text.
 NAME_CHARS_MAX = 200
 #: Of an actor's `repr`, in the prefix of its lines.
@@ -127,6 +130,7 @@ class ControlHandlers:
             detached=fields["detached"],
             max_restarts=fields["max_restarts"],
             constructor=fields["constructor"] or "",
+            has_hook=fields["has_hook"],
         )
         self._node.perform_all(
             self._node.actors.create(sender, spec, fields["req"], get_if_exists=fields["get_if_exists"])
@@ -194,6 +198,19 @@ class ControlHandlers:
         ]
         answer = {"op": "reply", "req": req, "actors": page, "count": len(actors)}
         self._node.outbox.send(sender, answer)
+
+    def on_end_actors(self, sender: int, req: int) -> None:
+        """The driver is about to end the session: actors with hooks run them now. Says how many still do."""
+        pool = self._node.pool
+        count = 0
+        if sender == self._node.driver:
+            for worker in self._node.actors.with_hooks():
+                process = pool.at(worker)
+                if process is not None:
+                    count += 1
+                    if process.decision is None:
+                        pool.end_gently(process, "the session ends", time.monotonic(), HOOK_GRACE_S)
+        self._node.outbox.send(sender, {"op": "reply", "req": req, "count": count})
 
     def on_list_names(self, sender: int, namespace: str | None, skip: int, req: int) -> None:
         """A client asks for the names of actors, of one namespace or of all."""

@@ -145,10 +145,10 @@ class WorkerPool:
             if process.pid:
                 send_signal(process.pid, process.pidfd, signal.SIGKILL)
 
-    def end_gently(self, process: WorkerProcess, reason: str, now_s: float) -> None:
+    def end_gently(self, process: WorkerProcess, reason: str, now_s: float, grace_s: float = GRACE_S) -> None:
         """Ask a process to end, and end it when its grace is over."""
         if process.decision is None and process.pid:
-            process.decision, process.kill_at_s = reason, now_s + GRACE_S
+            process.decision, process.kill_at_s = reason, now_s + grace_s
             send_signal(process.pid, process.pidfd, signal.SIGTERM)
         else:
             self.kill(process, reason)

@@ -37,6 +37,8 @@ from typing import Any, NamedTuple
 from orchestrator.common.resources import ResourceSet
 from orchestrator.common.scheduling_class import SchedulingClass
 
+#: Pause before a constructor is run again in which the process had died, doubled each time up to the second.
+RESTART_PAUSE_S = (0.05, 5.0)
 #: Dead actors of which the cause of death is still known. One costs about 1 KiB.
 DEAD_MAX = 10_000
 
@@ -74,6 +76,8 @@ class ActorSpec(NamedTuple):
     max_restarts: int = 0
     #: Id of the object that keeps the constructor's call for restarts.
     constructor: str = ""
+    #: Whether it wants to know of its end.
+    has_hook: bool = False
 
 
 # ---------------------------------------------------------------- instructions
@@ -131,6 +135,7 @@ class ActorRecord:
     __slots__ = (
         "cause",
         "creator",
+        "failed_starts",
         "init_failed",
         "owner",
         "report",
@@ -154,6 +159,8 @@ class ActorRecord:
         self.worker = 0
         #: How often it has been restarted.
         self.restarts = 0
+        #: Processes in a row that died before the constructor had returned.
+        self.failed_starts = 0
         #: Clients that want to hear when it is alive or dead. Empty in those states.
         self.waiters: dict[int, None] = {}
         #: Why it is dead, and how its process ended if that was the reason.
@@ -167,6 +174,13 @@ class ActorRecord:
         if not self.spec.constructor:
             return False
         return self.spec.max_restarts < 0 or self.restarts < self.spec.max_restarts
+
+    @property
+    def pause_s(self) -> float:
+        """How long the next process waits before it runs the constructor."""
+        first_s, last_s = RESTART_PAUSE_S
+        # Past 2**16 the second number is reached, and an exponent without bound is an OverflowError.
+        return min(first_s * 2 ** min(self.failed_starts - 1, 16), last_s) if self.failed_starts else 0.0
 
 
 class ActorTable:
@@ -208,7 +222,12 @@ class ActorTable:
         record.state, record.worker = ActorState.STARTING, worker
         self._workers[worker] = actor
         if record.restarts:
-            order = {"op": "restart_actor", "actor": actor, "constructor": record.spec.constructor}
+            order: dict[str, Any] = {
+                "op": "restart_actor",
+                "actor": actor,
+                "constructor": record.spec.constructor,
+            }
+            order["pause_s"] = record.pause_s
             return [Tell(worker, order)]
         message = {"op": "actor_worker", "actor": actor, "worker": worker, "req": record.request}
         return [Tell(record.creator, message)]
@@ -231,6 +250,7 @@ class ActorTable:
         if record is None or record.state is not ActorState.STARTING or record.worker != client:
             return []
         record.state = ActorState.ALIVE
+        record.failed_starts = 0
         return self._answer_waiters(record)
 
     def end(
@@ -314,6 +334,14 @@ class ActorTable:
         found = sorted(pair for pair in self._names if namespace is None or pair[0] == namespace)
         return [{"namespace": space, "name": name} for space, name in found]
 
+    def with_hooks(self) -> list[int]:
+        """Return the workers of living actors that want to know of their end."""
+        return [
+            worker
+            for worker, actor in self._workers.items()
+            if (record := self._records[actor]).spec.has_hook and record.state is ActorState.ALIVE
+        ]
+
     def fate(self, actor: str) -> dict[str, Any]:
         """Return what becomes of an actor whose process has died, for the news of it."""
         record = self._records.get(actor)
@@ -345,6 +373,8 @@ class ActorTable:
     # ------------------------------------------------------------ inside
 
     def _restart(self, record: ActorRecord) -> list[Instruction]:
+        if record.state is ActorState.STARTING:
+            record.failed_starts += 1
         record.state = ActorState.RESTARTING
         record.restarts += 1
         del self._workers[record.worker]

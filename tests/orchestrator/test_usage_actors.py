@@ -10,6 +10,7 @@ import pytest
 
 import orchestrator as ray
 from orchestrator.exceptions import ActorAlreadyExistsError, ActorDiedError, TaskCancelledError
+from tests.orchestrator.waiting import eventually
 
 pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
@@ -276,7 +277,7 @@ class TestAsyncActors:
         ray.cancel(ref)
         with pytest.raises(TaskCancelledError):
             ray.get(ref, timeout=20)
-        assert ray.get(sleeper.was_cancelled.remote(), timeout=20)
+        assert eventually(lambda: ray.get(sleeper.was_cancelled.remote(), timeout=20))
 
     def test_concurrency_is_limited_on_request(self):
         @ray.remote
