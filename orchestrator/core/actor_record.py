@@ -116,6 +116,13 @@ class ActorRecord:
         self.out_of_order = traits.out_of_order
         self.warn_at = PENDING_WARNING
 
+    @classmethod
+    def gone(cls, actor_id: bytes) -> ActorRecord:
+        """Return a record of an actor that had ended before its handle arrived here."""
+        record = cls(actor_id, ActorTraits("?"))
+        record.state, record.cause = DEAD, "it ended before this handle arrived"
+        return record
+
     def describe(self, traits: ActorTraits) -> None:
         """Learn what was not known when the record was made."""
         self.traits = traits
@@ -136,6 +143,14 @@ class ActorRecord:
         """Return the calls that are not answered: sent ones first, then in order."""
         return [*self.inflight.values(), *self.queue, *self.aside.values()]
 
+    def check_limit(self) -> None:
+        """Raise PendingCallsLimitExceeded if no further call may be made now; the constructor does not count."""
+        count = sum(not is_constructor(task) for task in self.unfinished())
+        if count >= self.max_pending:
+            raise exceptions.PendingCallsLimitExceeded(
+                f"{self.name} has {count} calls pending, and max_pending_calls is {self.max_pending}"
+            )
+
     def died_error(self) -> exceptions.ActorDiedError:
         """Return the error of every call from now on."""
         text = f"{self.name} is dead: {self.cause or 'unknown cause'}"
@@ -150,3 +165,9 @@ class ActorRecord:
             f"have run; with max_task_retries it would be repeated. {report}"
         )
         return exceptions.ActorUnavailableError(text, self.actor_id.hex())
+
+
+def is_constructor(task: Task) -> bool:
+    """Tell whether a call is the one that makes its actor."""
+    options = task.template.options
+    return options is not None and "actor" in options

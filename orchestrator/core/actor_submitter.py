@@ -30,6 +30,7 @@ from orchestrator.core.actor_record import (
     ActorHold,
     ActorRecord,
     ActorTraits,
+    is_constructor,
 )
 from orchestrator.core.entry import ERROR, Entry, Hold
 from orchestrator.core.messages import CANCEL, CHECK_HANDLES, CONSUMED, ITEM, PROTOCOL
@@ -104,9 +105,9 @@ class ActorSubmitter(Part):
     ) -> Any:
         """Call a method: an ObjectRef, a list of them, a generator, or None, as `num_returns` says."""
         runtime = self._runtime
-        record = self._records.get(actor_id) or self._gone(actor_id)
+        record = self._records.get(actor_id) or ActorRecord.gone(actor_id)
         if 0 <= record.max_pending <= record.pending_count:
-            self._check_limit(record)
+            record.check_limit()
         seq = self._next_seq()
         task = Task(seq, template, runtime.current_task)
         task.actor = record
@@ -150,19 +151,6 @@ class ActorSubmitter(Part):
             self._runtime.arguments.wait_for(task, unready, self.ready)
         else:
             self.ready(task)
-
-    def _gone(self, actor_id: bytes) -> ActorRecord:
-        """Return a record of an actor that had ended before its handle arrived here."""
-        record = ActorRecord(actor_id, ActorTraits("?"))
-        record.state, record.cause = DEAD, "it ended before this handle arrived"
-        return record
-
-    def _check_limit(self, record: ActorRecord) -> None:
-        count = sum(not _is_constructor(task) for task in record.unfinished())
-        if count >= record.max_pending:
-            raise exceptions.PendingCallsLimitExceeded(
-                f"{record.name} has {count} calls pending, and max_pending_calls is {record.max_pending}"
-            )
 
     def _warn_pending(self, record: ActorRecord) -> None:
         record.warn_at = 2 * record.pending_count
@@ -220,7 +208,7 @@ class ActorSubmitter(Part):
     def argument_failed(self, record: ActorRecord, task: Task, error: Any) -> None:
         """An argument is the error of the task that should have made it; fatal for a constructor."""
         self._completion.fail(task, error)
-        if _is_constructor(task):
+        if is_constructor(task):
             text = f"an argument of its constructor failed: {raisable(error)}"
             record.init_failed = True
             self._node.send(
@@ -261,7 +249,7 @@ class ActorSubmitter(Part):
         elif kind == ERROR and task.template.retry_exceptions and self._retry(record, task, value):
             return
         else:
-            if kind == ERROR and _is_constructor(task):
+            if kind == ERROR and is_constructor(task):
                 error = raisable(value)
                 record.init_failed = True
                 self.dead(record, f"its constructor failed\n{error}")
@@ -313,7 +301,7 @@ class ActorSubmitter(Part):
             record.state, record.address = RESTARTING, 0
             again: list[Task] = []
             for task in record.inflight.values():
-                if _is_constructor(task):
+                if is_constructor(task):
                     task.place, task.held = DONE, None
                 elif sender is not None and sender.revoke(task.ticket):
                     again.append(task)
@@ -323,7 +311,7 @@ class ActorSubmitter(Part):
                 else:
                     lost.append(task)
             record.inflight.clear()
-            if record.queue and _is_constructor(record.queue[0]):
+            if record.queue and is_constructor(record.queue[0]):
                 # Once its arguments are there it is kept in the store, where the next process finds it.
                 record.queue.popleft()
             for task in reversed(again):
@@ -483,11 +471,6 @@ class ActorSubmitter(Part):
         if task.place == WAITING:
             return "waiting for its arguments"
         return f"called on {record.name}" if task.place == SENT else "queued behind other calls"
-
-
-def _is_constructor(task: Task) -> bool:
-    options = task.template.options
-    return options is not None and "actor" in options
 
 
 def _attempts_left(task: Task) -> bool:
