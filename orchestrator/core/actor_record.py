@@ -144,7 +144,7 @@ class ActorRecord:
         return [*self.inflight.values(), *self.queue, *self.aside.values()]
 
     def check_limit(self) -> None:
-        """Raise PendingCallsLimitExceeded if no further call may be made now; the constructor does not count."""
+        """Raise PendingCallsLimitExceeded if no further call may be made; a constructor does not count."""
         count = sum(not is_constructor(task) for task in self.unfinished())
         if count >= self.max_pending:
             raise exceptions.PendingCallsLimitExceeded(
