@@ -251,8 +251,8 @@ class TestCancelling:
     def test_what_a_method_has_submitted_goes_with_it(self, tmp_path, kind):
         @ray.remote(num_cpus=0)
         def child(path):
-            path.touch()
             try:
+                path.touch()
                 time.sleep(1000)
             except KeyboardInterrupt:
                 path.with_suffix(".stopped").touch()
@@ -289,8 +289,8 @@ class TestCancelling:
         @ray.remote
         class Sleeper:
             async def sleep(self):
-                (tmp_path / "asleep").touch()
                 try:
+                    (tmp_path / "asleep").touch()
                     await asyncio.sleep(1000)
                 except asyncio.CancelledError:
                     (tmp_path / "woken").touch()
