@@ -28,8 +28,9 @@ S = TypeVar("S")  # what a call gives the caller: ObjectRef[R], ObjectRefGenerat
 _GENERATOR_FLAGS = 0x20 | 0x200  # CO_GENERATOR, CO_ASYNC_GENERATOR
 
 
-#: Sets of options a function remembers.
+#: Sets of options a function remembers; and the types of their values, none of which can change meanwhile.
 _CHANGED_MAX = 64
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def is_generator(function: Any) -> bool:
@@ -189,12 +190,11 @@ class RemoteFunction(Generic[P, R, S]):
         Raises:
             ValueError, TypeError: an unknown option, or a value it does not take.
         """
+        if not _PLAIN.issuperset(map(type, changes.values())):
+            return RemoteFunction(self._function, option_rules.merge(TASK, self._options, changes))
         # With their types, as `True` equals 1.
         key = tuple((name, type(value), value) for name, value in changes.items())
-        try:
-            known = self._changed.get(key)
-        except TypeError:  # a value that cannot be hashed: a list, a dict
-            return RemoteFunction(self._function, option_rules.merge(TASK, self._options, changes))
+        known = self._changed.get(key)
         if known is None:
             known = RemoteFunction(self._function, option_rules.merge(TASK, self._options, changes))
             if len(self._changed) < _CHANGED_MAX:
