@@ -43,6 +43,8 @@ class InlineNode(Part):
         return self._refusal(ResourceSet.from_floats(quantities))
 
     def _refusal(self, wanted: ResourceSet) -> str | None:
+        # Memory is the process's own, and a node's name is this one's.
+        wanted = wanted.within(one for one in wanted if one != "memory" and not one.startswith("node:"))
         if wanted.fits(self.total):
             return None
         return f"needs {wanted}, the node has {self.total} in total"

@@ -296,3 +296,11 @@ class TestLocal:
             fail.local()
         assert not isinstance(caught.value, TaskError)
         assert not ray.is_initialized()
+
+
+def test_a_task_may_ask_for_memory_and_for_the_node_by_its_name() -> None:
+    def one() -> int:
+        return 1
+
+    asked = ray.remote(one).options(memory=1 << 40, resources={"node:__internal_head__": 0.001})
+    assert ray.get(asked.remote()) == 1
