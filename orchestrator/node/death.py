@@ -109,7 +109,7 @@ def make_report(
         "signal": signal_name,
         "reason": reason,
         "verdict": verdict,
-        "out_of_memory": verdict in (OUT_OF_MEMORY, OUT_OF_MEMORY_ALONE) or memory is not None,
+        "out_of_memory": verdict in (OUT_OF_MEMORY, OUT_OF_MEMORY_ALONE),
         "alone": verdict == OUT_OF_MEMORY_ALONE,
         "stderr_tail": stderr_tail,
         "node": node,
