@@ -329,6 +329,54 @@ class TestCancelling:
         until((tmp_path / "done").exists)
 
 
+class TestAsyncActors:
+    def test_one_coroutine_makes_the_actor_async_and_its_plain_methods_hold_up_the_loop(self, tmp_path):
+        @ray.remote
+        class Mixed:
+            def __init__(self):
+                self.ticks = 0
+
+            async def tick(self):
+                for _ in range(1000):
+                    await asyncio.sleep(0)
+                    self.ticks += 1
+
+            def thread(self):
+                return threading.current_thread() is threading.main_thread()
+
+            def hold(self, gate):
+                before = self.ticks
+                until(gate.exists)
+                return self.ticks - before
+
+        mixed = Mixed.remote()
+        many = [mixed.tick.remote() for _ in range(20)]
+        assert ray.get(mixed.thread.remote(), timeout=20), "one thread runs everything"
+        held = mixed.hold.remote(tmp_path / "go")
+        (tmp_path / "go").touch()
+        assert ray.get(held, timeout=20) == 0
+        ray.get(many, timeout=60)
+
+    def test_a_thousand_calls_run_at_a_time_and_no_more(self):
+        @ray.remote
+        class Crowd:
+            def __init__(self):
+                self.inside = self.highest = 0
+                self.open = asyncio.Event()
+
+            async def enter(self, number):
+                self.inside += 1
+                self.highest = max(self.highest, self.inside)
+                if self.inside == 1000:
+                    self.open.set()
+                await self.open.wait()
+                self.inside -= 1
+                return self.highest
+
+        crowd = Crowd.remote()
+        assert max(ray.get([crowd.enter.remote(i) for i in range(1500)], timeout=60)) == 1000
+
+
 class TestWhatAMethodKnows:
     @pytest.mark.parametrize("kind", ["plain", "threaded", "async"])
     def test_its_name_and_its_task(self, kind):

@@ -13,6 +13,7 @@ import pytest
 
 import orchestrator as ray
 from orchestrator.api.named_actors import list_named_actors
+from orchestrator.common.options import actor_resources
 from orchestrator.exceptions import (
     ActorDiedError,
     ActorError,
@@ -425,3 +426,12 @@ class TestResources:
         assert held_by() == {}
         assert held_by(num_cpus=0.5) == {"CPU": 0.5}
         assert held_by(num_cpus=0) in ({}, {"CPU": 0.0})
+
+    def test_any_that_is_named_makes_it_hold_a_cpu_but_memory_does_not(self):
+        def held(**options):
+            return actor_resources(options)[1].to_floats()
+
+        assert held(num_gpus=1) == {"CPU": 1.0, "GPU": 1.0}
+        assert held(resources={"disk": 2}) == {"CPU": 1.0, "disk": 2.0}
+        assert held(memory=1 << 20) == {"memory": float(1 << 20)}
+        assert actor_resources({})[0].to_floats() == {"CPU": 1.0}, "to be placed"
