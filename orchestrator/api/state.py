@@ -168,6 +168,22 @@ class View:
             "exit_detail": None,
         }
 
+    def placement_groups(self) -> Found:
+        """Return a row for each placement group."""
+        answer = self.runtime.node.ask({"op": "list_groups", "group": None}, self.timeout_s)
+        return [
+            {
+                "placement_group_id": group["group"],
+                "name": group["name"] or "",
+                "creator_job_id": self.job_id,
+                "state": group["state"],
+                "bundles": group.get("bundles"),
+                "is_detached": bool(group.get("detached")),
+                "stats": {key: group[key] for key in ("strategy", "cause") if group.get(key)},
+            }
+            for group in answer["groups"]
+        ], []
+
     def nodes(self) -> Found:
         """Return a row for the node."""
         answer = self.runtime.node.ask({"op": "resources"}, self.timeout_s)

@@ -142,12 +142,13 @@ class ActorSubmitter(Part):
     def resubmit(self, task: Task, unready: list[Entry]) -> None:
         """Make a call that was answered once more, when these arguments of it are there again."""
         record: ActorRecord = task.actor  # type: ignore[assignment]
-        if record.state == DEAD:
+        with self.lock:
+            if alive := record.state != DEAD:
+                # It keeps nobody waiting: what makes its arguments may be another call of the same actor.
+                record.aside[task.seq] = task
+        if not alive:
             self._completion.fail(task, record.died_error())
-            return
-        # It keeps nobody waiting: what makes its arguments may be another call of the same actor.
-        record.aside[task.seq] = task
-        if unready:
+        elif unready:
             self._runtime.arguments.wait_for(task, unready, self.ready)
         else:
             self.ready(task)

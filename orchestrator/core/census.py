@@ -158,11 +158,8 @@ class Census(Part):
         answer["unfinished"] = [
             self._describe_task(task) for task in [*runtime.tasks.unfinished(), *runtime.actors.unfinished()]
         ]
-        answer["runs"], answer["running"] = [], []
-        executor = runtime.executor
-        if executor is not None:
-            answer["runs"] = runs_of(executor, history)
-            answer["running"], answer["blocked"] = running_in(executor)
+        answer["runs"] = runs_of(runtime.executor, history)
+        answer["running"], answer["blocked"] = running_in(runtime.executor)
         return answer
 
     def _describe_task(self, task: Task) -> Answer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from inspect import ismethod
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
@@ -106,10 +107,11 @@ def type_of(task: Task) -> str:
     return "ACTOR_CREATION_TASK" if options and "actor" in options else "ACTOR_TASK"
 
 
-def runs_of(executor: Executor, history: History) -> list[tuple[Any, ...]]:
+def runs_of(executor: Executor | None, history: History) -> list[tuple[Any, ...]]:
     """Return what has run here: (submitter, seq, name, type, begin, end, error)."""
-    actor = executor.actor
-    methods = {id(function): key for key, function in executor.callables.items() if type(key) is str}
+    actor = executor.actor if executor is not None else None
+    callables = executor.callables if executor is not None else {}
+    methods = {id(function): key for key, function in callables.items() if type(key) is str}
     class_name = actor.class_name if actor is not None else ""
 
     def identify(function: Any) -> tuple[str, str]:
@@ -118,6 +120,8 @@ def runs_of(executor: Executor, history: History) -> list[tuple[Any, ...]]:
         method = methods.get(id(function))
         if method is not None:
             return f"{class_name}.{method}", "ACTOR_TASK"
+        if ismethod(function):
+            return name_of(function), "ACTOR_TASK"
         return function if type(function) is str else name_of(function), "NORMAL_TASK"
 
     return [
@@ -126,8 +130,10 @@ def runs_of(executor: Executor, history: History) -> list[tuple[Any, ...]]:
     ]
 
 
-def running_in(executor: Executor) -> tuple[list[Run], bool]:
+def running_in(executor: Executor | None) -> tuple[list[Run], bool]:
     """Return what runs here now, and whether it waits for something."""
+    if executor is None:
+        return [], False
     actor = executor.actor
     running = list(actor.active) if actor is not None else []
     now = executor.running

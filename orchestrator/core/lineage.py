@@ -309,7 +309,8 @@ class Lineage(Part):
             CannotRebuild: one of the objects that are needed cannot be made.
         """
         plan = Plan()
-        name = f"object {identity.hex()}"
+        site = self._runtime.census.call_site_of(entry)
+        name = f"object {identity.hex()}" + (f" (made at {site})" if site else "")
         spec = self._specs.get(sequence_of(identity))
         if spec is None:
             task_made = entry.value or (WHY_PUT if type(entry.ident) is int else WHY_FORGOTTEN)

@@ -91,6 +91,24 @@ class InlineActors(Part):
         #: calls that have begun and not ended, by number
         self.inflight: dict[int, Task] = {}
 
+    def listing(self) -> dict[str, Any]:
+        """Return what the node of a session with processes answers to who asks for all actors."""
+        actors = [
+            {
+                "actor": actor.actor_id.hex(),
+                "name": actor.registered_name,
+                "namespace": actor.namespace,
+                "class_name": actor.traits.class_name,
+                "state": "dead" if actor.state == DEAD else "alive",
+                "worker": None if actor.state == DEAD else self._runtime.store.address,
+                "detached": actor.detached,
+                "restarts": actor.restarts,
+                "cause": actor.cause,
+            }
+            for actor in self._actors.values()
+        ]
+        return {"actors": actors, "count": len(actors)}
+
     # -- creating and finding
 
     def create(

@@ -28,6 +28,7 @@ class InlineNode(Part):
             "resources": self._resources,
             "end_actors": lambda message: runtime.actors.end_with_hooks(),
             "list_names": lambda message: runtime.actors.list_names(message["namespace"], message["skip"]),
+            "list_actors": lambda message: runtime.actors.listing(),
             "get_actor": lambda message: runtime.actors.find(message["namespace"], message["name"]),
         }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
+import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator.inline.endpoint import InlineEndpoint
 from orchestrator.objects.plasma_adapter import (
@@ -16,6 +19,26 @@ from orchestrator.objects.plasma_adapter import (
     PlasmaFullError,
     Serialized,
 )
+
+STATE_NAMES = ("absent", "pending", "created", "sealed", "spilled", "lost")
+
+
+class Info(NamedTuple):
+    """An object, as far as a listing needs it."""
+
+    object_id: bytes
+    state: str
+    size_bytes: int
+
+
+class Holding(NamedTuple):
+    """Who keeps an object: a process by its address, or an object by its id."""
+
+    object_id: bytes
+    holder: int
+    parent: bytes | None
+    pins: int
+    refs: int
 
 
 class _Object:
@@ -162,6 +185,40 @@ class InlineStore:
                 self._used_bytes -= len(entry.data)
                 for inner in entry.contained:
                     self.drop_ref(inner)
+
+    def renew(self, object_id: bytes, owner: int = 0) -> bool:
+        """Return False: of what was deleted nothing is left that could be renewed."""
+        return False
+
+    def knows(self, object_id: bytes) -> bool:
+        """Tell whether the object is here, or promised."""
+        return object_id in self._objects
+
+    def clients(self) -> list[dict[str, Any]]:
+        """Return the only process there is."""
+        return [{"address": self.address, "pid": os.getpid(), "name": "driver", "state": "active"}]
+
+    def list(self) -> list[Info]:
+        """Return what is here."""
+        with self._lock:
+            return [
+                Info(identity, STATE_NAMES[one.state], len(one.data))
+                for identity, one in self._objects.items()
+            ]
+
+    def holds(self) -> builtins.list[Holding]:
+        """Return who keeps what."""
+        with self._lock:
+            held = [
+                Holding(inner, 0, identity, 0, 1)
+                for identity, one in self._objects.items()
+                for inner in one.contained
+            ]
+            inside = Counter(hold.object_id for hold in held)
+            return held + [
+                Holding(identity, self.address, None, 0, one.refs - inside[identity])
+                for identity, one in self._objects.items()
+            ]
 
     def stats(self) -> dict[str, int]:
         """Return totals."""

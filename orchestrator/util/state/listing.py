@@ -12,6 +12,7 @@ from orchestrator.util.state.records import (
     JobState,
     NodeState,
     ObjectState,
+    PlacementGroupState,
     State,
     StateApiError,
     TaskState,
@@ -34,6 +35,7 @@ _KINDS: dict[type[State], str] = {
     NodeState: "nodes",
     JobState: "jobs",
     ObjectState: "objects",
+    PlacementGroupState: "placement_groups",
 }
 
 
@@ -127,6 +129,18 @@ def list_actors(
     return rows_of(ActorState, filters, limit, timeout, detail, raise_on_missing_output)
 
 
+def list_placement_groups(
+    address: str | None = None,
+    filters: Sequence[Filter] | None = None,
+    limit: int = LIMIT,
+    timeout: float = TIMEOUT_S,
+    detail: bool = False,
+    raise_on_missing_output: bool = True,
+) -> list[PlacementGroupState]:
+    """Return the placement groups; arguments as for `list_tasks`."""
+    return rows_of(PlacementGroupState, filters, limit, timeout, detail, raise_on_missing_output)
+
+
 def list_workers(
     address: str | None = None,
     filters: Sequence[Filter] | None = None,
@@ -186,6 +200,13 @@ def get_task(id: str, address: str | None = None, timeout: float = TIMEOUT_S) ->
 def get_actor(id: str, address: str | None = None, timeout: float = TIMEOUT_S) -> ActorState | None:
     """Return an actor, None if it is not known."""
     return next(iter(_one(ActorState, "actor_id", id, timeout)), None)
+
+
+def get_placement_group(
+    id: str, address: str | None = None, timeout: float = TIMEOUT_S
+) -> PlacementGroupState | None:
+    """Return a placement group, None if it is not known."""
+    return next(iter(_one(PlacementGroupState, "placement_group_id", id, timeout)), None)
 
 
 def get_worker(id: str, address: str | None = None, timeout: float = TIMEOUT_S) -> WorkerState | None:

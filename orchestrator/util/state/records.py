@@ -23,7 +23,7 @@ class State:
 
     #: fields that a filter cannot name, as they hold more than one value
     UNFILTERABLE: ClassVar[frozenset[str]] = frozenset(
-        {"required_resources", "resources_total", "labels", "driver_info", "death_cause"}
+        {"required_resources", "resources_total", "labels", "driver_info", "death_cause", "bundles", "stats"}
     )
 
     def __getitem__(self, name: str) -> Any:
@@ -104,6 +104,20 @@ class ActorState(State):
     death_cause: dict[str, Any] | None = None
     is_detached: bool | None = None
     num_restarts: int | None = None
+
+
+@dataclass
+class PlacementGroupState(State):
+    """A placement group."""
+
+    placement_group_id: str
+    name: str
+    creator_job_id: str
+    #: PENDING, CREATED, REMOVED
+    state: str
+    bundles: Any = None
+    is_detached: bool | None = None
+    stats: dict[str, Any] | None = None
 
 
 @dataclass

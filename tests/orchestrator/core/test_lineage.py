@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 
 import numpy as np
@@ -365,14 +366,14 @@ def test_an_object_whose_owner_is_dead_and_whose_value_is_gone():
     @ray.remote
     class Owner:
         def make(self):
-            return [full.remote(4)]
+            return [full.remote(4)], os.getpid()
 
     owner = Owner.remote()
-    (ref,) = ray.get(owner.make.remote())
+    (ref,), pid = ray.get(owner.make.remote())
     assert ray.get(ref, timeout=30)[0] == 4
     ray.kill(owner)
-    died = full.remote(0)  # the news of the death comes before this result
-    ray.get(died)
+    while pid in [client["pid"] for client in require().store.clients()]:
+        time.sleep(0.002)
     assert ray.get(ref)[0] == 4  # it outlives its owner
     lose(ref)
     with pytest.raises(exceptions.OwnerDiedError, match="the process that owned it"):

@@ -275,6 +275,15 @@ def test_a_process_that_has_died_is_listed_with_the_cause():
     assert any("exited with code 7" in worker.exit_detail for worker in dead)
 
 
+def test_placement_groups():
+    group = ray.util.placement_group([{"CPU": 1}], name="pair")
+    ray.get(group.ready(), timeout=30)
+    (found,) = state.list_placement_groups(filters=[("name", "=", "pair")])
+    assert (found.state, found.placement_group_id) == ("CREATED", group.id.hex())
+    ray.util.remove_placement_group(group)
+    until(lambda: getattr(state.get_placement_group(group.id.hex()), "state", "REMOVED") == "REMOVED")
+
+
 # -- objects
 
 
@@ -389,3 +398,28 @@ def test_calls_that_overlap_have_lanes_of_their_own(gate):
     ray.get(refs)
     lanes = [event["tid"] for event in ray.timeline() if event.get("args", {}).get("task_id") in ids]
     assert sorted(lanes) == [0, 1, 2]
+
+
+def test_a_session_in_the_calling_process():
+    program = (
+        "import orchestrator as ray\n"
+        "from orchestrator.util import state\n"
+        "ray.init(mode='inline')\n"
+        "@ray.remote\n"
+        "def f(x): return x\n"
+        "@ray.remote\n"
+        "class A:\n"
+        "    def m(self): return 1\n"
+        "a = A.remote()\n"
+        "refs = [f.remote(1), a.m.remote(), ray.put([ray.put(1)])]\n"
+        "ray.get(refs)\n"
+        "print(sorted(task.name for task in state.list_tasks()))\n"
+        "print([actor.class_name for actor in state.list_actors()], len(state.list_workers()))\n"
+        "print(state.get_objects(refs[2].hex())[0].reference_type, len(ray.timeline()))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "['A.__init__', 'A.m', 'f']",
+        "['A'] 1",
+        "LOCAL_REFERENCE 4",
+    ], done.stderr
