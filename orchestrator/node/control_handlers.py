@@ -39,6 +39,8 @@ class ControlHandlers:
 
     def __init__(self, node: Daemon) -> None:
         self._node = node
+        #: questions about actors that are unknown so far: who asks, and about which
+        self._postponed: list[tuple[int, str]] = []
 
     def handle(self, sender: int, payload: bytes) -> None:
         """Do what a message asks for; one that makes no sense is written down and survived."""
@@ -151,8 +153,21 @@ class ControlHandlers:
             self._node.complain(f"from {sender}: an actor can't be {state!r:.100}")
 
     def on_resolve_actor(self, sender: int, actor: str) -> None:
-        """A client asks where an actor is."""
-        self._node.perform_all(self._node.actors.resolve(sender, actor))
+        """A client asks where an actor is.
+
+        Of one that nobody knows the news may be in another client's channel: that client created it, and
+        passed its handle on. So the answer is postponed until all channels have been empty.
+        """
+        if self._node.actors.knows(actor):
+            self._node.perform_all(self._node.actors.resolve(sender, actor))
+        else:
+            self._postponed.append((sender, actor))
+
+    def answer_postponed(self) -> None:
+        """Say where actors are that were unknown when the question came: all channels are empty."""
+        postponed, self._postponed = self._postponed, []
+        for sender, actor in postponed:
+            self._node.perform_all(self._node.actors.resolve(sender, actor))
 
     def on_get_actor(self, sender: int, name: str, namespace: str, req: int) -> None:
         """A client asks for an actor by name."""

@@ -243,6 +243,7 @@ class Daemon:
         for _ in range(MESSAGES_PER_ROUND):
             message = self._endpoint.receive(0)
             if message is None:
+                self._handlers.answer_postponed()
                 break
             self._handlers.handle(*message)
         while self._endpoint.receive(1) is not None:

@@ -291,6 +291,10 @@ class ActorTable:
 
     # ------------------------------------------------------------ questions
 
+    def knows(self, actor: str) -> bool:
+        """Tell whether this actor was ever created, and is not forgotten."""
+        return actor in self._records
+
     def resolve(self, client: int, actor: str) -> list[Instruction]:
         """A client wants to know where an actor is: now if it is settled, else as soon as it is."""
         record = self._records.get(actor)
