@@ -118,11 +118,12 @@ class InlineExecutor(Executor):
         generator.step()
 
     def _failed(self, run: Run, error: BaseException, function: Any, started: int) -> None:
-        trace = error.__traceback__
-        super()._failed(run, error, function, started)
         if isinstance(error, (KeyboardInterrupt, bdb.BdbQuit)) and not isinstance(error, TaskInterrupt):
             # Ctrl-C, or `q` in a debugger, is meant for the program, which is this process.
-            raise error.with_traceback(trace)
+            self.running = None
+            self.replies.send(run[0], (run[1], CANCELLED, None, 0))
+            raise error
+        super()._failed(run, error, function, started)
 
     def _become_actor(self, run: Run, message: tuple[Any, ...], creation: dict[str, Any]) -> None:
         self.actor = InlineActorRuntime(self, creation)
