@@ -23,12 +23,19 @@ PATHS = {
     "orchestrator.util": [
         "ActorPool",
         "as_completed",
+        "deregister_serializer",
         "disable_log_once_globally",
         "enable_periodic_logging",
+        "get_current_placement_group",
+        "get_placement_group",
         "inspect_serializability",
         "list_named_actors",
         "log_once",
         "map_unordered",
+        "placement_group",
+        "placement_group_table",
+        "register_serializer",
+        "remove_placement_group",
     ],
     "orchestrator.util.actor_pool": ["ActorPool"],
     "orchestrator.util.check_serialize": ["FailureTuple", "inspect_serializability"],
@@ -37,8 +44,14 @@ PATHS = {
     "orchestrator.util.joblib": ["register_ray"],
     "orchestrator.util.metrics": ["Counter", "Gauge", "Histogram"],
     "orchestrator.util.multiprocessing": ["Pool"],
+    "orchestrator.util.placement_group": ["placement_group", "remove_placement_group"],
     "orchestrator.util.queue": ["Empty", "Full", "Queue"],
     "orchestrator.util.rpdb": ["set_trace"],
+    "orchestrator.util.scheduling_strategies": [
+        "NodeAffinitySchedulingStrategy",
+        "PlacementGroupSchedulingStrategy",
+    ],
+    "orchestrator.util.state": ["list_actors", "list_tasks"],
 }
 
 

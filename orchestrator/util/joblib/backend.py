@@ -180,8 +180,7 @@ class _Unpickler(pickle.Unpickler):
         self._writable = writable
 
     def persistent_load(self, place: int) -> Any:
-        array = get(self._refs[place])
-        return array.copy() if self._writable else array
+        return get(self._refs[place], writable=self._writable)
 
 
 def _run_batch(blob: bytes, refs: list[ObjectRef[Any]], writable: bool) -> bytes:
