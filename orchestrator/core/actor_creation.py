@@ -24,6 +24,7 @@ class ActorCreation(Part):
         self._runtime = runtime
         self._submitter = submitter
         self._node = runtime.node
+        self._node.unclaimed = self._on_late_answer
 
     def create(
         self,
@@ -63,13 +64,20 @@ class ActorCreation(Part):
         task.held = (task.held, hold)
         if request["name"] is not None:
             answer = self._node.ask(request)
-            if "worker" not in answer:
+            if "worker" in answer:
+                submitter.alive(record, answer["worker"])
+            elif "created" not in answer:
                 submitter.forget(record)
                 return answer
-            submitter.alive(record, answer["worker"])
         else:
             self._node.ask_later(request, lambda answer: self._answered(record, answer))
         return actor_id, hold
+
+    def _on_late_answer(self, answer: dict[str, Any]) -> None:
+        """A named actor, which was entered before, has its process by now; or never will."""
+        record = self._submitter.record(bytes.fromhex(answer.get("actor", "")))
+        if record is not None and ("worker" in answer or "error" in answer):
+            self._answered(record, answer)
 
     def _answered(self, record: ActorRecord, answer: dict[str, Any]) -> None:
         if "worker" in answer:

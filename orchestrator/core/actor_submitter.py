@@ -93,6 +93,10 @@ class ActorSubmitter(Part):
                 self._node.send({"op": "resolve_actor", "actor": actor_id.hex()})
             return record, self.hold(record)
 
+    def record(self, actor_id: bytes) -> ActorRecord | None:
+        """Return what is known of an actor."""
+        return self._records.get(actor_id)
+
     # -- submitting
 
     def submit(

@@ -28,6 +28,8 @@ class NodeLink(Part):
         self._pump = pump
         self._next_request = itertools.count(1).__next__
         self._waiting: dict[int, Callable[[Answer], None]] = {}
+        #: takes further answers to a request, and those that come too late
+        self.unclaimed: Callable[[Answer], None] = lambda answer: None
 
     def send(self, message: dict[str, Any]) -> None:
         """Send a message. A node that has died is noticed elsewhere."""
@@ -63,6 +65,4 @@ class NodeLink(Part):
 
     def on_answer(self, answer: Answer) -> None:
         """Hand an answer to whoever asked."""
-        waiting = self._waiting.pop(answer.get("req", 0), None)
-        if waiting is not None:
-            waiting(answer)
+        self._waiting.pop(answer.get("req", 0), self.unclaimed)(answer)

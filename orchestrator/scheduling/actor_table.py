@@ -212,7 +212,11 @@ class ActorTable:
         if spec.name is not None:
             self._names[spec.namespace, spec.name] = spec.actor
         hold: list[Instruction] = [HoldActor(spec.actor)] if spec.detached else []
-        return [*hold, RequestPlacement(0 if spec.detached else client, spec)]
+        # Whoever gives a name waits to hear that it is free. A refusal or a worker at once comes before this.
+        news: list[Instruction] = []
+        if spec.name is not None:
+            news.append(Tell(client, {"op": "reply", "req": request, "actor": spec.actor, "created": True}))
+        return [*hold, RequestPlacement(0 if spec.detached else client, spec), *news]
 
     def placed(self, actor: str, worker: int) -> list[Instruction]:
         """An actor has got a worker."""

@@ -310,6 +310,17 @@ class TestNames:
         ray.kill(ray.get_actor("race"))
 
 
+def test_a_named_actor_is_created_without_waiting_for_room(tmp_path):
+    holder = Closer.options(num_cpus=2).remote(tmp_path)
+    ray.get(holder.pid.remote())
+    waiting = Closer.options(name="waiting for room", num_cpus=2).remote(tmp_path)
+    assert ray.get_actor("waiting for room") == waiting, "it is known at once"
+    call = waiting.pid.remote()
+    assert ray.wait([call], timeout=0.1)[0] == []
+    ray.kill(holder)
+    assert ray.get(call, timeout=20) > 0
+
+
 class TestErrors:
     def test_of_every_handle_name_the_constructor_that_failed(self):
         @ray.remote

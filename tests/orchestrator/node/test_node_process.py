@@ -213,6 +213,7 @@ def test_many_actors_live_on_two_cpus(driver: Driver) -> None:
 
 def test_a_name_is_taken_once(driver: Driver) -> None:
     create_actor(driver, "aa", name="counter")
+    assert driver.expect("reply")["created"], "at once, whenever there is room for it"
     create_actor(driver, "bb", name="counter")
     assert driver.expect("reply")["error"] == "exists"
     create_actor(driver, "cc", name="counter", get_if_exists=True)
