@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from orchestrator import exceptions
 from orchestrator.api.session import ensure_runtime
@@ -46,6 +46,27 @@ def forget_object(name: str, namespace: str | None = None) -> None:
     runtime = ensure_runtime()
     if not runtime.node.ask({"op": "forget_object", **_place(runtime, name, namespace)}).get("forgotten"):
         raise ValueError(f"no object named {name!r} in namespace {namespace or runtime.info['namespace']!r}")
+
+
+@overload
+def list_named_objects(all_namespaces: Literal[False] = False) -> list[str]: ...
+@overload
+def list_named_objects(all_namespaces: Literal[True]) -> list[dict[str, str]]: ...
+def list_named_objects(all_namespaces: bool = False) -> list[str] | list[dict[str, str]]:
+    """Return the names of the objects of this namespace.
+
+    With `all_namespaces`, dicts with `namespace` and `name` of all.
+    """
+    runtime = ensure_runtime()
+    namespace = None if all_namespaces else runtime.info.get("namespace") or ""
+    found: list[dict[str, str]] = []
+    while True:
+        question = {"op": "list_named_objects", "namespace": namespace, "skip": len(found)}
+        answer = runtime.node.ask(question)
+        found += answer["names"]
+        if not answer["names"] or len(found) >= answer["count"]:
+            break
+    return found if all_namespaces else [entry["name"] for entry in found]
 
 
 def _place(runtime: Runtime, name: str, namespace: str | None) -> dict[str, str]:

@@ -55,6 +55,14 @@ class ObjectRef(Generic[T]):
         """Return the id of the session, as `get_runtime_context().get_job_id()` has it."""
         return Id(bytes.fromhex(self._runtime.session))
 
+    def owner_address(self) -> bytes:
+        """Return what names the process that owns the object: the same for all of its objects."""
+        return self.binary()[:8]
+
+    def call_site(self) -> str:
+        """Return where the reference was made: an empty text, as that is not recorded."""
+        return ""
+
     def done(self) -> bool:
         """Tell whether `get` would return, or raise, at once."""
         entry = self._entry

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.resources import ResourceSet
 from orchestrator.core.part import Part
+from orchestrator.objects.named_objects import NamedObjects
 
 if TYPE_CHECKING:
     from orchestrator.inline.runtime import InlineRuntime
@@ -23,12 +24,17 @@ class InlineNode(Part):
     def __init__(self, runtime: InlineRuntime, quantities: Mapping[str, float]) -> None:
         self._runtime = runtime
         self.pid = os.getpid()
+        self._named_objects = NamedObjects(runtime.store)
         self.total = ResourceSet.from_floats(quantities)
         self._answers: dict[str, Callable[[dict[str, Any]], Answer]] = {
             "resources": self._resources,
             "end_actors": lambda message: runtime.actors.end_with_hooks(),
             "list_names": lambda message: runtime.actors.list_names(message["namespace"], message["skip"]),
             "list_actors": lambda message: runtime.actors.listing(),
+            "name_object": self._name_object,
+            "find_object": self._find_object,
+            "forget_object": self._forget_object,
+            "list_named_objects": self._list_named_objects,
             "get_actor": lambda message: runtime.actors.find(message["namespace"], message["name"]),
         }
 
@@ -77,6 +83,21 @@ class InlineNode(Part):
     def stop(self, timeout_s: float) -> None:
         """End the actors."""
         self._runtime.actors.end_all()
+
+    def _name_object(self, message: dict[str, Any]) -> Answer:
+        identity = bytes.fromhex(message["object"])
+        return {"named": self._named_objects.name(message["namespace"], message["name"], identity)}
+
+    def _find_object(self, message: dict[str, Any]) -> Answer:
+        found = self._named_objects.find(message["namespace"], message["name"])
+        return {"object": found.hex() if found is not None else None}
+
+    def _forget_object(self, message: dict[str, Any]) -> Answer:
+        return {"forgotten": self._named_objects.forget(message["namespace"], message["name"])}
+
+    def _list_named_objects(self, message: dict[str, Any]) -> Answer:
+        names = self._named_objects.listing(message["namespace"])
+        return {"names": names[message["skip"] :], "count": len(names)}
 
     def _resources(self, message: dict[str, Any]) -> Answer:
         quantities = self.total.to_floats()

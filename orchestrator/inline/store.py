@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from orchestrator.inline.endpoint import InlineEndpoint
 from orchestrator.objects.plasma_adapter import (
     ABSENT,
+    FREED,
     LOST,
     PENDING,
     SEALED,
@@ -20,7 +21,7 @@ from orchestrator.objects.plasma_adapter import (
     Serialized,
 )
 
-STATE_NAMES = ("absent", "pending", "created", "sealed", "spilled", "lost")
+STATE_NAMES = ("absent", "pending", "created", "sealed", "spilled", "lost", "deleted", "freed")
 
 
 class Info(NamedTuple):
@@ -184,6 +185,17 @@ class InlineStore:
             if entry is not None:
                 self._used_bytes -= len(entry.data)
                 for inner in entry.contained:
+                    self.drop_ref(inner)
+
+    def free(self, object_id: bytes) -> None:
+        """Give an object's bytes up; who refers to it sees the state FREED."""
+        with self._lock:
+            entry = self._objects.get(object_id)
+            if entry is not None and entry.state == SEALED:
+                contained, entry.contained = entry.contained, []
+                self._used_bytes -= len(entry.data)
+                entry.state, entry.data = FREED, b""
+                for inner in contained:
                     self.drop_ref(inner)
 
     def renew(self, object_id: bytes, owner: int = 0) -> bool:

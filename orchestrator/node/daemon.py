@@ -34,13 +34,13 @@ from orchestrator.node.logs import LogKeeper
 from orchestrator.node.machine import describe_machine
 from orchestrator.node.memory import MemorySources
 from orchestrator.node.memory_monitor import NEAR_S, THRESHOLD, MemoryMonitor
-from orchestrator.node.named_objects import NamedObjects
 from orchestrator.node.outbox import Outbox
 from orchestrator.node.pressure import PressureRelief
 from orchestrator.node.reactor import Reactor
 from orchestrator.node.session_dir import LOGS
 from orchestrator.node.worker_pool import WorkerPool, WorkerProcess
 from orchestrator.node.zygote_link import Exited, Forked, NotForked, ZygoteGone, ZygoteLink
+from orchestrator.objects.named_objects import NamedObjects
 from orchestrator.scheduling import actor_table, events, placement_groups
 from orchestrator.scheduling.actor_table import ActorTable
 from orchestrator.scheduling.local_scheduler import LocalScheduler

@@ -18,6 +18,7 @@ _PUBLIC = {
     "get_placement_group": "orchestrator.api.placement_groups",
     "inspect_serializability": "orchestrator.util.serializability",
     "list_named_actors": "orchestrator.api.named_actors",
+    "list_named_objects": "orchestrator.api.objects",
     "log_once": "orchestrator.util.debug",
     "map_unordered": "orchestrator.util.iteration",
     "placement_group": "orchestrator.api.placement_groups",
@@ -43,6 +44,7 @@ __all__ = [*_MODULES, *_PUBLIC]
 
 if TYPE_CHECKING:
     from orchestrator.api.named_actors import list_named_actors as list_named_actors
+    from orchestrator.api.objects import list_named_objects as list_named_objects
     from orchestrator.api.placement_groups import get_current_placement_group as get_current_placement_group
     from orchestrator.api.placement_groups import get_placement_group as get_placement_group
     from orchestrator.api.placement_groups import placement_group as placement_group

@@ -73,3 +73,20 @@ def test_a_hot_object_has_no_price_for_being_hot(store):
             holder.close()
     store.drop_ref(hot)
     assert not store.contains(hot)
+
+
+def test_what_a_reference_tells(session):
+    first, second = ray.put(1), ray.put(2)
+    assert bytes.fromhex(first.hex()) == first.binary()
+    assert not first.is_nil()
+    assert first != second and hash(first) == hash(identity_of(first))
+    assert first.owner_address() == second.owner_address()
+    elsewhere = ray.get(ray.remote(lambda: [ray.put(1)]).remote())[0]
+    assert elsewhere.owner_address() != first.owner_address()
+    assert first.job_id() == elsewhere.job_id()
+    assert first.call_site() == ""
+    assert first.task_id() != second.task_id()
+
+
+def identity_of(ref):
+    return ray.get(ray.put([ref]))[0]

@@ -23,7 +23,7 @@ from orchestrator.exceptions import (
     TaskError,
 )
 from orchestrator.experimental import get_local_object_locations, get_object_locations
-from orchestrator.util import deregister_serializer, register_serializer
+from orchestrator.util import deregister_serializer, list_named_objects, register_serializer
 
 LARGE = 1 << 20
 
@@ -388,6 +388,8 @@ class TestNames:
             ray.put(2, name="one")
         ray.put(2, name="one", namespace="elsewhere")
         assert ray.get(ray.get_object("one", namespace="elsewhere")) == 2
+        assert list_named_objects() == ["one"]
+        assert {"namespace": "elsewhere", "name": "one"} in list_named_objects(all_namespaces=True)
         ray.forget_object("one")
         ray.forget_object("one", namespace="elsewhere")
         assert store.stats()["used_bytes"] == before
