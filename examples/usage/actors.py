@@ -34,19 +34,19 @@ def increment_often(counter, times):
 
 @ray.remote
 class Service:
-    """With async methods, many calls are under way at a time."""
+    """With async methods, many calls are under way at a time: here each waits until all have come."""
 
-    def __init__(self):
-        self.now = self.most = 0
+    def __init__(self, expected):
+        self.expected = expected
+        self.come = 0
+        self.all_here = asyncio.Event()
 
     async def request(self):
-        self.now += 1
-        self.most = max(self.most, self.now)
-        await asyncio.sleep(0.05)
-        self.now -= 1
-
-    async def most_at_a_time(self):
-        return self.most
+        self.come += 1
+        if self.come == self.expected:
+            self.all_here.set()
+        await self.all_here.wait()
+        return self.come
 
 
 @ray.remote(max_concurrency=2)
@@ -97,9 +97,8 @@ def main():
     print("shared by tasks:", ray.get(counter.increment.remote(0)))
     print("inherited:", ray.get(Derived.remote().greet.remote()))
 
-    service = Service.remote()
-    ray.get([service.request.remote() for _ in range(20)])
-    print("at a time:", ray.get(service.most_at_a_time.remote()))
+    service = Service.remote(20)
+    print("at a time:", set(ray.get([service.request.remote() for _ in range(20)])))
     pair = Pair.remote()
     waiting = pair.wait.remote()
     ray.get(pair.set.remote())

@@ -70,7 +70,7 @@ def main():
     print("tasks of tasks:", ray.get(fibonacci.remote(8)))
 
     # What is ready first is handled first.
-    waiting = [take_long.remote(seconds) for seconds in (1.5, 0.0)]
+    waiting = [take_long.remote(seconds) for seconds in (60.0, 0.0)]
     ready, waiting = ray.wait(waiting, num_returns=1)
     print("ready first:", ray.get(ready[0]), "still running:", len(waiting))
     try:

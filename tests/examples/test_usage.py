@@ -40,7 +40,7 @@ EXPECTED = {
         several results: [0, 16]
         shared by tasks: 46
         inherited: hello from a subclass
-        at a time: 20
+        at a time: {20}
         two threads: True
         by name: 6
         the same one: 7
