@@ -26,15 +26,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "mode" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_modes"):
-        metafunc.parametrize("mode", MODES, scope="module", indirect=True)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        marker = item.get_closest_marker("not_inline")
-        callspec = getattr(item, "callspec", None)
-        if marker is not None and callspec is not None and callspec.params.get("mode") == "inline":
-            item.add_marker(pytest.mark.skip(reason=f"not inline: {marker.args[0]}"))
+        modes = MODES[:1] if metafunc.definition.get_closest_marker("not_inline") else MODES
+        metafunc.parametrize("mode", modes, scope="module", indirect=True)
 
 
 @pytest.fixture(scope="module")
