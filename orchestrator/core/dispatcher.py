@@ -45,6 +45,8 @@ class Dispatcher(Part):
 
     def __init__(self, runtime: Runtime) -> None:
         self._warn = runtime.warn
+        #: the node explains why something waits that is no task
+        runtime.handlers["explain"] = lambda message: runtime.warn(message["text"])
         self._endpoint = runtime.endpoint
         self._node_send = runtime.node.send
         self._peers = runtime.peers

@@ -294,6 +294,9 @@ class Daemon:
                     return
                 news = {"op": "infeasible", "class": class_key, "verdict": verdict, "cause": cause}
                 self.outbox.send(client, news)
+            case events.Explain(client, actor, text):
+                who = "a placement group" if actor is None else f"actor {self.actors.class_name(actor)}"
+                self.outbox.send(client or self.driver, {"op": "explain", "text": f"{who} {text}"})
             case events.BundlesReserved(group):
                 self.perform_all(self.groups.reserved(group))
             case events.BundlesInfeasible(group, cause):

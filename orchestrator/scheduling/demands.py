@@ -26,7 +26,18 @@ OVERDUE_RANK = 2**32
 class Demand:
     """Workers wanted by one client for one scheduling class, or for one actor; or the bundles of a group."""
 
-    __slots__ = ("actor", "bundles", "class_key", "client", "hold", "is_new", "scheduling", "since_s", "want")
+    __slots__ = (
+        "actor",
+        "bundles",
+        "class_key",
+        "client",
+        "explained",
+        "hold",
+        "is_new",
+        "scheduling",
+        "since_s",
+        "want",
+    )
 
     def __init__(
         self,
@@ -49,6 +60,8 @@ class Demand:
         self.bundles = bundles
         #: When it began to wait: when it came, or last had a worker.
         self.since_s = now_s
+        #: Its client has been told why it waits.
+        self.explained = False
         #: Nobody has been asked to give way to it.
         self.is_new = True
         #: Workers still wanted; at least 1 while the demand is in the queue.

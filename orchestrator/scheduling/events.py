@@ -194,6 +194,15 @@ class Reclaim(NamedTuple):
     token: int | None = None
 
 
+class Explain(NamedTuple):
+    """Tell a client why an actor, or if that is None a placement group, still waits."""
+
+    client: int
+    actor: str | None
+    #: It begins with "has waited".
+    text: str
+
+
 class BundlesReserved(NamedTuple):
     """The bundles of a placement group are reserved."""
 
@@ -246,6 +255,7 @@ Instruction = (
     | Grant
     | PlaceActor
     | Reclaim
+    | Explain
     | BundlesReserved
     | BundlesInfeasible
     | Infeasible

@@ -82,6 +82,7 @@ from orchestrator.scheduling.events import (
     WorkerReady,
     WorkerUnblocked,
 )
+from orchestrator.scheduling.explaining import explain_waits
 from orchestrator.scheduling.places import Places
 from orchestrator.scheduling.sharing import REPEAT_S, Sharing, leaves_alone, total_of
 from orchestrator.scheduling.starting import Starting
@@ -333,6 +334,7 @@ class LocalScheduler:
 
     def _tick(self, _: Tick) -> None:
         self._ticked_at_s = self._now_s
+        self._out += explain_waits(self._demands, self.slots, self.places, self._now_s)
         for slot in self.slots.in_state(WorkerState.IDLE):
             if self._starting.missing() >= 0 or self._now_s - slot.since_s < self._idle_timeout_s:
                 break

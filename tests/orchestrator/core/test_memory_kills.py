@@ -9,6 +9,8 @@ import pytest
 
 import orchestrator as ray
 from orchestrator.common import config
+from orchestrator.common.retry_policy import RetryPolicy
+from orchestrator.core import task_submitter
 from orchestrator.core.runtime import require
 from orchestrator.exceptions import OutOfMemoryError
 
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("shared_session")
 @pytest.fixture(autouse=True)
 def every_death_is_for_memory(shared_session, monkeypatch):
     """The node's report says that memory was the reason; here each one is made to."""
+    monkeypatch.setattr(task_submitter, "_OOM_PAUSES", RetryPolicy(delay_s=0.01, max_delay_s=0.01))
     tasks = require().tasks
     settle = tasks.on_died
     monkeypatch.setattr(
@@ -27,7 +30,7 @@ def every_death_is_for_memory(shared_session, monkeypatch):
     )
 
 
-@ray.remote(max_retries=0)
+@ray.remote(max_retries=1)
 def dies(path, times):
     attempt = len(list(path.iterdir()))
     (path / str(attempt)).touch()
@@ -38,6 +41,11 @@ def dies(path, times):
 
 def test_a_task_killed_for_memory_is_tried_again_and_no_retry_is_used(tmp_path):
     assert ray.get(dies.remote(tmp_path, 5), timeout=60) == 5
+
+
+def test_what_must_not_be_repeated_is_not(tmp_path):
+    with pytest.raises(OutOfMemoryError, match="retries used: 0 of 0"):
+        ray.get(dies.options(max_retries=0).remote(tmp_path, 1), timeout=60)
 
 
 def test_a_budget_that_ends(tmp_path, monkeypatch):

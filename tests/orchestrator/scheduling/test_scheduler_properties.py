@@ -22,6 +22,7 @@ from orchestrator.scheduling.events import (
     Complain,
     EndWorker,
     Event,
+    Explain,
     Grant,
     Infeasible,
     LeaseReturned,
@@ -97,6 +98,8 @@ class SchedulerAgainstModel(RuleBasedStateMachine):
                 self.actors[instruction.token] = instruction.actor
             elif isinstance(instruction, EndWorker):
                 self.ending.add(instruction.token)
+            elif isinstance(instruction, Explain):
+                assert "has waited" in instruction.text
             elif isinstance(instruction, Reclaim):
                 pair = (instruction.client, instruction.class_key)
                 assert pair in self.leases.values(), "only those who have something are asked"
