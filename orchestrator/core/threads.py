@@ -39,9 +39,12 @@ class LibraryThreads:
         """Have each library use `count` threads; what the user has set in the environment is left alone."""
         if count == self.count or "OMP_NUM_THREADS" not in self._ours:
             return
-        self.count = count
+        before, self.count = str(self.count), count
+        if os.environ.get("OMP_NUM_THREADS") != before:
+            return  # somebody else has decided: the runtime environment, or code that ran here
         for variable in self._ours:
-            os.environ[variable] = str(count)
+            if os.environ.get(variable) == before:
+                os.environ[variable] = str(count)
         if len(sys.modules) != self._modules:
             self._modules = len(sys.modules)
             for path in _loaded_libraries():

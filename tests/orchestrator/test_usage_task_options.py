@@ -174,6 +174,14 @@ class TestResources:
         assert dict(os.environ) == before
 
     @pytest.mark.not_inline("the program's own threads are left alone")
+    def test_what_the_runtime_environment_says_counts_more(self):
+        @ray.remote(num_cpus=2, runtime_env={"env_vars": {"OMP_NUM_THREADS": "3"}})
+        def threads():
+            return os.environ["OMP_NUM_THREADS"]
+
+        assert ray.get(threads.remote(), timeout=60) == "3"
+
+    @pytest.mark.not_inline("the program's own threads are left alone")
     def test_an_actor_s_too(self):
         if "OMP_NUM_THREADS" in os.environ:
             pytest.skip("the environment of this run says how many threads there are")
