@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from inspect import ismethod
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
@@ -120,7 +120,7 @@ def runs_of(executor: Executor | None, history: History) -> list[tuple[Any, ...]
         method = methods.get(id(function))
         if method is not None:
             return f"{class_name}.{method}", "ACTOR_TASK"
-        if ismethod(function):
+        if isinstance(function, MethodType):
             return name_of(function), "ACTOR_TASK"
         return function if type(function) is str else name_of(function), "NORMAL_TASK"
 
