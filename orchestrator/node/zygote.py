@@ -41,8 +41,22 @@ _ENTRY = "orchestrator.core.worker:run_worker"
 
 Entry = Callable[[int, int, int, dict[str, Any]], None]
 
+#: What the code of most tasks calls.
+_API = ("actor_class", "actor_handle", "context", "getting", "object_ref", "remote", "waiting")
+
 #: Needed by some workers only, and slow to import: done when nobody has wanted a worker for a moment.
-_LATER_IMPORTS = ("asyncio", "concurrent.futures.thread", "orchestrator.environments.applying")
+_LATER_IMPORTS = (
+    "asyncio",
+    "concurrent.futures.thread",
+    "orchestrator.environments.applying",
+    "orchestrator.core.async_calls",
+    "orchestrator.core.ring_selector",
+    "orchestrator.core.threaded_calls",
+    "orchestrator.api.executor",
+    "orchestrator.api.mapping",
+    "orchestrator.api.progress",
+    "orchestrator.api.task_group",
+)
 _LATER_MS = 300
 
 
@@ -265,8 +279,8 @@ def _import_all(info: dict[str, Any]) -> Entry:
         importlib.import_module(name)
     # Much of these is imported where it is first used, for the sake of the driver's start. A worker uses all
     # of it.
-    for package in ("orchestrator.core", "orchestrator.api"):
-        for name in _modules_of(package):
+    for name in (*_modules_of("orchestrator.core"), *(f"orchestrator.api.{name}" for name in _API)):
+        if name not in _LATER_IMPORTS:
             importlib.import_module(name)
     return load_entry(info.get("worker_entry", _ENTRY))
 
