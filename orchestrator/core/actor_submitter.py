@@ -259,7 +259,9 @@ class ActorSubmitter(Part):
                 record.init_failed = True
                 self.dead(record, f"its constructor failed\n{error}")
             self._completion.settle(task, kind, value)
-        record.inflight.pop(seq, None)
+        # Another run of the same call may be under way already, if its object was lost at once.
+        if record.inflight.get(seq) is task:
+            del record.inflight[seq]
         if record.queue:
             with self.lock:
                 self._flush(record)

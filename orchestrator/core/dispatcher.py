@@ -138,8 +138,9 @@ class Dispatcher(Part):
 
     def _answered(self, lease: Lease, task: Task) -> None:
         """A lease has one task less: give it others. Lock held."""
-        if lease.inflight.pop(task.seq, None) is None:
+        if lease.inflight.get(task.seq) is not task:
             return
+        del lease.inflight[task.seq]
         lease.load_us -= task.charged_us
         lease.stalled = False
         queue = lease.queue
@@ -170,6 +171,9 @@ class Dispatcher(Part):
         task.place = SENT
         task.lease = lease
         task.charged_us = cost
+        if seq in lease.inflight:
+            # An answered run of the same task, whose object was lost before `_answered` came to it.
+            lease.load_us -= lease.inflight.pop(seq).charged_us
         lease.inflight[seq] = task
         lease.load_us += cost
         lease.used = True

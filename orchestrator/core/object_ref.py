@@ -127,12 +127,21 @@ class ObjectRef(Generic[T]):
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
 
         def fill(ref: ObjectRef[T]) -> None:
-            if not future.set_running_or_notify_cancel():
+            if future.cancelled():
+                future.set_running_or_notify_cancel()
                 return
             try:
-                future.set_result(ref._runtime.value_of(ref._entry))
+                value = ref._runtime.value_here(ref._entry)
+            except MissingObject:
+                # Whoever calls this does not wait until the object has been made again.
+                ref._runtime.references.recover(ref._entry)
+                ref.add_done_callback(fill)
             except BaseException as error:
-                future.set_exception(error)
+                if future.set_running_or_notify_cancel():
+                    future.set_exception(error)
+            else:
+                if future.set_running_or_notify_cancel():
+                    future.set_result(value)
 
         self.add_done_callback(fill)
         return future

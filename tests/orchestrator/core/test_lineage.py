@@ -237,6 +237,22 @@ def test_await_and_futures_wait_for_a_lost_object_too():
     assert ref.future().result(timeout=30)[0] == 9
 
 
+def test_an_object_that_is_lost_while_its_reply_is_being_read():
+    """The next run is sent before the dispatcher has heard that the first one was answered."""
+    tiny = full.options(num_cpus=2)  # one worker at a time
+    ray.get([tiny.remote(0) for _ in range(20)])  # short, so several are sent at once
+
+    def lose_at_once(entry):
+        lose(ref)
+        require().lineage.recover(entry)
+
+    with require().pump.lock:  # nobody reads the reply before the callback is there
+        ref = tiny.remote(3)
+        ref._entry.when_done(lose_at_once)
+    assert ray.get(ref, timeout=30)[0] == 3
+    assert ray.get(tiny.remote(4), timeout=30)[0] == 4
+
+
 def test_a_result_of_an_actor_with_max_task_retries():
     @ray.remote(max_task_retries=1)
     class Adder:
