@@ -84,14 +84,17 @@ def _threads() -> frozenset[str]:
 
 
 def _shared_memory() -> frozenset[str]:
-    """Mapped memfds of this process, with their addresses, and files in /dev/shm that belong to this user."""
+    """Mapped memfds of this process, with their addresses, and files of ours in /dev/shm.
+
+    Files of other names there are other programs': ours makes none but those of `pl_memory_file`.
+    """
     mapped = [
         f"{line.split()[0]} {line.partition('/memfd:')[2]}"
         for line in Path("/proc/self/maps").read_text().splitlines()
         if "/memfd:" in line
     ]
     files = []
-    for path in Path("/dev/shm").glob("*"):
+    for path in Path("/dev/shm").glob("plasma-*"):
         try:
             if path.stat().st_uid == os.getuid():
                 files.append(str(path))
