@@ -43,7 +43,9 @@ def test_mypy_understands_a_program(program: str, tmp_path: Path) -> None:
 
 
 def test_pyright_understands_a_program(tmp_path: Path) -> None:
-    pyright = shutil.which("basedpyright") or shutil.which("pyright")
+    # It was installed beside the interpreter, which need not be on the path.
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    pyright = shutil.which("basedpyright", path=path) or shutil.which("pyright", path=path)
     if pyright is None:
         pytest.skip("pyright is not installed")
     program = (HERE / "typed_program.py").read_text().replace("# type: ignore[", "# pyright: ignore[")

@@ -322,14 +322,19 @@ class TestPackages:
         project = tmp_path / "project"
         project.mkdir()
         marker = tmp_path / "first"
-        (project / "setup.py").write_text(
-            "import os, time, setuptools\n"
-            f"if not os.path.exists({str(marker)!r}):\n"
-            f"    open({str(marker)!r}, 'w').close()\n"
-            "    time.sleep(1000)\n"
-            "setuptools.setup(name='homemade', version='1', py_modules=[])\n"
+        (wheel,) = wheels.glob("tiny-1.0-*.whl")
+        (project / "pyproject.toml").write_text(
+            "[build-system]\nrequires = []\nbuild-backend = 'builder'\nbackend-path = ['.']\n"
         )
-        env = offline(wheels, str(project), "tiny==1.0")
+        (project / "builder.py").write_text(
+            "import os, shutil, time\n"
+            "def build_wheel(directory, config_settings=None, metadata_directory=None):\n"
+            f"    if not os.path.exists({str(marker)!r}):\n"
+            f"        open({str(marker)!r}, 'w').close()\n"
+            "        time.sleep(1000)\n"
+            f"    return os.path.basename(shutil.copy({str(wheel)!r}, directory))\n"
+        )
+        env = offline(wheels, str(project))
         env["pip"]["pip_install_options"] += ["--no-build-isolation"]
         ref = evaluate.options(runtime_env=env).remote(TINY)
         while not marker.exists():
