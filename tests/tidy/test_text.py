@@ -24,7 +24,6 @@ LINES_ALLOWED: dict[str, int] = {
     "plasma/lifecycle.pyx": 832,
     # The facade: many methods, each short.
     "plasma/store.pyx": 546,
-    # The state machine of tasks on their way to a worker and back.
 }
 
 
