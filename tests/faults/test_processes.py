@@ -237,10 +237,10 @@ def test_drivers_killed_at_random_leave_nothing(tmp_path, no_leaks, rounds):
         driver.kill()
         driver.communicate()
         killed_s = time.monotonic()
-        psutil.wait_procs(processes_of(str(tmp_path)), timeout=PATIENCE_S)
-        assert processes_of(str(tmp_path)) == []
+        # A node that was just being started when its driver died has yet to notice.
+        while (left := processes_of(str(tmp_path)) or list(tmp_path.rglob("*"))) and not pause.wait(0.02):
+            assert time.monotonic() - killed_s < PATIENCE_S, left
         worst_s = max(worst_s, time.monotonic() - killed_s)
-        assert list(tmp_path.rglob("*")) == []
     print(f"the slowest to be gone took {worst_s:.2f} s")
 
 
