@@ -224,15 +224,20 @@ cdef class Store:
             raise refusal(self.client, status, object_id, size_bytes, owner, self.spiller)
         if fresh[0] and size >= WARM_MIN:
             self.client.arena.warm_ahead()
-        for child in contained:
-            try:
-                parse_id(child, &hi, &lo)
+        try:
+            # All are looked for before any is held: a reference that an abort took back would free an object that nobody
+            # had referenced before.
+            for child in contained:
                 if child == object_id:
                     raise ValueError(f"object {object_id.hex()} can't contain itself")
-                status = lifecycle.contain(seg, entry[0], hi, lo)
-            except BaseException:
-                lifecycle.abort(seg, entry[0], hold[0])
-                raise
+                if not self.state(child):
+                    raise ObjectNotFoundError(f"can't hold a reference on object {child.hex()}: the store doesn't know it")
+        except BaseException:
+            lifecycle.abort(seg, entry[0], hold[0])
+            raise
+        for child in contained:
+            parse_id(child, &hi, &lo)
+            status = lifecycle.contain(seg, entry[0], hi, lo)
             if status != lifecycle.OK:
                 lifecycle.abort(seg, entry[0], hold[0])
                 if status == lifecycle.CONTAINED_ABSENT:

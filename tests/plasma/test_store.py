@@ -486,3 +486,12 @@ class StoreModel(RuleBasedStateMachine):
 
 
 TestStoreModel = StoreModel.TestCase
+
+
+def test_a_creation_that_fails_leaves_what_it_would_have_contained(store):
+    """What nobody references is kept until its memory is needed, also when a reference nearly was."""
+    key = store.put(b"cached")
+    with pytest.raises(plasma.ObjectNotFoundError):
+        store.create_buffer(b"o" * 16, 100, contained=[key, b"n" * 16])
+    assert store.get(key) is not None
+    assert store.contains(key)
