@@ -11,19 +11,9 @@ import pytest
 import orchestrator as ray
 from orchestrator.core.runtime import require
 from orchestrator.exceptions import PendingCallsLimitExceeded, TaskCancelledError
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
-
-
-def until(condition, timeout_s=20):
-    """Wait until `condition()` is true and return its value."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 @ray.remote(num_cpus=0)

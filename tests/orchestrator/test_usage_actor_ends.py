@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 
 import pytest
 
@@ -22,19 +21,9 @@ from orchestrator.exceptions import (
     RayActorError,
     SessionError,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
-
-
-def until(condition, timeout_s=20):
-    """Wait until `condition()` is true and return its value."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 def gone(pid):

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from functools import partial
 
 import pytest
 
 import orchestrator as ray
 from orchestrator.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
-
-
-def until(condition, timeout_s=20):
-    """Wait until `condition()` is true and return its value."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 @ray.remote

@@ -10,7 +10,7 @@ import pytest
 
 import orchestrator as ray
 from orchestrator.exceptions import ActorAlreadyExistsError, ActorDiedError, TaskCancelledError
-from tests.orchestrator.waiting import eventually
+from tests.waiting import until
 
 pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
@@ -134,7 +134,7 @@ class TestHandles:
         counter = Counter.remote()
         pid = ray.get(counter.pid.remote())
         del counter
-        assert gone(pid)
+        until(lambda: is_gone(pid))
 
     def test_pending_calls_are_finished_first(self, tmp_path):
         @ray.remote
@@ -149,15 +149,8 @@ class TestHandles:
         assert len(list(tmp_path.iterdir())) == 50
 
 
-def gone(pid, timeout_s=10):
-    import time
-
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if not os.path.exists(f"/proc/{pid}"):
-            return True
-        time.sleep(0.01)
-    return False
+def is_gone(pid):
+    return not os.path.exists(f"/proc/{pid}")
 
 
 class TestNamedActors:
@@ -186,7 +179,7 @@ class TestNamedActors:
         first = Counter.options(name="again").remote()
         pid = ray.get(first.pid.remote())
         ray.kill(first)
-        assert gone(pid)
+        until(lambda: is_gone(pid))
         import time
 
         deadline = time.monotonic() + 10
@@ -277,7 +270,7 @@ class TestAsyncActors:
         ray.cancel(ref)
         with pytest.raises(TaskCancelledError):
             ray.get(ref, timeout=20)
-        assert eventually(lambda: ray.get(sleeper.was_cancelled.remote(), timeout=20))
+        until(lambda: ray.get(sleeper.was_cancelled.remote(), timeout=20))
 
     def test_concurrency_is_limited_on_request(self):
         @ray.remote
@@ -350,7 +343,7 @@ class TestTheEnd:
         ray.kill(counter)
         with pytest.raises(ActorDiedError, match="kill"):
             ray.get(counter.increment.remote(), timeout=20)
-        assert gone(pid)
+        until(lambda: is_gone(pid))
 
     def test_a_failing_constructor_shows_at_the_methods(self):
         @ray.remote
@@ -394,7 +387,7 @@ class TestTheEnd:
         closer = Closer.remote()
         pid = ray.get(closer.pid.remote())
         closer.__ray_terminate__.remote()
-        assert gone(pid)
+        until(lambda: is_gone(pid))
         assert (tmp_path / "closed").exists()
 
     @pytest.mark.not_inline("ends the process")

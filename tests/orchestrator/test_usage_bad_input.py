@@ -19,6 +19,7 @@ from orchestrator.exceptions import (
     TaskCancelledError,
     WorkerCrashedError,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.both_modes
 
@@ -312,11 +313,11 @@ class TestCancelling:
                 raise
 
         ref = sleep.remote()
-        assert eventually((tmp_path / "runs").exists)
+        until((tmp_path / "runs").exists)
         ray.cancel(ref)
         with pytest.raises(TaskCancelledError):
             ray.get(ref, timeout=20)
-        assert eventually((tmp_path / "interrupted").exists)
+        until((tmp_path / "interrupted").exists)
 
     @pytest.mark.not_inline("nothing is queued")
     def test_a_queued_task_never_runs(self, tmp_path):
@@ -377,9 +378,9 @@ class TestCancelling:
             ray.get(child.remote())
 
         ref = parent.remote()
-        assert eventually((tmp_path / "child").exists)
+        until((tmp_path / "child").exists)
         ray.cancel(ref)
-        assert eventually((tmp_path / "cancelled").exists)
+        until((tmp_path / "cancelled").exists)
         with pytest.raises(TaskCancelledError):
             ray.get(ref, timeout=20)
 
@@ -406,14 +407,3 @@ class TestInterrupts:
             ray.get(ref)
         timer.join()
         ray.cancel(ref)
-
-
-def eventually(condition, timeout_s=10):
-    import time
-
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True

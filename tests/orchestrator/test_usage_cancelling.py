@@ -8,7 +8,7 @@ import pytest
 
 import orchestrator as ray
 from orchestrator.exceptions import TaskCancelledError, WorkerCrashedError
-from tests.orchestrator.waiting import eventually
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
 
@@ -66,14 +66,14 @@ class TestEachState:
                 raise
 
         ref = cleans_up.remote()
-        assert eventually((tmp_path / "runs").exists)
+        until((tmp_path / "runs").exists)
         ray.cancel(ref)
         assert_cancelled(ref)
-        assert eventually((tmp_path / "told").exists)
+        until((tmp_path / "told").exists)
 
     def test_by_force_a_running_one_is_killed(self, tmp_path):
         ref = until_told.remote(tmp_path, "runs")
-        assert eventually((tmp_path / "runs").exists)
+        until((tmp_path / "runs").exists)
         ray.cancel(ref, force=True)
         with pytest.raises(WorkerCrashedError) as caught:
             ray.get(ref, timeout=20)
@@ -96,7 +96,7 @@ class TestEachState:
             time.sleep(1000)
 
         ref = counted.remote()
-        assert eventually((tmp_path / "0").exists)
+        until((tmp_path / "0").exists)
         ray.cancel(ref, force=True)
         assert_cancelled(ref)
         ray.get(touch.remote(tmp_path / "done"), timeout=20)
@@ -120,7 +120,7 @@ class TestFamilies:
             ray.get(child)
 
         ref = parent.remote([never])
-        assert eventually((tmp_path / "submitted").exists)
+        until((tmp_path / "submitted").exists)
         ray.cancel(ref)
         assert_cancelled(ref)
         (tmp_path / "go").touch()
@@ -136,7 +136,7 @@ class TestFamilies:
             ray.get(child)
 
         ref = parent.remote()
-        assert eventually((tmp_path / "child").exists)
+        until((tmp_path / "child").exists)
         ray.cancel(ref, recursive=False)
         assert_cancelled(ref)
         (tmp_path / "go").touch()
@@ -148,7 +148,7 @@ class TestFamilies:
             ray.cancel(box[0])
 
         ref = until_told.remote(tmp_path, "runs")
-        assert eventually((tmp_path / "runs").exists)
+        until((tmp_path / "runs").exists)
         ray.get(cancel.remote([ref]), timeout=20)
         assert_cancelled(ref)
 

@@ -15,7 +15,7 @@ from orchestrator.exceptions import (
     StreamingGeneratorReplayInconsistentError,
     WorkerCrashedError,
 )
-from tests.orchestrator.waiting import eventually
+from tests.waiting import until
 
 pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
@@ -108,7 +108,7 @@ class TestStreaming:
         items = when_told.remote()
         assert not items.next_ready() and not items.is_finished()
         (tmp_path / "go").touch()
-        assert eventually(items.next_ready)
+        until(items.next_ready)
         assert ray.get(next(items)) == 1
 
     def test_an_async_generator_is_a_task_too(self):
@@ -287,7 +287,7 @@ class TestInActors:
             assert [ray.get(next(items)) for _ in range(5)] == list(range(5)), kind
             assert len(list(folder.iterdir())) <= 8, kind
             items.close()
-            assert eventually((folder / "closed").exists), kind
+            until((folder / "closed").exists), kind
 
 
 class TestBackPressure:
@@ -326,7 +326,7 @@ class TestClosing:
         items = forever.remote()
         next(items)
         items.close()
-        assert eventually((tmp_path / "stopped").exists)
+        until((tmp_path / "stopped").exists)
 
     def test_dropping_the_generator_does_too(self, tmp_path):
         @ray.remote
@@ -343,7 +343,7 @@ class TestClosing:
         items = forever.remote()
         next(items)
         del items
-        assert eventually((tmp_path / "stopped").exists)
+        until((tmp_path / "stopped").exists)
 
     def test_it_cannot_be_pickled(self):
         @ray.remote

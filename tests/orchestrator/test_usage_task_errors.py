@@ -15,7 +15,7 @@ import pytest
 
 import orchestrator as ray
 from orchestrator import exceptions
-from tests.orchestrator.waiting import eventually
+from tests.waiting import until
 
 pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
@@ -173,7 +173,7 @@ def shown(capfd, *marks):
         text += capfd.readouterr().err
         return all(mark in text for mark in marks)
 
-    assert eventually(all_there), text
+    until(all_there), text
     return text
 
 
@@ -265,7 +265,7 @@ class TestReferences:
         seen = []
         identity.remote(3)._on_completed(seen.append)
         fail.remote()._on_completed(seen.append)
-        assert eventually(lambda: len(seen) == 2)
+        until(lambda: len(seen) == 2)
         assert 3 in seen and any(isinstance(value, ValueError) for value in seen)
 
     def test_a_callback_of_one_that_is_done_is_called_at_once(self):

@@ -10,7 +10,7 @@ import pytest
 
 import orchestrator as ray
 from orchestrator.exceptions import TaskTimeoutError, WorkerCrashedError
-from tests.orchestrator.waiting import eventually
+from tests.waiting import until
 
 pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
 
@@ -105,7 +105,7 @@ class TestMaxCalls:
 
         (child, kept), worker = ray.get(submit.remote(), timeout=30)
         assert ray.get([child, kept], timeout=30) == [1, "kept"]
-        assert eventually(lambda: not os.path.exists(f"/proc/{worker}"))
+        until(lambda: not os.path.exists(f"/proc/{worker}"))
 
 
 class TestNames:
@@ -129,12 +129,12 @@ class TestNames:
                 time.sleep(0.01)
 
         ref = long_running.options(name="a-name").remote()
-        assert eventually((tmp_path / "pid").exists)
+        until((tmp_path / "pid").exists)
         worker = int((tmp_path / "pid").read_text() or 0)
-        assert eventually(lambda: title_of(worker) == "orchestrator::a-name")
+        until(lambda: title_of(worker) == "orchestrator::a-name")
         (tmp_path / "go").touch()
         ray.get(ref, timeout=20)
-        assert eventually(lambda: title_of(worker) in ("orchestrator::IDLE", ""))
+        until(lambda: title_of(worker) in ("orchestrator::IDLE", ""))
 
 
 def title_of(process):
@@ -334,7 +334,7 @@ class TestRetries:
             os._exit(1)
 
         ref = die.remote()
-        assert eventually(lambda: "attempt number 2" in waits_for(ref))
+        until(lambda: "attempt number 2" in waits_for(ref))
         ray.cancel(ref)
         with pytest.raises(ray.exceptions.TaskCancelledError):
             ray.get(ref, timeout=20)

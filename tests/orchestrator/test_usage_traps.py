@@ -10,7 +10,7 @@ import pytest
 import orchestrator as ray
 from orchestrator.core.runtime import require
 from orchestrator.exceptions import GetTimeoutError
-from tests.orchestrator.waiting import eventually
+from tests.waiting import until
 
 pytestmark = [pytest.mark.usefixtures("session_with_a_gpu")]
 
@@ -116,4 +116,4 @@ class TestTraps:
         for _ in range(20):  # each a third of the store
             ref = ray.put(np.zeros(300 << 20, dtype=np.uint8))
             del ref
-        assert eventually(lambda: used() <= before + (1 << 20))
+        until(lambda: used() <= before + (1 << 20))

@@ -10,13 +10,12 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from plasma import Store
 from plasma import object_id as ids
 from plasma.testing import temporary_store
-
-np = pytest.importorskip("numpy")
 
 PAGE = resource.getpagesize()
 

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -20,6 +19,7 @@ from plasma.client import connect
 from plasma.errors import LayoutVersionError, NotAStoreError, UsageError
 from plasma.server import HELLO, MAGIC, PROTOCOL_VERSION, Server, Verdict
 from plasma.testing import assert_sound, temporary_store
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -45,14 +45,6 @@ def running(path):
 def server(path):
     with running(path) as server:
         yield server
-
-
-def eventually(condition, timeout_s=20.0):
-    """Wait until ``condition()`` is true; the time limit is a watchdog."""
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "it never became true"
-        threading.Event().wait(0.002)
 
 
 def dial(path) -> socket.socket:
@@ -105,17 +97,17 @@ def test_a_killed_client_is_reaped_at_once(server, path):
         assert client.stdout.readline() == "ready\n"
         assert server.store.state(bytes(16)) == plasma.CREATED
         client.kill()
-        eventually(lambda: server.store.state(bytes(16)) == plasma.ABSENT)
-    eventually(lambda: server.client_count == 0)
+        until(lambda: server.store.state(bytes(16)) == plasma.ABSENT)
+    until(lambda: server.client_count == 0)
     assert_sound(server.store)
 
 
 def test_closing_a_store_ends_its_connection_in_the_end(server, path):
     store = connect(path)
-    eventually(lambda: server.client_count == 1)
+    until(lambda: server.client_count == 1)
     store.close()
     del store
-    eventually(lambda: server.client_count == 0)
+    until(lambda: server.client_count == 0)
 
 
 def test_many_clients_at_once(server, path):

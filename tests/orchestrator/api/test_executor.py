@@ -14,13 +14,9 @@ import pytest
 
 import orchestrator as ray
 from orchestrator import Executor
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
-
-
-def wait_until(condition):
-    while not condition():
-        time.sleep(0.005)
 
 
 def touch_and_wait(directory, name):
@@ -76,7 +72,7 @@ class TestSubmit:
                 executor.submit(abs, -number).add_done_callback(
                     lambda future: results.append(future.result())
                 )
-        wait_until(lambda: len(results) == 10)
+        until(lambda: len(results) == 10)
         assert sorted(results) == list(range(10))
 
     def test_a_result_that_does_not_come_in_time(self, tmp_path):
@@ -116,7 +112,7 @@ class TestRunningAndCancelling:
     def test_what_runs_cannot_be_cancelled_and_what_waits_can(self, tmp_path):
         with Executor() as executor:
             first = [executor.submit(touch_and_wait, tmp_path, str(number)) for number in range(2)]
-            wait_until(lambda: all(future.running() for future in first))
+            until(lambda: all(future.running() for future in first))
             third = executor.submit(touch_and_wait, tmp_path, "never")
             assert not third.running()
             assert third.cancel()
@@ -134,7 +130,7 @@ class TestRunningAndCancelling:
             first = executor.submit(touch_and_wait, tmp_path, "first")
             second = executor.submit(touch_and_wait, tmp_path, "second")
             third = executor.submit(touch_and_wait, tmp_path, "third")
-            wait_until((tmp_path / "first began").exists)
+            until((tmp_path / "first began").exists)
             assert (first.running(), second.running()) == (True, False)
             assert third.cancel()
             (tmp_path / "go on").touch()
@@ -218,7 +214,7 @@ class TestShutdown:
         executor = Executor(max_workers=1)
         running = executor.submit(touch_and_wait, tmp_path, "a")
         waiting = [executor.submit(abs, -1) for _ in range(20)]
-        wait_until(running.running)
+        until(running.running)
         executor.shutdown(wait=False, cancel_futures=True)
         assert all(future.cancelled() for future in waiting)
         (tmp_path / "go on").touch()

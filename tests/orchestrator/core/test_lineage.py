@@ -12,6 +12,7 @@ import pytest
 import orchestrator as ray
 from orchestrator import exceptions
 from orchestrator.core.runtime import require
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
 
@@ -388,8 +389,7 @@ def test_an_object_whose_owner_is_dead_and_whose_value_is_gone():
     (ref,), pid = ray.get(owner.make.remote())
     assert ray.get(ref, timeout=30)[0] == 4
     ray.kill(owner)
-    while pid in [client["pid"] for client in require().store.clients()]:
-        time.sleep(0.002)
+    until(lambda: pid not in [client["pid"] for client in require().store.clients()])
     assert ray.get(ref)[0] == 4  # it outlives its owner
     lose(ref)
     with pytest.raises(exceptions.OwnerDiedError, match="the process that owned it"):

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 
 import orchestrator as ray
 from orchestrator.core.runtime import require
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
 
@@ -267,8 +268,7 @@ def test_a_reference_pickled_out_of_sight_lives_as_long_as_its_process():
     gc.collect()
     assert knows(identity)
     ray.kill(pickler)
-    while knows(identity):
-        time.sleep(0.002)
+    until(lambda: not knows(identity))
     with pytest.raises(ray.exceptions.ObjectLostError, match=r"no longer exists|is lost"):
         ray.get(pickle.loads(blob), timeout=30)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import time
 import urllib.request
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 import orchestrator as ray
 from orchestrator.util import metrics
 from orchestrator.util.metrics import Counter, Gauge, Histogram
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
 
@@ -22,9 +22,7 @@ def values(name):
 
 def wait_for(name, expected):
     """Other processes report a fraction of a second later."""
-    while (found := values(name)) != expected:
-        time.sleep(0.02)
-    return found
+    return until(lambda: (found := values(name)) == expected and found)
 
 
 class TestCounter:
@@ -65,8 +63,12 @@ class TestGauge:
         Gauge("temperature").set(20.5)
         Gauge("temperature").set(None)
         pid = ray.get(measure.remote())
-        while len(found := [one for one in metrics.collect() if one.name == "temperature"]) < 2:
-            time.sleep(0.02)
+
+        def both():
+            found = [one for one in metrics.collect() if one.name == "temperature"]
+            return found if len(found) == 2 else None
+
+        found = until(both)
         assert {one.pid: one.value for one in found} == {os.getpid(): 20.5, pid: 30.0}
 
 

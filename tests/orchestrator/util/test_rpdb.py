@@ -7,12 +7,12 @@ from __future__ import annotations
 import bdb
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import orchestrator as ray
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
 
@@ -37,9 +37,7 @@ class Model:
 def waiting_at():
     """Where a task waits to be attached to."""
     directory = Path(ray.init(ignore_reinit_error=True).session_dir)
-    while not (found := list(directory.glob("debug-*"))):
-        time.sleep(0.01)
-    return str(found[0])
+    return str(until(lambda: list(directory.glob("debug-*")))[0])
 
 
 def debug(path, commands):

@@ -17,6 +17,7 @@ import orchestrator as ray
 from orchestrator import exceptions
 from orchestrator.core.runtime import require
 from orchestrator.util import state
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
 
@@ -58,12 +59,6 @@ def gate():
     ray.get(gate.passable.remote())
     yield gate
     ray.get(gate.open.remote())
-
-
-def until(condition):
-    """Wait for what is bound to happen; the session's own time limit ends a wait in vain."""
-    while not condition():
-        time.sleep(0.005)
 
 
 def states_of(ref):
