@@ -37,7 +37,7 @@ import functools
 import pickle
 import struct
 from collections.abc import Callable, Mapping
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from plasma.array_layout import (
@@ -153,6 +153,8 @@ class _PiecesReader:
 #: Py_TPFLAGS_HEAPTYPE in a type's ``__flags__``. Types without it are built into their C module, thus
 #: importable.
 _HEAP_TYPE = 1 << 9
+#: what cloudpickle 3.1.3 writes in place of a code object's file name
+_NO_FILE = "<dynamic-code>"
 
 
 @functools.cache
@@ -173,6 +175,8 @@ def _pickler_class() -> Callable[[Any, Mapping[type, Reducer], Any], pickle.Pick
                 return reducer(obj)
             if cls is FunctionType:
                 return NotImplemented if obj is rebuild_array else super().reducer_override(obj)
+            if cls is CodeType:
+                return _reduce_code(obj)
             if issubclass(cls, type):
                 if not obj.__flags__ & _HEAP_TYPE and obj.__module__ != "builtins":
                     return NotImplemented
@@ -184,6 +188,16 @@ def _pickler_class() -> Callable[[Any, Mapping[type, Reducer], Any], pickle.Pick
             return NotImplemented
 
     return Pickler
+
+
+def _reduce_code(code: CodeType) -> Any:
+    """As cloudpickle does it, but with the name of the file, without which no traceback can show a line."""
+    from cloudpickle import cloudpickle
+
+    build, parts = cloudpickle._code_reduce(code)
+    # A string of its own: one that is met elsewhere too would make equal functions different bytes.
+    file = "".join(code.co_filename)
+    return build, tuple(file if type(part) is str and part == _NO_FILE else part for part in parts)
 
 
 def _is_array(value: Any) -> bool:

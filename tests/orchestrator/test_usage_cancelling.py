@@ -45,6 +45,7 @@ class TestEachState:
     def test_one_that_was_sent_and_has_not_begun(self, tmp_path):
         ray.get([touch.remote(tmp_path / "warm") for _ in range(50)], timeout=20)  # known to be short
         blockers = [until_told.remote(tmp_path, str(i)) for i in range(2)]
+        until(lambda: all((tmp_path / str(i)).exists() for i in range(2)))  # no worker is free
         refs = [touch.remote(tmp_path / "ran") for _ in range(20)]
         for ref in refs:
             ray.cancel(ref)
@@ -81,6 +82,7 @@ class TestEachState:
 
     def test_by_force_one_that_has_not_begun_is_only_cancelled(self, tmp_path):
         blockers = [until_told.remote(tmp_path, str(i)) for i in range(2)]
+        until(lambda: all((tmp_path / str(i)).exists() for i in range(2)))  # no worker is free
         ref = touch.remote(tmp_path / "ran")
         ray.cancel(ref, force=True)
         (tmp_path / "go").touch()

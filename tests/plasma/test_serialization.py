@@ -469,3 +469,14 @@ def test_public_names_exist():
 
 def test_partial_functions():
     assert round_trip(functools.partial(int, base=2))("101") == 5
+
+
+def test_a_function_keeps_the_name_of_its_file_for_tracebacks():
+    def fail():
+        raise KeyError
+
+    def outer():
+        return fail
+
+    assert round_trip(outer).__code__.co_filename == __file__
+    assert round_trip(outer)().__code__.co_filename == __file__
