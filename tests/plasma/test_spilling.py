@@ -64,7 +64,7 @@ def next_tick() -> None:
 
 
 def fill(store: Store, count: int = 12, size: int = SIZE - 4096) -> list[bytes]:
-    """More than there is room for; what was there or in use before is older by the store's clock, and goes first."""
+    """More than there is room for; what was there or in use before is older by the clock, and goes first."""
     next_tick()
     return [put(store, size) for _ in range(count)]
 
