@@ -1,6 +1,7 @@
 """Deaths on purpose: the labelled steps at which the crash tests kill a process. See plasma.testing."""
+from libc.stdint cimport uint32_t
 from plasma.attachment cimport Client
-from plasma.layout cimport CRASH_POINTS
+from plasma.layout cimport CRASH_POINTS, Segment
 
 from plasma import attachment
 
@@ -12,7 +13,8 @@ _NAMES = (
     "spill_writing", "spill_written", "spill_locked", "spill_intent", "spill_committed", "spill_freed",
     "restore_allocated", "restore_claimed", "restore_read", "restore_committed", "restore_lost", "restore_dropped",
     "delete_file", "send_claimed", "send_written", "send_published", "receive_taken", "receive_copied", "receive_advanced", "channel_created",
-    "channel_announced", "reap_marked", "reap_dropping", "reap_dropped",
+    "channel_announced", "keep_held", "keep_kept", "unneeded_told", "unneeded_listed", "unneeded_taken", "unkeep_unmarked",
+    "drop_claimed", "reap_marked", "reap_dropping", "reap_dropped",
 )
 assert len(_NAMES) == CRASH_POINTS - 1
 
@@ -22,8 +24,14 @@ def names():
 
 
 def arm(name, countdown=1):
-    """Every store that this process has open dies at that step, the countdown-th time it is reached."""
+    """Every store that this process has open dies at that step, the countdown-th time it is reached, and every stand-in
+    that is made of one later."""
     cdef Client client
     for client in list(attachment._clients):
-        client.seg.crash_countdown = countdown
-        client.seg.crash_point = _NAMES.index(name) + 1
+        _arm(client.seg, _NAMES.index(name) + 1, countdown)
+        _arm(&client.arena.seg, _NAMES.index(name) + 1, countdown)
+
+
+cdef _arm(Segment* seg, uint32_t point, uint32_t countdown):
+    seg.crash_countdown = countdown
+    seg.crash_point = point

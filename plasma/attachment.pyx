@@ -1,16 +1,13 @@
 cimport cython
 import weakref
 
-from plasma._c.posix cimport pl_close_in_children, pl_fork_depth, pl_fork_watch, pl_reopen
+from plasma._c.posix cimport pl_fork_depth, pl_fork_watch
 from plasma.arena cimport Arena
 from plasma.doorbell cimport ring_all
 from plasma.clients cimport give_slot, register
 from plasma.recovery cimport clear_slot, install_repairs
 
 from plasma.errors import ForkedStoreError, StoreClosedError, TooManyClientsError
-
-cdef extern from "unistd.h" nogil:
-    int close(int fd) noexcept
 
 pl_fork_watch()
 
@@ -20,16 +17,15 @@ _clients = weakref.WeakSet()
 
 @cython.no_gc                            # can be in no cycle; its end must find what it refers to intact
 cdef class Client:
-    def __cinit__(self, Arena arena, bytes name):
+    def __cinit__(self, Arena arena, bytes name, bint agent=False):
         self.arena = arena
-        self.seg = &arena.seg
+        self.seg = &self.view
         self.fork_depth = pl_fork_depth()
+        arena.join()
+        self.joined = True
+        self.view = arena.seg
         install_repairs(self.seg)
-        self.seg.liveness_fd = pl_reopen(arena.fd)
-        if self.seg.liveness_fd < 0:
-            raise OSError("can't open the segment anew through /proc/self/fd (is /proc mounted?)")
-        pl_close_in_children(self.seg.liveness_fd, True)
-        self.seg.slot = register(self.seg, name)
+        self.seg.slot = register(self.seg, name, agent)
         if self.seg.slot == 0:
             raise TooManyClientsError(
                 f"all {self.seg.header.slots_max - 1} client slots of this store are in use; "
@@ -70,17 +66,9 @@ cdef class Client:
             clear_slot(self.seg, self.seg.slot)
             give_slot(self.seg, self.seg.slot)
         self.open = False
-        if self.seg.liveness_fd >= 0 and self.fork_depth == pl_fork_depth():     # a child's copy is closed already
-            pl_close_in_children(self.seg.liveness_fd, False)
-            close(self.seg.liveness_fd)
-        self.seg.liveness_fd = -1
-        if self.seg.bell_fd >= 0:
-            close(self.seg.bell_fd)
-            self.seg.bell_fd = -1
-        if self.seg.disk_fd >= 0:
-            close(self.seg.disk_fd)
-            self.seg.disk_fd = -1
-        self.arena.release()
+        if self.joined:
+            self.joined = False
+            self.arena.part()
 
     def begin_close(self):
         """Threads of ours that sleep in wait() are woken, and find the client closed."""

@@ -5,12 +5,12 @@ from plasma._c.posix cimport pl_mutex_lock, pl_mutex_repaired, pl_mutex_unlock
 from plasma.allocator cimport check_blocks, free_bytes, largest_free
 from plasma.attachment cimport Client
 from plasma.layout cimport (
-    CHANNEL, CREATED, DELETED, FILLING, FREE, IN_LRU, LOST, PENDING, REFERENCED, SEALED, SHARD_COUNT, SLOT_FREE, SPILLED,
-    Entry, Hold, Segment, shard_of_entry,
+    CHANNEL, CREATED, DELETED, FILLING, FREE, IN_LRU, KEEPING, KEPT, LOST, PENDING, PROMISING, REFERENCED, SEALED, SHARD_COUNT,
+    SLOT_FREE, SPILLED, UNNEEDED, Entry, Hold, Segment, shard_of_entry,
 )
 from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
 from plasma.object_table cimport find_entry
-from plasma.pins cimport hold_is_empty
+from plasma.pins cimport hold_is_empty, is_used
 
 from typing import NamedTuple
 
@@ -107,6 +107,7 @@ def audit(Client client):
 
 cdef _audit_holds(Segment* seg, uint32_t shard, list problems):
     cdef uint32_t i, h, n = 0
+    cdef int unneeded = 0
     cdef Hold* hold
     for i in range(1, seg.shards[shard].hold_high + 1):
         h = (shard << seg.hold_shift) + i
@@ -122,6 +123,25 @@ cdef _audit_holds(Segment* seg, uint32_t shard, list problems):
             problems.append(f"hold {h} is empty")
         elif not hold.slot and (not hold.parent or seg.entries[hold.parent].state == FREE):
             problems.append(f"hold {h} belongs to object entry {hold.parent}, which is free")
+        elif hold.flags & KEEPING and not (hold.slot and seg.slots[hold.slot].agent):
+            problems.append(f"hold {h} keeps an entry and is no agent's")
+        elif hold.flags & UNNEEDED and not hold.flags & KEEPING:
+            problems.append(f"hold {h} has news of an entry that it doesn't keep")
+        elif hold.flags & PROMISING and seg.entries[hold.entry].state not in (PENDING, CREATED):
+            problems.append(f"hold {h} promises what is there, or lost")
+        unneeded += hold.flags & UNNEEDED != 0
+    for i in range(1, seg.header.slot_high + 1):
+        h = seg.slots[i].unneeded[shard]
+        if h and not seg.slots[i].news >> shard & 1:
+            problems.append(f"client slot {i} has news in shard {shard} that it doesn't know of")
+        while h:
+            if seg.holds[h].slot != i or not seg.holds[h].flags & UNNEEDED:
+                problems.append(f"client slot {i} has hold {h} among its news in shard {shard}, which is none")
+                break
+            unneeded -= 1
+            h = seg.holds[h].next_of_slot
+    if unneeded:
+        problems.append(f"shard {shard} has news that are in no client's list")
     if n != seg.shards[shard].holds_used:
         problems.append(f"shard {shard} counts {seg.shards[shard].holds_used} holds, there are {n}")
 
@@ -129,6 +149,7 @@ cdef _audit_holds(Segment* seg, uint32_t shard, list problems):
 cdef _audit_entry(Segment* seg, uint32_t e, list problems):
     cdef Entry* entry = &seg.entries[e]
     cdef uint32_t h, pins = 0, refs = 0, holders = 0
+    cdef bint kept = False
     name = f"entry {e} ({entry.id_hi:016x}{entry.id_lo:016x}, state {entry.state})"
     for head in (entry.holders, entry.parents):
         h = head
@@ -139,9 +160,12 @@ cdef _audit_entry(Segment* seg, uint32_t e, list problems):
             pins += seg.holds[h].pins
             refs += seg.holds[h].refs
             holders += 1
+            kept = kept or seg.holds[h].flags & KEEPING
             h = seg.holds[h].next_of_entry
     if pins != entry.pins or refs != entry.refs:
         problems.append(f"{name}: counts {entry.pins} pins and {entry.refs} references, its holds {pins} and {refs}")
+    if kept != (entry.flags & KEPT != 0):
+        problems.append(f"{name}: is kept by an agent and doesn't know, or the reverse")
     if not entry.flags & CHANNEL and find_entry(seg, entry.id_hi, entry.id_lo) != e:
         problems.append(f"{name}: can't be found by its id")
     if entry.state == PENDING or entry.state == LOST:
@@ -149,7 +173,7 @@ cdef _audit_entry(Segment* seg, uint32_t e, list problems):
             problems.append(f"{name}: owns memory")
         if not holders:
             problems.append(f"{name}: nobody holds it")
-    if entry.state == CREATED or entry.state == SEALED:
+    if entry.state == SEALED or (entry.state == CREATED and not entry.file):      # with a file: a copy that is being dropped
         if not entry.block or not seg.blocks[entry.block].used:
             problems.append(f"{name}: owns no memory")
         elif (seg.blocks[entry.block].offset != entry.offset or seg.blocks[entry.block].size != entry.allocated_bytes
@@ -157,15 +181,18 @@ cdef _audit_entry(Segment* seg, uint32_t e, list problems):
             problems.append(f"{name}: its block is not the one it thinks")
     if entry.state == SPILLED and (entry.block != 0) != (entry.flags & FILLING != 0):
         problems.append(f"{name}: is on disk and owns memory that nobody fills")
-    if entry.state == SPILLED and (not entry.file or (pins == 0 and refs == 0)):
+    if entry.state == SPILLED and (not entry.file or (pins == 0 and refs == 0 and not kept)):
         problems.append(f"{name}: is on disk without a file, or for nobody")
     if entry.flags & FILLING and entry.state != SPILLED and entry.state != DELETED:
         problems.append(f"{name}: is filled from disk and not there")
-    if entry.file and entry.state not in (SEALED, SPILLED, DELETED):
+    if entry.file and entry.state not in (SEALED, SPILLED, CREATED, DELETED):
         problems.append(f"{name}: has a file")
     if entry.state == CREATED and not holders:
         problems.append(f"{name}: is being written by nobody")
-    if entry.state == SEALED and pins == 0 and refs == 0 and (entry.flags & REFERENCED or not entry.flags & IN_LRU):
+    if kept and entry.flags & IN_LRU:
+        problems.append(f"{name}: is kept, and may be evicted")
+    if entry.state == SEALED and pins == 0 and refs == 0 and not kept and (
+            entry.flags & REFERENCED or not entry.flags & IN_LRU):
         problems.append(f"{name}: nothing keeps it, and it was not freed")
     if entry.state == DELETED and pins == 0 and not holders:
         problems.append(f"{name}: is deleted, held by nobody, and was not freed")

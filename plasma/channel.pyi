@@ -53,6 +53,8 @@ class Endpoint:
     def look(self) -> bool:
         """Look for messages for a moment, before an event loop arms the bell and sleeps. True: there are some."""
     def arm(self) -> bool:
-        """True: asleep, the next message or event makes ``fileno`` readable. False: messages are there."""
+        """True: asleep, the next message or event makes ``fileno`` readable. False: messages, or news for
+        ``Store.take_unneeded``, are there.
+        """
     def drain(self) -> None:
         """Make ``fileno`` quiet again."""

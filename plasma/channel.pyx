@@ -478,12 +478,13 @@ cdef class Endpoint:
         return True
 
     def arm(self):
-        """True: asleep; the next message or event makes fileno() readable. False: messages are there, take them first."""
+        """True: asleep; the next message or event makes fileno() readable. False: messages, or news for take_unneeded(), are
+        there: take them first."""
         cdef Slot* slot = &self.client.seg.slots[self.client.seg.slot]
         self.client.check()
         or32(&slot.waiting, WAIT_POLL)
         full_fence()                     # SYNC: sleep/publish
-        if self.anything(3):
+        if self.anything(3) or load32(&slot.news):
             and32(&slot.waiting, ~<uint32_t>WAIT_POLL)
             return False
         return True

@@ -22,7 +22,7 @@ from plasma.intents cimport free_intent, set_file_intent, set_intent
 from plasma.layout cimport (
     CHANNEL, CRASH_RESTORE_ALLOCATED, CRASH_RESTORE_CLAIMED, CRASH_RESTORE_COMMITTED, CRASH_RESTORE_DROPPED,
     CRASH_RESTORE_LOST, CRASH_SPILL_COMMITTED, CRASH_SPILL_FREED, CRASH_SPILL_INTENT, CRASH_SPILL_LOCKED, DELETED,
-    DELETING, EXPOSED, FILLING, LOST, PLACE_BITS, SEALED, SHARD_COUNT, SPILLED, UNREADABLE, USED_BY_OBJECT, Contained, Entry,
+    DELETING, EXPOSED, FILLING, KEPT, LOST, PLACE_BITS, SEALED, SHARD_COUNT, SPILLED, UNREADABLE, USED_BY_OBJECT, Contained, Entry,
     Segment, crash_point, round_up, shard_of_entry, shard_of_id,
 )
 from plasma.lifecycle cimport (
@@ -35,8 +35,13 @@ from plasma.pins cimport change_pins, hold_for, hold_is_empty, remove_hold
 from plasma.waiters cimport ring_watchers
 
 
+cdef inline bint is_wanted(const Entry* entry) noexcept nogil:
+    """Somebody is without it if it goes: it can't be evicted instead."""
+    return (entry.refs > 0 or entry.flags & KEPT) and not entry.flags & CHANNEL
+
+
 cdef inline bint is_spillable(const Entry* entry) noexcept nogil:
-    return entry.state == SEALED and entry.pins == 0 and entry.refs > 0 and not entry.flags & CHANNEL
+    return entry.state == SEALED and entry.pins == 0 and is_wanted(entry)
 
 
 cdef uint64_t payload_bytes(Segment* seg, uint32_t e) noexcept nogil:
@@ -105,7 +110,7 @@ cdef bint commit_spill(Segment* seg, uint32_t e, uint32_t h, uint64_t file) noex
     cdef uint32_t shard = shard_of_entry(seg, e)
     lock_shard(seg, shard)
     crash_point(seg, CRASH_SPILL_LOCKED)
-    if entry.state != SEALED or entry.pins != 1 or entry.refs == 0:
+    if entry.state != SEALED or entry.pins != 1 or not is_wanted(entry):
         change_pins(seg, h, -1)
         if hold_is_empty(&seg.holds[h]):
             remove_hold(seg, h)

@@ -6,10 +6,10 @@ from plasma.layout cimport (
 
 
 cdef void wake_loop(Segment* seg, Slot* slot) noexcept nogil:
-    if seg.bell_fd < 0:
-        seg.bell_fd = pl_bell_socket(0, 0, 0)
-    if seg.bell_fd >= 0:
-        pl_bell_send(seg.bell_fd, seg.header.token_hi, seg.header.token_lo, slot.address)
+    if seg.common.bell_fd < 0:
+        seg.common.bell_fd = pl_bell_socket(0, 0, 0)
+    if seg.common.bell_fd >= 0:
+        pl_bell_send(seg.common.bell_fd, seg.header.token_hi, seg.header.token_lo, slot.address)
 
 
 cdef void wake(Segment* seg, Slot* slot, uint32_t foreground, uint32_t background) noexcept nogil:

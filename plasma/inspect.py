@@ -89,6 +89,7 @@ def _usage(stats: dict[str, int], channels: int) -> Table:
         ("objects", f"{stats['objects']} of {stats['objects_max']}"),
         ("  pinned", str(stats["objects_pinned"])),
         ("  referenced", str(stats["objects_referenced"])),
+        ("  kept", str(stats["objects_kept"])),
         ("  evictable", str(stats["objects_evictable"])),
         ("clients", str(stats["clients"])),
         ("channels", str(channels)),
@@ -100,7 +101,12 @@ def _usage(stats: dict[str, int], channels: int) -> Table:
 
 def _clients(store: Store) -> Table:
     rows = [
-        (str(client["address"]), str(client["pid"]), str(client["name"]).rstrip("\0"), str(client["state"]))
+        (
+            str(client["address"]),
+            str(client["pid"]),
+            str(client["name"]).rstrip("\0"),
+            f"{client['state']}, agent" if client["agent"] else str(client["state"]),
+        )
         for client in store.clients()
         if client["address"] != store.address  # the one who looks
     ]

@@ -22,10 +22,10 @@ cdef void set_file_intent(Segment* seg, uint32_t e) noexcept nogil:
 
 cdef void remove_file(Segment* seg, uint64_t number) noexcept nogil:
     """Removes a spill file; one of several objects goes with its last name. Nothing happens if it is gone."""
-    if seg.disk_fd < 0 and seg.header.spill_directory[0]:
-        seg.disk_fd = pl_open_directory(seg.header.spill_directory)
-    if seg.disk_fd >= 0:
-        pl_remove_numbered(seg.disk_fd, number)
+    if seg.common.disk_fd < 0 and seg.header.spill_directory[0]:
+        seg.common.disk_fd = pl_open_directory(seg.header.spill_directory)
+    if seg.common.disk_fd >= 0:
+        pl_remove_numbered(seg.common.disk_fd, number)
 
 
 cdef void free_intent(Segment* seg) noexcept nogil:

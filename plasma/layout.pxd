@@ -13,7 +13,7 @@ then commit the truth with a single store, then update what is derived.
 from libc.stdint cimport int32_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    LAYOUT_VERSION = 2
+    LAYOUT_VERSION = 3
     PAGE = 4096
     ALIGNMENT = 64                  # a cache line, and the widest SIMD register
     MUTEX_BYTES = 64                # pthread_mutex_t is 40 bytes on x86-64, 48 on aarch64
@@ -51,10 +51,14 @@ cdef enum EntryFlag:
     FILLING = 16                    # SPILLED, or deleted meanwhile: `creator` is filling its block from its file
     GIVEN_UP = 64                   # DELETED on purpose while referenced: not to be made again
     UNREADABLE = 32                 # LOST because its file was missing or damaged
+    KEPT = 128                      # derived: some hold on it is KEEPING
 
 cdef enum HoldFlag:
     WATCHING = 1                    # ring the holder's bell when the object is sealed or lost
     DELETING = 2                    # the holder has taken on finishing this object's deletion
+    KEEPING = 4                     # the holder, an agent, keeps the entry until it says otherwise
+    UNNEEDED = 8                    # ... and is to be told that nobody here uses it any more: in its list of such
+    PROMISING = 16                  # the holder promised the PENDING object, and holds nothing else: it keeps nothing
 
 cdef enum Sweep:
     SWEPT = 0
@@ -216,14 +220,18 @@ cdef struct Slot:                   # a client: its bell, its ledger, its intent
     uint32_t waiting                # WaitFlags
     uint32_t inbox                  # counts channels opened to this client or closed: it looks at its list when this moves
     uint32_t channels               # head of its holds on channels, under shard 0's lock
-    char pad_bell[44]
+    uint32_t news                   # bit s: `unneeded` of shard s may not be empty. Changed under that shard's lock
+    char pad_bell[40]
     # -- third: heads of this client's holds, one list a shard
     uint32_t holds[SHARD_COUNT]
-    # -- fourth: for people
+    # -- fourth: and of those that are UNNEEDED, which are in no other list
+    uint32_t unneeded[SHARD_COUNT]
+    # -- fifth: for people
     char name[NAME_BYTES]
     uint64_t files_next             # [files_next, files_end): files made for spilling and in no entry yet
     uint64_t files_end
-    char pad_name[16]
+    uint32_t agent                  # acts for somebody outside the segment: what it holds is no use of an object
+    char pad_name[12]
 
 cdef struct RingHeader:             # at the start of a CHANNEL object's data; positions only grow
     uint64_t head                   # consumer: everything before is taken
@@ -299,12 +307,26 @@ cdef enum CrashPoint:
     CRASH_RECEIVE_ADVANCED
     CRASH_CHANNEL_CREATED
     CRASH_CHANNEL_ANNOUNCED
+    CRASH_KEEP_HELD
+    CRASH_KEEP_KEPT
+    CRASH_UNNEEDED_TOLD
+    CRASH_UNNEEDED_LISTED
+    CRASH_UNNEEDED_TAKEN
+    CRASH_UNKEEP_UNMARKED
+    CRASH_DROP_CLAIMED
     CRASH_REAP_MARKED
     CRASH_REAP_DROPPING
     CRASH_REAP_DROPPED
     CRASH_POINTS
 
-# One process's view of a segment: where its parts are mapped here. Never shared.
+# What the clients that a process has in one mapping of a segment have in common. Never shared.
+cdef struct Common:
+    int liveness_fd                 # holds the liveness locks of all of them
+    int disk_fd                     # the spill directory; -1 until needed
+    int bell_fd                     # unbound socket for waking event loops; -1 until needed
+    char* mine                      # by slot: 1 if it is one of theirs, whose lock is no proof of death
+
+# One client's view of a segment: where its parts are mapped here, and who it is. Never shared.
 cdef struct Segment:
     char* base                      # writable mapping of the whole segment
     char* data                      # its data region: written between create and seal only
@@ -319,10 +341,8 @@ cdef struct Segment:
     Block* blocks
     uint32_t entry_shift
     uint32_t hold_shift
-    uint32_t slot                   # this process's client slot; 0: none
-    int liveness_fd
-    int disk_fd                     # the spill directory; -1 until needed
-    int bell_fd                     # unbound socket for waking event loops; -1 until needed
+    Common* common
+    uint32_t slot                   # this client's; 0: none
     uint64_t address
     uint32_t crash_point
     uint32_t crash_countdown

@@ -19,7 +19,7 @@ assert sizeof(Shard) == 192
 assert sizeof(Entry) == 128
 assert sizeof(Hold) == 40
 assert sizeof(Block) == 40
-assert sizeof(Slot) == 256
+assert sizeof(Slot) == 320
 assert sizeof(Contained) == 24
 assert sizeof(RingHeader) == 192
 assert sizeof(Record) == 8

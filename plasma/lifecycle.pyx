@@ -1,4 +1,4 @@
-"""The life of an object. Beside disk.pyx the only file that changes an entry's state.
+"""The life of an object. Beside disk.pyx and keeping.pyx the only file that changes an entry's state.
 
     FREE ──declare/watch──▶ PENDING ──create──▶ CREATED ──seal──▶ SEALED ──delete, evict, last reference──▶ DELETED ──▶ FREE
       │                        │  ▲                │
@@ -16,7 +16,8 @@
     LOST     its promiser died or gave up, or its file was unreadable: everybody who waits for it is told.
     DELETED  out of reach for readers; its memory and its file go as soon as nobody pins it, its entry when nobody holds it.
 
-The ways to the disk and back, SEALED ⇄ SPILLED and SPILLED → LOST, are in disk.pyx, under the same rules.
+The ways to the disk and back, SEALED ⇄ SPILLED and SPILLED → LOST, are in disk.pyx, what agents do in keeping.pyx, under
+the same rules.
 
 How a death between two lines is survived. Every step below happens under the lock of the entry's shard, is committed
 by one store (the state, or a hold's `entry`), and leaves a trace that recovery.pyx can read:
@@ -36,8 +37,9 @@ from plasma.layout cimport (
     CRASH_CREATE_HELD, CRASH_CREATE_LINKED, CRASH_DELETE_CASCADING, CRASH_DELETE_FREED, CRASH_DELETE_INTENT,
     CRASH_DELETE_MARKED, CRASH_GET_HELD, CRASH_GET_LOCKED, CRASH_GET_PINNED, CRASH_RELEASE_LOCKED, CRASH_RELEASE_UNHELD,
     CRASH_RELEASE_UNPINNED, CRASH_SEAL_COMMITTED, CRASH_SEAL_LOCKED, CRASH_SEAL_RANG, CREATED, DELETED, DELETING, EXPOSED,
-    FILLING, FREE, FREED, GIVEN_UP, LOST, PAGE, PENDING, REFERENCED, SEALED, SHARD_COUNT, SLOT_ACTIVE, SPILLED, UNREADABLE, UNSWEPT,
-    USED_BY_CHANNEL, USED_BY_OBJECT, WATCHING, Contained, Entry, RingHeader, Segment, contained_at, crash_point, round_up,
+    FILLING, FREE, FREED, GIVEN_UP, KEPT, LOST, PAGE, PENDING, PROMISING, REFERENCED, SEALED, SHARD_COUNT, SLOT_ACTIVE, SPILLED,
+    UNREADABLE, UNSWEPT,
+    USED_BY_CHANNEL, USED_BY_OBJECT, Contained, Entry, RingHeader, Segment, contained_at, crash_point, round_up,
     shard_of_entry, shard_of_id,
 )
 from plasma.doorbell cimport ring_all
@@ -45,7 +47,9 @@ from plasma.intents cimport free_intent, set_file_intent, set_intent
 from plasma.lru cimport lru_add, lru_remove
 from plasma.mutex cimport lock_shard, unlock_shard
 from plasma.object_table cimport find_entry, give_entry, link_entry, take_entry, unlink_entry
-from plasma.pins cimport add_hold, change_pins, change_refs, find_hold, find_parent_hold, hold_for, hold_is_empty, remove_hold
+from plasma.pins cimport (
+    add_hold, change_pins, change_refs, find_hold, find_parent_hold, hold_for, hold_is_empty, keeps_nothing, leave_kept, remove_hold,
+)
 from plasma.waiters cimport ring_watchers
 
 # The diagram above as a table, for the documents and for the tests that walk it.
@@ -53,8 +57,8 @@ TRANSITIONS = {
     "free": ("pending", "created"),
     "pending": ("created", "lost", "free"),
     "created": ("sealed", "pending"),
-    "sealed": ("spilled", "deleted"),
-    "spilled": ("sealed", "lost", "deleted"),
+    "sealed": ("spilled", "created", "deleted"),
+    "spilled": ("sealed", "created", "lost", "deleted"),
     "lost": ("free", "pending"),
     "deleted": ("free", "pending"),
 }
@@ -79,7 +83,7 @@ cdef bint is_doomed(Segment* seg, uint32_t e) noexcept nogil:
             kept = kept or seg.holds[h].refs or seg.holds[h].flags
             h = seg.holds[h].next_of_entry
         return entry.block != 0 or entry.file != 0 or not kept
-    if entry.refs:
+    if entry.refs or entry.flags & KEPT:
         return False
     if entry.state == SEALED:
         if entry.flags & (REFERENCED | CHANNEL):
@@ -88,15 +92,21 @@ cdef bint is_doomed(Segment* seg, uint32_t e) noexcept nogil:
         return False
     if entry.state == SPILLED:
         return True
-    return (entry.state == PENDING or entry.state == LOST) and entry.holders == 0 and entry.parents == 0
+    if (entry.state != PENDING and entry.state != LOST) or entry.parents:
+        return False
+    h = entry.holders
+    while h and keeps_nothing(&seg.holds[h]):
+        h = seg.holds[h].next_of_entry
+    return h == 0
 
 
-cdef void shed_waiters(Segment* seg, uint32_t e) noexcept nogil:
-    """Threads that slept until the seal and have not looked yet don't keep a deleted entry: they'll find it gone."""
+cdef void shed(Segment* seg, uint32_t e) noexcept nogil:
+    """What doesn't keep a doomed entry: a promise, and threads that slept until the seal and have not looked yet. They'll
+    find it gone."""
     cdef uint32_t h = seg.entries[e].holders, following
     while h:
         following = seg.holds[h].next_of_entry
-        if seg.holds[h].pins == 0 and seg.holds[h].refs == 0 and seg.holds[h].flags == 0:
+        if seg.holds[h].pins == 0 and seg.holds[h].refs == 0 and not seg.holds[h].flags & ~<uint32_t>PROMISING:
             remove_hold(seg, h)
         h = following
 
@@ -110,8 +120,7 @@ cdef void free_locked(Segment* seg, uint32_t e) noexcept nogil:
         set_intent(seg, e)
         crash_point(seg, CRASH_DELETE_INTENT)
     set_file_intent(seg, e)
-    if entry.state == DELETED:
-        shed_waiters(seg, e)
+    shed(seg, e)
     if entry.holders == 0 and entry.parents == 0:
         unlink_entry(seg, e)
         store32(&entry.state, FREE)
@@ -440,15 +449,18 @@ cdef void abort_locked(Segment* seg, uint32_t e, uint32_t h, bint creator_died) 
             if hold_is_empty(&seg.holds[given]):
                 remove_hold(seg, given)
     entry.given_to = 0
+    set_file_intent(seg, e)              # a copy that was dropped may have one
+    entry.file = 0
     entry.flags &= ~<uint32_t>EXPOSED
-    if entry.refs == 0:
+    if entry.refs == 0 and not entry.flags & KEPT:
         entry.flags &= ~<uint32_t>REFERENCED     # the next to create it starts anew
     store32(&entry.state, PENDING)
     entry.creator = 0
-    if not creator_died:
-        change_pins(seg, h, -1)
-    if creator_died or hold_is_empty(&seg.holds[h]):
+    if creator_died:
         remove_hold(seg, h)
+    else:
+        change_pins(seg, h, -1)
+        let_go(seg, e, h)
     if is_orphan(seg, e):
         lose_locked(seg, e)
     if is_doomed(seg, e):                # decided before the lock is let go: a death afterwards leaves nothing but the intent
@@ -467,43 +479,74 @@ cdef int abort(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
     return OK
 
 
-cdef int declare(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
-    """This client promises the object and takes a reference on it.
+cdef int record(Segment* seg, uint64_t hi, uint64_t lo, uint32_t slot, uint32_t* entry, uint32_t* hold) noexcept nogil:
+    """A client's record on an object, for the caller to fill in; what is unknown (entry 0) becomes PENDING, promised by
+    nobody. Lock held. Should we die before it is filled in: the repair drops the record, and the sweep an entry without."""
+    cdef uint32_t shard = shard_of_id(hi, lo)
+    cdef bint is_new = entry[0] == 0
+    if is_new:
+        entry[0] = new_entry(seg, hi, lo, shard)
+        if entry[0] == 0:
+            return TABLE_FULL
+    hold[0] = hold_for(seg, entry[0], slot)
+    if hold[0] == 0:
+        if is_new:
+            give_entry(seg, entry[0])
+        return LEDGER_FULL
+    if is_new:
+        store32(&seg.entries[entry[0]].state, PENDING)
+        link_entry(seg, entry[0])
+    return OK
 
-    The reference is its only one: a client for which the object has been stored already keeps just that.
+
+cdef int declare(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept nogil:
+    """This client promises the object, and `owner`, itself or another, gets a reference on it.
+
+    The reference is its only one: a client for which the object has been stored already keeps just that. A promise for
+    another is on record (PROMISING), for our reaper to find it, and keeps nothing: without holders there is none.
     """
-    cdef uint32_t shard = shard_of_id(hi, lo), e, h
-    cdef bint is_new
+    cdef uint32_t shard = shard_of_id(hi, lo), e, h, mine
+    cdef int status
     lock_shard(seg, shard)
     e = find_entry(seg, hi, lo)
-    is_new = e == 0
-    if is_new:
-        e = new_entry(seg, hi, lo, shard)
-        if e == 0:
-            unlock_shard(seg, shard)
-            return TABLE_FULL
-    elif seg.entries[e].state == DELETED:
+    if e and seg.entries[e].state == DELETED:
+        status = EXISTS
+    elif not client_is(seg, owner):
+        status = OWNER_GONE
+    else:
+        status = record(seg, hi, lo, <uint32_t>(owner & 0xFFFF), &e, &h)
+    if status != OK:
         unlock_shard(seg, shard)
-        return EXISTS
-    h = hold_for(seg, e, seg.slot)
-    if h == 0:
-        if is_new:
-            give_entry(seg, e)
-        unlock_shard(seg, shard)
+        return status
+    mine = h if owner == seg.address else hold_for(seg, e, seg.slot)
+    if mine == 0:
+        if hold_is_empty(&seg.holds[h]):
+            remove_hold(seg, h)
+        settle(seg, e)
         return LEDGER_FULL
     if seg.entries[e].state == PENDING or seg.holds[h].refs == 0:
         change_refs(seg, h, 1)
-    elif seg.entries[e].given_to == seg.address:
+    elif seg.entries[e].given_to == owner:
         seg.entries[e].given_to = 0      # no longer the maker's to take back
     seg.entries[e].flags |= REFERENCED
     lru_remove(seg, e)
     if seg.entries[e].owner == 0:
         seg.entries[e].owner = seg.address
-    if is_new:
-        store32(&seg.entries[e].state, PENDING)
-        link_entry(seg, e)
+    let_go(seg, e, mine)                 # leaves the promise, if it is one
     unlock_shard(seg, shard)
     return OK
+
+
+cdef void let_go(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
+    """A record of this client goes when it holds nothing; if the client promised the object, the promise stays."""
+    if not hold_is_empty(&seg.holds[h]):
+        return
+    if (seg.entries[e].state == PENDING or seg.entries[e].state == CREATED) and seg.entries[e].owner == seg.address:
+        if seg.entries[e].flags & KEPT:
+            leave_kept(seg, h)
+        seg.holds[h].flags |= PROMISING
+    else:
+        remove_hold(seg, h)
 
 
 cdef void lose_locked(Segment* seg, uint32_t e) noexcept nogil:
@@ -533,7 +576,7 @@ cdef int renew(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept 
     lock_shard(seg, shard)
     e = find_entry(seg, hi, lo)
     entry = &seg.entries[e]
-    if e == 0 or (entry.state == DELETED and entry.refs == 0):
+    if e == 0 or (entry.state == DELETED and entry.refs == 0 and not entry.flags & KEPT):
         unlock_shard(seg, shard)
         return ABSENT
     if (entry.state != DELETED and entry.state != LOST) or entry.flags & GIVEN_UP:
@@ -551,7 +594,7 @@ cdef int renew(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept 
         return LEDGER_FULL
     if seg.holds[h].refs == 0:
         change_refs(seg, h, 1)
-    entry.flags = REFERENCED
+    entry.flags = REFERENCED | entry.flags & KEPT
     entry.size_bytes = 0
     entry.allocated_bytes = 0
     entry.creator = 0
@@ -631,103 +674,9 @@ cdef int drop_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
         unlock_shard(seg, shard)
         return ABSENT
     change_refs(seg, h, -1)
-    if hold_is_empty(&seg.holds[h]):
-        remove_hold(seg, h)
+    let_go(seg, e, h)
     settle(seg, e)
     return OK
-
-
-cdef int watch(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* state) noexcept nogil:
-    """Rings this client's bell when the object is sealed or lost; an unknown one becomes PENDING, promised by nobody."""
-    cdef uint32_t shard = shard_of_id(hi, lo), e, h
-    cdef bint is_new
-    lock_shard(seg, shard)
-    e = find_entry(seg, hi, lo)
-    is_new = e == 0
-    if not is_new and seg.entries[e].state != PENDING and seg.entries[e].state != CREATED:
-        state[0] = FREE if seg.entries[e].state == DELETED else seg.entries[e].state
-        unlock_shard(seg, shard)
-        return OK
-    if is_new:
-        e = new_entry(seg, hi, lo, shard)
-        if e == 0:
-            unlock_shard(seg, shard)
-            return TABLE_FULL
-    h = hold_for(seg, e, seg.slot)
-    if h == 0:
-        if is_new:
-            give_entry(seg, e)
-        unlock_shard(seg, shard)
-        return LEDGER_FULL
-    seg.holds[h].flags |= WATCHING
-    if is_new:
-        store32(&seg.entries[e].state, PENDING)
-        link_entry(seg, e)
-    state[0] = seg.entries[e].state
-    unlock_shard(seg, shard)
-    return OK
-
-
-cdef void unwatch(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
-    cdef uint32_t shard = shard_of_id(hi, lo), e, h
-    lock_shard(seg, shard)
-    e = find_entry(seg, hi, lo)
-    h = find_hold(seg, e, seg.slot) if e else 0
-    if h == 0 or not seg.holds[h].flags & WATCHING:
-        unlock_shard(seg, shard)
-        return
-    seg.holds[h].flags &= ~<uint32_t>WATCHING
-    if hold_is_empty(&seg.holds[h]):
-        remove_hold(seg, h)
-    settle(seg, e)
-
-
-cdef int wait_for(Segment* seg, uint64_t hi, uint64_t lo, bint first, uint32_t* state) noexcept nogil:
-    """Marks that a thread of this client sleeps until the object is sealed or lost (first: its first look), and tells the
-    state. The mark is counted, so that threads don't take down each other's, and stays until stop_waiting_for(): what
-    is lost remains to be seen. DELETED: somebody still reads it, and nobody will ring when it is gone."""
-    cdef uint32_t shard = shard_of_id(hi, lo), e, h
-    cdef bint is_new
-    lock_shard(seg, shard)
-    e = find_entry(seg, hi, lo)
-    is_new = e == 0
-    if not is_new and seg.entries[e].state != PENDING and seg.entries[e].state != CREATED:
-        state[0] = seg.entries[e].state
-        unlock_shard(seg, shard)
-        return OK
-    if is_new:
-        e = new_entry(seg, hi, lo, shard)
-        if e == 0:
-            unlock_shard(seg, shard)
-            return TABLE_FULL
-    h = hold_for(seg, e, seg.slot)
-    if h == 0:
-        if is_new:
-            give_entry(seg, e)
-        unlock_shard(seg, shard)
-        return LEDGER_FULL
-    if first or seg.holds[h].waits == 0:         # 0: it was sealed, deleted and promised again since the last look
-        seg.holds[h].waits += 1
-    if is_new:
-        store32(&seg.entries[e].state, PENDING)
-        link_entry(seg, e)
-    state[0] = seg.entries[e].state
-    unlock_shard(seg, shard)
-    return OK
-
-
-cdef void stop_waiting_for(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
-    cdef uint32_t shard = shard_of_id(hi, lo), e, h
-    lock_shard(seg, shard)
-    e = find_entry(seg, hi, lo)
-    h = find_hold(seg, e, seg.slot) if e else 0
-    if h == 0 or seg.holds[h].waits == 0:
-        unlock_shard(seg, shard)
-        return
-    seg.holds[h].waits -= 1
-    if hold_is_empty(&seg.holds[h]):
-        remove_hold(seg, h)
-    settle(seg, e)
 
 
 cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable, uint32_t flags) noexcept nogil:
@@ -743,7 +692,7 @@ cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable, uin
         unlock_shard(seg, shard)
         return NOT_SEALED
     if only_evictable:
-        if seg.entries[e].pins or seg.entries[e].refs:
+        if seg.entries[e].pins or seg.entries[e].refs or seg.entries[e].flags & KEPT:
             unlock_shard(seg, shard)
             return EXISTS
         seg.shards[shard].evictions += 1
@@ -784,7 +733,7 @@ cdef bint is_known(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
     cdef bint known
     lock_shard(seg, shard)
     e = find_entry(seg, hi, lo)
-    known = e != 0 and (seg.entries[e].state != DELETED or seg.entries[e].refs != 0)
+    known = e != 0 and (seg.entries[e].state != DELETED or seg.entries[e].refs != 0 or seg.entries[e].flags & KEPT != 0)
     unlock_shard(seg, shard)
     return known
 

@@ -187,6 +187,8 @@ cdef void clear_slot(Segment* seg, uint32_t slot) noexcept nogil:
         while True:
             lock_shard(seg, shard)
             h = seg.slots[slot].holds[shard]
+            if h == 0:
+                h = seg.slots[slot].unneeded[shard]
             if h == 0 and shard == 0:
                 h = seg.slots[slot].channels
             if h == 0:

@@ -7,7 +7,7 @@ from plasma.errors import ObjectExistsError, ObjectStoreFullError, OutOfDiskErro
 from plasma.stats import stats
 
 
-def refusal(Client client, int status, bytes object_id, size_bytes, owner, Spiller spiller):
+def refusal(Client client, int status, bytes object_id, size_bytes, owner, Spiller spiller=None):
     """The exception that says why an object could not be created."""
     name = object_id.hex()
     if status == lifecycle.NO_SPACE:

@@ -21,9 +21,10 @@ from plasma.intents cimport remove_file
 from plasma.layout cimport (
     CRASH_RESTORE_READ, CRASH_SPILL_NUMBERED, CRASH_SPILL_WRITING, CRASH_SPILL_WRITTEN, PLACE_BITS, Entry, Segment, crash_point,
 )
-from plasma.lifecycle cimport ABSENT, BUSY, GONE, LEDGER_FULL, NO_SPACE, OK, ON_DISK, UNREAD, pin, stop_waiting_for, unpin
+from plasma.lifecycle cimport ABSENT, BUSY, GONE, LEDGER_FULL, NO_SPACE, OK, ON_DISK, UNREAD, pin, unpin
 from plasma.recovery cimport reap_slot
 from plasma.room cimport make_room as evict
+from plasma.watches cimport stop_waiting_for
 
 from plasma import spill
 from plasma.errors import ObjectLostError, OutOfDiskError, SpilledObjectLostError, TableFullError
@@ -54,9 +55,9 @@ cdef class Spiller:
         return (<bytes>self.client.seg.header.spill_directory).decode() or None
 
     cdef int _directory(self, bint create) except -1:
-        if self.client.seg.disk_fd < 0:
-            self.client.seg.disk_fd = spill.open_directory(self.directory, create=create)
-        return self.client.seg.disk_fd
+        if self.client.seg.common.disk_fd < 0:
+            self.client.seg.common.disk_fd = spill.open_directory(self.directory, create=create)
+        return self.client.seg.common.disk_fd
 
     # ---- to the disk
 
@@ -127,7 +128,7 @@ cdef class Spiller:
                 payload = PyMemoryView_FromMemory(<char*>seg.data_sealed + entry.offset, disk.payload_bytes(seg, e), PyBUF_READ)
                 records.append(spill.Record(PyBytes_FromStringAndSize(<char*>&entry.id_hi, 16), payload))
             first = self._number(len(batch))
-            places = spill.write(seg.disk_fd, first, records, self._step)
+            places = spill.write(seg.common.disk_fd, first, records, self._step)
             crash_point(seg, CRASH_SPILL_WRITTEN)
             for file, (e, h) in zip(places, batch):
                 bytes = seg.entries[e].allocated_bytes
@@ -202,7 +203,7 @@ cdef class Spiller:
                 self._directory(False)
             except FileNotFoundError:
                 raise spill.UnreadableError("its directory is gone") from None
-            spill.read(seg.disk_fd, entry.file, object_id, payload)
+            spill.read(seg.common.disk_fd, entry.file, object_id, payload)
         except spill.UnreadableError as error:
             disk.lose_unreadable(seg, e, h)
             raise self._unreadable(object_id, str(error)) from None
@@ -242,6 +243,6 @@ cdef class Spiller:
             return None
         try:
             self._directory(False)
-            return spill.view(self.client.seg.disk_fd, file, object_id, size)
+            return spill.view(self.client.seg.common.disk_fd, file, object_id, size)
         except (spill.UnreadableError, FileNotFoundError) as error:
             raise self._unreadable(object_id, str(error)) from None

@@ -5,7 +5,9 @@ from libc.string cimport memcpy
 from plasma._c.posix cimport PL_DEBUG
 from plasma.allocator cimport free_bytes, largest_free
 from plasma.attachment cimport Client
-from plasma.layout cimport CHANNEL, FREE, PAGE, PLACE_BITS, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, SPILLED, Entry, Hold, Segment, round_up
+from plasma.layout cimport (
+    CHANNEL, FREE, KEEPING, KEPT, PAGE, PLACE_BITS, SHARD_COUNT, SLOT_ACTIVE, SLOT_FREE, SPILLED, Entry, Hold, Segment, round_up,
+)
 from plasma.mutex cimport lock_allocator, lock_shard, unlock_allocator, unlock_shard
 
 from typing import NamedTuple
@@ -71,6 +73,8 @@ class HoldInfo(NamedTuple):
     parent: bytes | None
     pins: int
     refs: int
+    #: an agent keeps it
+    keeps: bool
 
 
 def list_holds(Client client):
@@ -93,7 +97,8 @@ def list_holds(Client client):
                 if entry.state == FREE or entry.flags & CHANNEL:
                     continue
                 holds.append((id_bytes(entry), seg.slots[hold.slot].address if hold.slot else 0,
-                              None if hold.slot else id_bytes(&seg.entries[hold.parent]), hold.pins, hold.refs))
+                              None if hold.slot else id_bytes(&seg.entries[hold.parent]), hold.pins, hold.refs,
+                              hold.flags & KEEPING != 0))
         finally:
             unlock_shard(seg, shard)
             if collecting:
@@ -106,14 +111,14 @@ def list_clients(Client client):
     cdef uint32_t i
     return [
         {"address": seg.slots[i].address, "pid": seg.slots[i].pid, "name": seg.slots[i].name.decode("utf-8", "replace"),
-         "state": "active" if seg.slots[i].state == SLOT_ACTIVE else "reaping"}
+         "state": "active" if seg.slots[i].state == SLOT_ACTIVE else "reaping", "agent": bool(seg.slots[i].agent)}
         for i in range(1, seg.header.slot_high + 1) if seg.slots[i].state != SLOT_FREE
     ]
 
 
 def stats(Client client):
     cdef Segment* seg = client.seg
-    cdef uint32_t shard, i, objects = 0, entries = 0, pinned = 0, referenced = 0, evictable = 0, active = 0
+    cdef uint32_t shard, i, objects = 0, entries = 0, pinned = 0, referenced = 0, kept = 0, evictable = 0, active = 0
     cdef uint64_t holds = 0, evictions = 0, spilled = 0, spilled_bytes = 0
     cdef uint64_t largest, used, channels, unused
     cdef Entry* entry
@@ -126,7 +131,8 @@ def stats(Client client):
             objects += 1
             pinned += entry.pins > 0
             referenced += entry.refs > 0
-            evictable += entry.pins == 0 and entry.refs == 0
+            kept += entry.flags & KEPT != 0
+            evictable += entry.pins == 0 and entry.refs == 0 and not entry.flags & KEPT
             if entry.state == SPILLED:
                 spilled += 1
                 spilled_bytes += entry.size_bytes
@@ -145,7 +151,8 @@ def stats(Client client):
         "data_bytes": seg.header.objects_bytes, "used_bytes": used - channels,
         "channel_bytes": channels, "free_bytes": unused, "largest_free_bytes": largest,
         "touched_bytes": seg.allocator.fresh_at, "objects": objects, "objects_pinned": pinned,
-        "objects_referenced": referenced, "objects_evictable": evictable, "objects_max": seg.header.objects_max,
+        "objects_referenced": referenced, "objects_kept": kept,
+        "objects_evictable": evictable, "objects_max": seg.header.objects_max,
         "holds": holds, "clients": active, "clients_ever": seg.header.clients_ever, "reaped": seg.header.reaped_ever,
         "allocations": seg.allocator.allocations, "frees": seg.allocator.frees, "evictions": evictions,
         "objects_spilled": spilled, "spilled_bytes": spilled_bytes,

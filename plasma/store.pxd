@@ -1,10 +1,9 @@
 from libc.stdint cimport uint32_t, uint64_t
-from plasma.attachment cimport Client
 from plasma.channel cimport Endpoint
+from plasma.holding cimport Holder
 from plasma.spiller cimport Spiller
 
-cdef class Store:
-    cdef readonly Client client
+cdef class Store(Holder):
     cdef readonly Endpoint endpoint
     cdef Spiller spiller
     cdef object __weakref__

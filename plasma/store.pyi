@@ -35,6 +35,8 @@ class HoldInfo(NamedTuple):
     parent: bytes | None
     pins: int
     refs: int
+    #: an agent keeps it
+    keeps: bool
 
 @final
 class Store:
@@ -48,11 +50,23 @@ class Store:
         max_clients: int = 4096,
         name: str = "",
         spill_directory: str | None = None,
+        agent: bool = False,
     ) -> Store:
         """A new store of ``size_bytes`` (default: 30 % of memory); when it is full, what is referenced goes to disk."""
     @staticmethod
-    def attach(fd: int, *, name: str = "") -> Store:
+    def attach(fd: int, *, name: str = "", agent: bool = False) -> Store:
         """Join the store whose segment ``fd`` is. NotAStoreError, LayoutVersionError, TooManyClientsError."""
+    def stand_in(self, name: str = "") -> Store:
+        """One more client of this process in the same mapping, an agent: it stands for somebody outside the store.
+
+        A Store like any other, which may outlive this one. What agents hold keeps objects, and is no use of them:
+        see ``keep``. TooManyClientsError.
+        """
+    @property
+    def is_agent(self) -> bool:
+        """This client acts for somebody outside the store."""
+    def name_of(self, address: int) -> str | None:
+        """The name of the client that lives at an address (31 bytes of it); None if none does."""
     @property
     def fd(self) -> int: ...
     @property
@@ -106,8 +120,12 @@ class Store:
     def watch(self, object_id: bytes) -> int:
         """The state; a seal or loss to come will ring this client's bell."""
     def unwatch(self, object_id: bytes) -> None: ...
-    def declare(self, object_id: bytes) -> None:
-        """Promise an object and take a reference on it."""
+    def declare(self, object_id: bytes, owner: int = 0) -> None:
+        """Promise an object and take a reference on it, in the name of ``owner`` (0: this client).
+
+        The promise is this client's in any case, until the object is sealed or abandoned, or nobody holds it. PeerDiedError
+        (owner), ObjectExistsError while a deleted object of that id is still held.
+        """
     def abandon(self, object_id: bytes) -> bool:
         """Break the promise: whoever waits gets ObjectLostError."""
     def renew(self, object_id: bytes, owner: int = 0) -> bool:
@@ -118,6 +136,30 @@ class Store:
         """Take a reference; False if the store doesn't know the object."""
     def drop_ref(self, object_id: bytes) -> None:
         """Give a reference back; the last one frees the object. NotOwnerError if this client has none."""
+    def keep(self, object_id: bytes) -> int:
+        """Keep an object, whoever drops his references, until ``unkeep``. Returns its state.
+
+        For agents (else UsageError). An unknown object becomes PENDING, promised by this client; what is deleted already is
+        not kept: ABSENT or FREED. When it loses its last use, ``take_unneeded`` tells its id.
+        """
+    def unkeep(self, object_id: bytes) -> None:
+        """Give the keep up; the object goes unless somebody else holds it. NotOwnerError if this client doesn't keep it."""
+    def unkeep_if_unneeded(self, object_id: bytes) -> bool:
+        """Like ``unkeep``, unless the object is in use: then False, and nothing changes."""
+    def is_needed(self, object_id: bytes) -> bool:
+        """True while the object is in use: a client that is no agent holds or awaits it, or an object contains it."""
+    def take_unneeded(self, limit: int = 256) -> builtins.list[bytes]:
+        """Ids of objects that this client keeps and that have lost their last use; its bell rang when they did."""
+    def drop_copy(self, object_id: bytes) -> bool:
+        """Give up the data of an object that this client keeps: it is PENDING, and who holds it goes on holding it.
+
+        False: it is pinned, or there is no data. NotOwnerError if this client doesn't keep it.
+        """
+    def extent(self, buffer: Buffer) -> tuple[int, int]:
+        """(offset, size) of a Buffer's bytes in the file ``fd``, for sendfile() and its like, while the Buffer lives.
+
+        ValueError when it was released, or is another store's.
+        """
     def delete(self, object_id: bytes) -> None: ...
     def free(self, object_id: bytes) -> None:
         """Like ``delete``, for good: who holds references sees the state FREED, and nobody makes it again."""

@@ -2,17 +2,18 @@
 import os
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_FromString
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free as c_free, malloc
 from libc.string cimport memcpy
-from plasma._c.posix cimport pl_copy, pl_now_ns
-from plasma cimport lifecycle
+from plasma._c.posix cimport full_fence, pl_copy, pl_now_ns
+from plasma cimport lifecycle, watches
 from plasma.arena cimport Arena
 from plasma.attachment cimport Client
 from plasma.buffer cimport Allocation as AllocationType, Buffer as BufferType, make_allocation, make_buffer
 from plasma.channel cimport Endpoint
 from plasma.creation cimport create_when_room
+from plasma.holding cimport Holder, parse_id
 from plasma.layout cimport (
     CREATED, CRASH_WRITE, DELETED, EXPOSED, FREED, GIVEN_UP, LOST, PENDING, SEALED, SPILLED, Contained, Segment, crash_point, round_up,
 )
@@ -25,7 +26,6 @@ from plasma.buffer import Allocation, Buffer
 from plasma.refusal import refusal
 from plasma.errors import (
     GetTimeoutError,
-    NotOwnerError,
     ObjectExistsError,
     ObjectLostError,
     ObjectNotFoundError,
@@ -51,14 +51,6 @@ FOREVER_S = 1e9
 DELETED_LOOK_S = 0.01
 
 
-cdef inline int parse_id(bytes object_id, uint64_t* hi, uint64_t* lo) except -1:
-    if object_id is None or PyBytes_GET_SIZE(object_id) != 16:
-        raise ValueError(f"an object id is 16 bytes (see plasma.object_id), got {object_id!r}")
-    memcpy(hi, PyBytes_AS_STRING(object_id), 8)
-    memcpy(lo, PyBytes_AS_STRING(object_id) + 8, 8)
-    return 0
-
-
 def born_here(value):
     """The unsealed Allocation that `value`, an array from empty(), fills; None for anything else."""
     if type(value).__name__ != "ndarray" or value.base is None:
@@ -68,33 +60,43 @@ def born_here(value):
     return arrays.allocation_under(value)
 
 
-cdef class Store:
+cdef class Store(Holder):
     """A shared-memory object store, as one client of it. Make one with Store.create(), Store.attach() or plasma.connect()."""
 
     def __init__(self):
         raise TypeError("use Store.create(), Store.attach(fd) or plasma.connect(path)")
 
     @staticmethod
-    def create(size_bytes=None, *, max_objects=1 << 20, max_clients=4096, name="", spill_directory=None):
+    def create(size_bytes=None, *, max_objects=1 << 20, max_clients=4096, name="", spill_directory=None, agent=False):
         """A new store of `size_bytes` (default: 30 % of memory; pages cost nothing until used), with this process as
         its first client.
 
         spill_directory: where referenced objects go when it is full, made at the first need; None: nowhere. It is for
-        this store alone, and the creator's to remove.
+        this store alone, and the creator's to remove. agent: this client acts for somebody outside (see stand_in()).
 
         Raises ValueError for impossible sizes, OSError or MemoryError when the kernel refuses.
         """
         return _client_of(Arena.create(default_size_bytes() if size_bytes is None else size_bytes,
                                        max_objects, max_clients, name.encode(),
-                                       b"" if spill_directory is None else os.path.abspath(os.fsencode(spill_directory))), name)
+                                       b"" if spill_directory is None else os.path.abspath(os.fsencode(spill_directory))),
+                          name, agent)
 
     @staticmethod
-    def attach(fd, *, name=""):
-        """Joins the store whose segment `fd` is. The descriptor stays the caller's.
+    def attach(fd, *, name="", agent=False):
+        """Joins the store whose segment `fd` is. The descriptor stays the caller's. agent: see stand_in().
 
         Raises NotAStoreError, LayoutVersionError, TooManyClientsError.
         """
-        return _client_of(Arena.attach(fd), name)
+        return _client_of(Arena.attach(fd), name, agent)
+
+    def stand_in(self, name=""):
+        """One more client of this process in the same mapping, an agent: it stands for somebody outside the store, and has an
+        address, channels, and a ledger in his place. Of all else it is a Store like any other, and may outlive this one.
+
+        What agents hold keeps objects, and is no use of them: see keep(). Raises TooManyClientsError.
+        """
+        self.client.check()
+        return _client_of(self.client.arena, name, True)
 
     # ---- what it is
 
@@ -107,6 +109,16 @@ cdef class Store:
     def address(self):
         """This client's address in channels and in `owner=`."""
         return self.client.seg.address
+
+    def name_of(self, uint64_t address):
+        """The name of the client that lives at an address; None if none does. At most 31 bytes of it are kept."""
+        cdef Segment* seg = self.client.seg
+        self.client.check()
+        if not lifecycle.client_is(seg, address):
+            return None
+        name = PyBytes_FromString(seg.slots[address & 0xFFFF].name)
+        full_fence()                     # still the same, so the name was his
+        return name.decode("utf-8", "replace") if lifecycle.client_is(seg, address) else None
 
     @property
     def size_bytes(self):
@@ -286,7 +298,7 @@ cdef class Store:
                 raise ObjectNotFoundError(f"no object {object_id.hex()} in the store")
             raise ObjectNotSealedError(f"object {object_id.hex()} is not sealed yet")
         parse_id(object_id, &hi, &lo)
-        if lifecycle.wait_for(self.client.seg, hi, lo, True, &state) != lifecycle.OK:
+        if watches.wait_for(self.client.seg, hi, lo, True, &state) != lifecycle.OK:
             raise TableFullError("the store's table is full; create the store with a larger max_objects")
         marked = state == PENDING or state == CREATED
         try:
@@ -294,12 +306,21 @@ cdef class Store:
             buffer = self._lookup(object_id)     # before our mark goes: it may be all that keeps a lost object known
         finally:
             if marked and self.client.usable():
-                lifecycle.stop_waiting_for(self.client.seg, hi, lo)
+                watches.stop_waiting_for(self.client.seg, hi, lo)
         if buffer is None:
             raise GetTimeoutError(
                 f"object {object_id.hex()} was not sealed within {timeout_s} s "
                 f"(it is {STATE_NAMES[self.state(object_id)] if self.state(object_id) else 'unknown to the store'})")
         return buffer
+
+    def extent(self, BufferType buffer not None):
+        """(offset, size) of a Buffer's bytes in the file `fd`, for sendfile() and its like. Its pin keeps them there.
+
+        Raises ValueError when the Buffer was released, or is another store's.
+        """
+        if buffer.released or buffer.client.arena is not self.client.arena:
+            raise ValueError(f"the Buffer on object {buffer.object_id.hex()} has been released, or is of another store")
+        return (self.client.seg.header.data_start + <uint64_t>(buffer.start - self.client.seg.data_sealed), buffer.size)
 
     def wait(self, list object_ids not None, count=1, timeout_s=None):
         """Waits until `count` of the objects are sealed or lost, or timeout_s seconds have passed.
@@ -321,7 +342,7 @@ cdef class Store:
                 leaving = False
                 for object_id in object_ids:
                     parse_id(object_id, &hi, &lo)
-                    if lifecycle.wait_for(self.client.seg, hi, lo, object_id not in marked, &state) != lifecycle.OK:
+                    if watches.wait_for(self.client.seg, hi, lo, object_id not in marked, &state) != lifecycle.OK:
                         raise TableFullError("the store's table is full; create the store with a larger max_objects")
                     if state == SEALED or state == LOST or state == SPILLED:
                         ready.append(object_id)
@@ -345,7 +366,7 @@ cdef class Store:
             if self.client.usable():
                 for object_id in marked:
                     parse_id(object_id, &hi, &lo)
-                    lifecycle.stop_waiting_for(self.client.seg, hi, lo)
+                    watches.stop_waiting_for(self.client.seg, hi, lo)
 
     def state(self, bytes object_id not None):
         """ABSENT, PENDING, CREATED, SEALED, SPILLED, LOST or FREED."""
@@ -358,84 +379,7 @@ cdef class Store:
         """True if the object is there and can be got without waiting for its producer."""
         return self.state(object_id) in (SEALED, SPILLED)
 
-    def watch(self, bytes object_id not None):
-        """The object's state; if it is not final, its seal or loss will ring this client's bell, once."""
-        cdef uint64_t hi = 0, lo = 0
-        cdef uint32_t state = 0
-        self.client.check()
-        parse_id(object_id, &hi, &lo)
-        if lifecycle.watch(self.client.seg, hi, lo, &state) != lifecycle.OK:
-            raise TableFullError("the store's table is full; create the store with a larger max_objects")
-        return state
-
-    def unwatch(self, bytes object_id not None):
-        cdef uint64_t hi = 0, lo = 0
-        self.client.check()
-        parse_id(object_id, &hi, &lo)
-        lifecycle.unwatch(self.client.seg, hi, lo)
-
-    # ---- promising and holding
-
-    def declare(self, bytes object_id not None):
-        """Promises an object that is not produced yet, and takes a reference on it. If this client dies first, all who
-        wait for it get ObjectLostError."""
-        cdef uint64_t hi = 0, lo = 0
-        self.client.check()
-        parse_id(object_id, &hi, &lo)
-        status = lifecycle.declare(self.client.seg, hi, lo)
-        if status != lifecycle.OK:
-            raise refusal(self.client, status, object_id, 0, 0, self.spiller)
-
-    def abandon(self, bytes object_id not None):
-        """Breaks the promise: whoever waits for the object gets ObjectLostError. False: it was not pending."""
-        cdef uint64_t hi = 0, lo = 0
-        self.client.check()
-        parse_id(object_id, &hi, &lo)
-        return lifecycle.abandon(self.client.seg, hi, lo) == lifecycle.OK
-
-    def renew(self, bytes object_id not None, uint64_t owner=0):
-        """Promises once more, in the name of `owner` (0: this client), an object that is still held and whose data is
-        gone: deleted, or lost. False when there is nothing to renew: it is here, on its way, or nobody holds it.
-
-        Raises ObjectExistsError while the deleted memory is still being read, PeerDiedError (owner).
-        """
-        cdef uint64_t hi = 0, lo = 0
-        self.client.check()
-        parse_id(object_id, &hi, &lo)
-        status = lifecycle.renew(self.client.seg, hi, lo, owner if owner else self.client.seg.address)
-        if status == lifecycle.OK:
-            return True
-        if status == lifecycle.ABSENT or status == lifecycle.EXISTS:
-            return False
-        if status == lifecycle.NOT_SEALED:
-            raise ObjectExistsError(f"object {object_id.hex()} is deleted, and somebody still reads its memory: drop the views")
-        raise refusal(self.client, status, object_id, 0, owner)
-
-    def knows(self, bytes object_id not None):
-        """True while anybody holds the object or waits for it, even if its data is gone."""
-        cdef uint64_t hi = 0, lo = 0
-        self.client.check()
-        parse_id(object_id, &hi, &lo)
-        return lifecycle.is_known(self.client.seg, hi, lo)
-
-    def add_ref(self, bytes object_id not None):
-        """Takes a reference; False when the store doesn't know the object. An object that ever had one is freed with
-        the last."""
-        cdef uint64_t hi = 0, lo = 0
-        self.client.check()
-        parse_id(object_id, &hi, &lo)
-        status = lifecycle.add_ref(self.client.seg, hi, lo)
-        if status == lifecycle.LEDGER_FULL:
-            raise TableFullError("the ledger of pins and references is full; create the store with a larger max_objects")
-        return status == lifecycle.OK
-
-    def drop_ref(self, bytes object_id not None):
-        """Gives one of this client's references back. Raises NotOwnerError if it has none."""
-        cdef uint64_t hi = 0, lo = 0
-        self.client.check()
-        parse_id(object_id, &hi, &lo)
-        if lifecycle.drop_ref(self.client.seg, hi, lo) != lifecycle.OK:
-            raise NotOwnerError(f"this client holds no reference on object {object_id.hex()}")
+    # ---- giving up
 
     def delete(self, bytes object_id not None):
         """Removes a sealed object at once; its memory goes with the last view of it.
@@ -534,9 +478,9 @@ cdef class Store:
         return _stats.stats(self.client)
 
 
-cdef Store _client_of(Arena arena, name):
+cdef Store _client_of(Arena arena, name, bint agent):
     cdef Store store = Store.__new__(Store)
-    store.client = Client(arena, name.encode())
+    store.client = Client(arena, name.encode(), agent)
     store.endpoint = Endpoint(store.client)
     store.spiller = Spiller(store.client, store.endpoint)
     return store

@@ -1,13 +1,13 @@
 from libc.stdint cimport uint32_t
 from plasma._c.posix cimport add32, full_fence, load32, store32
 from plasma.doorbell cimport ring_all, ring_for_event
-from plasma.layout cimport WATCHING, SLOT_ACTIVE, Segment
-from plasma.pins cimport hold_is_empty, remove_hold
+from plasma.layout cimport PROMISING, SLOT_ACTIVE, WATCHING, Segment
+from plasma.pins cimport hold_is_empty, keeps_nothing, remove_hold
 
 
 cdef void ring_watchers(Segment* seg, uint32_t e, bint after_death) noexcept nogil:
     """Under the lock of the entry's shard, after its state changed for good. A watch is for once, and is taken down
-    after the ring: should we die between, the repair of the shard rings again (after_death)."""
+    after the ring: should we die between, the repair of the shard rings again (after_death). A promise is over."""
     cdef uint32_t h = seg.entries[e].holders, following
     while h:
         following = seg.holds[h].next_of_entry
@@ -16,9 +16,13 @@ cdef void ring_watchers(Segment* seg, uint32_t e, bint after_death) noexcept nog
                 ring_all(seg, seg.holds[h].slot)
             else:
                 ring_for_event(seg, seg.holds[h].slot)
-            seg.holds[h].flags &= ~<uint32_t>WATCHING
+            seg.holds[h].flags &= ~<uint32_t>(WATCHING | PROMISING)
             if hold_is_empty(&seg.holds[h]):
                 remove_hold(seg, h)
+        elif keeps_nothing(&seg.holds[h]):
+            remove_hold(seg, h)          # with its mark: a promise alone was no use of the object
+        else:
+            seg.holds[h].flags &= ~<uint32_t>PROMISING
         h = following
 
 

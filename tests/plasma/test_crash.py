@@ -18,7 +18,7 @@ from plasma.testing import arm_crash_point, crash_points
 sys.path.insert(0, str(Path(__file__).parent))
 from churn import IDS, check, churn_for_ever, content, spawn
 
-A, B, C, D, E = (bytes([n]) * 16 for n in (0xA0, 0xB0, 0xC0, 0xD0, 0xE0))
+A, B, C, D, E, F, G = (bytes([n]) * 16 for n in (0xA0, 0xB0, 0xC0, 0xD0, 0xE0, 0xF0, 0xF1))
 
 
 #: those of the disk are in test_spilling.py
@@ -54,12 +54,32 @@ def everything(store: Store, hunter: int) -> None:
     store.drop_ref(A)  # B and C hold it
     store.drop_ref(B)
     store.delete(C)  # ... and takes B and A along
+    keep_things(store, store.stand_in("keeper"))
     sender = store.endpoint.sender(hunter, 0)
     sender.send(b"one")
     sender.send(b"two")
     while store.endpoint.receive(1) is None:
         store.endpoint.wait(2, 10, store.endpoint.bell())
     store.reap()
+
+
+def keep_things(store: Store, keeper: Store) -> None:
+    """What agents do; `store` is one who uses what they keep."""
+    keeper.keep(F)
+    store.declare(G, owner=keeper.address)
+    store.put_parts(G, [content(G, 70)], contained=[F])
+    assert keeper.take_unneeded() == []
+    keeper.keep(G)
+    store.put_parts(F, [content(F, 5000)], referenced=True)
+    store.drop_ref(F)
+    check(G, store.get(G, 0))
+    assert keeper.take_unneeded() == [G]
+    assert keeper.drop_copy(G)
+    assert keeper.take_unneeded() == [F]
+    assert keeper.unkeep_if_unneeded(F)
+    keeper.abandon(G)
+    keeper.unkeep(G)
+    keeper.drop_ref(G)
 
 
 def die_holding_things(store: Store) -> None:
