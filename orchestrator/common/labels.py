@@ -67,12 +67,16 @@ def check_selector(selector: Mapping[str, str], what: str = "label_selector") ->
     _check_texts(selector, what)
     for key, condition in selector.items():
         _check_key(key, what)
-        _parse(condition, f"{what}[{key!r}]")
+        parse_condition(condition, f"{what}[{key!r}]")
     return dict(selector)
 
 
-def _parse(condition: str, what: str) -> tuple[bool, frozenset[str]]:
-    """Return (whether it is negated, the values it names)."""
+def parse_condition(condition: str, what: str) -> tuple[bool, frozenset[str]]:
+    """Return (whether it is negated, the values it names).
+
+    Raises:
+        ValueError: it is not of the form of a condition; `what` says whose it is.
+    """
     found = _CONDITION.fullmatch(condition.strip())
     values = [] if found is None else [value.strip() for value in (found[2] or found[3] or "").split(",")]
     if found is None or not all(_VALUE.fullmatch(value) for value in values) or (found[2] == ""):
@@ -83,7 +87,7 @@ def _parse(condition: str, what: str) -> tuple[bool, frozenset[str]]:
 def matches(selector: Iterable[tuple[str, str]], labels: Mapping[str, str]) -> bool:
     """Tell whether a node with these labels meets every condition of a selector."""
     for key, condition in selector:
-        negated, values = _parse(condition, key)
+        negated, values = parse_condition(condition, key)
         if (labels.get(key) in values) == negated:
             return False
     return True

@@ -9,12 +9,14 @@ A *placement* says where besides "anywhere there is room":
 `InBundle`      in a placement group: in one of its bundles, or in any (-1)
 `OnNode`        on one node; if `soft`, elsewhere when that node is gone or can never do it
 `WithLabels`    on a node that one of the selectors matches, the first that matches any node
+`Spread`        on one node after the other
 =============== ============================================================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from orchestrator.common.resources import ResourceSet
@@ -41,7 +43,12 @@ class WithLabels(NamedTuple):
     selectors: tuple[tuple[tuple[str, str], ...], ...]
 
 
-Placement = InBundle | OnNode | WithLabels
+@dataclass(frozen=True)
+class Spread:
+    """On one node after the other, as far as there is room."""
+
+
+Placement = InBundle | OnNode | WithLabels | Spread
 
 
 class SchedulingClass(NamedTuple):
@@ -92,6 +99,8 @@ def placement_to_message(placement: Placement) -> dict[str, Any]:
             return {"node": node, "soft": soft}
         case WithLabels(selectors):
             return {"labels": [dict(selector) for selector in selectors]}
+        case Spread():
+            return {"spread": True}
 
 
 def placement_from_message(message: Any) -> Placement | None:
@@ -109,6 +118,8 @@ def placement_from_message(message: Any) -> Placement | None:
             return OnNode(node, soft)
         case {"labels": [*selectors]} if all(map(_is_selector, selectors)):
             return WithLabels(tuple(selector_of(selector) for selector in selectors))
+        case {"spread": True}:
+            return Spread()
     raise ValueError("is not a placement")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from orchestrator.common.resources import ResourceSet
-from orchestrator.common.scheduling_class import InBundle, OnNode, Placement, WithLabels, selector_of
+from orchestrator.common.scheduling_class import InBundle, OnNode, Placement, Spread, WithLabels, selector_of
 from orchestrator.common.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 #: Id of a placement group, and its bundles.
@@ -85,6 +85,8 @@ def placement_of(
         return InBundle(identity, index)
     if isinstance(strategy, NodeAffinitySchedulingStrategy):
         return OnNode(strategy.node_id, strategy.soft)
+    if strategy == "SPREAD":
+        return Spread()
     selectors = [options.get("label_selector")]
     selectors += [other["label_selector"] for other in options.get("fallback_strategy") or ()]
     if any(selectors):

@@ -12,6 +12,8 @@ from orchestrator.scheduling.events import GROUP_REMOVED, INFEASIBLE, UNSCHEDULA
 
 #: Placement groups of which it is still known that they are gone.
 GONE_MAX = 10_000
+#: Leases for which there is room where they need nothing.
+MANY = 1_000_000
 
 
 class Places:
@@ -35,6 +37,17 @@ class Places:
             return [self.root]
         accounts = self._reserved.get(place.group, [])
         return accounts if place.bundle < 0 else accounts[place.bundle : place.bundle + 1]
+
+    def room(self, scheduling: SchedulingClass) -> int:
+        """Return how many leases of a class could be served with what is free now."""
+        wanted = scheduling.resources
+        if not wanted:
+            return MANY
+        room = 0
+        for account in self.accounts_of(scheduling):
+            if account.fits(wanted):
+                room += max(1, min(account.available[name] // wanted[name] for name in wanted))
+        return room
 
     def objection(self, scheduling: SchedulingClass, hold: ResourceSet) -> tuple[str, str] | None:
         """Return (verdict, cause) if this can never be served here."""

@@ -1,0 +1,281 @@
+"""Several nodes with real schedulers, routers and lenders; network, processes and time are simulated.
+
+Links keep their order and lose nothing while both nodes live, as the real ones do; with `lossy` they lose
+asks and answers as well, which the protocol has to survive. Reports of nodes come late, and some never.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+
+from orchestrator.common.resources import ResourceSet
+from orchestrator.common.scheduling_class import SchedulingClass
+from orchestrator.scheduling import events as local
+from orchestrator.scheduling.cluster import lease_events as remote
+from orchestrator.scheduling.cluster.lease_router import LeaseRouter
+from orchestrator.scheduling.cluster.lender import Answer, Lender, Want
+from orchestrator.scheduling.cluster.policies import NodeChooser
+from orchestrator.scheduling.cluster.view import ClusterView, NodeReport
+from orchestrator.scheduling.local_scheduler import LocalScheduler
+
+REPORT_S = 0.2
+
+
+class Clock:
+    """Virtual time: what was planned happens in order."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._planned: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = itertools.count()
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._planned, (self.now_s + delay_s, next(self._count), action))
+
+    def step(self) -> None:
+        self.now_s, _, action = heapq.heappop(self._planned)
+        action()
+
+
+class SimNode:
+    """A node process. Its own clients have addresses below 1000, stand-ins those above 10**6."""
+
+    def __init__(self, sim: Sim, number: int, total: ResourceSet, labels: dict[str, str]) -> None:
+        self.sim, self.number, self.total, self.labels = sim, number, total, labels
+        self.node_id = f"{number:016x}"
+        self.scheduler = LocalScheduler(total, pool_size=2, node_id=self.node_id, labels=labels)
+        self.view = ClusterView()
+        chooser = NodeChooser(self.view, number, Random(number))
+        self.router = LeaseRouter(number, self.view, chooser, self.scheduler.places.room)
+        self.lender = Lender(self.scheduler.places.room)
+        self.version = 0
+        self.alive = True
+        #: Leases of clients of this node: (client, class) to (node, token).
+        self.leases: dict[tuple[int, remote.ClassKey], list[tuple[int, int]]] = {}
+        self.infeasible: list[remote.Infeasible] = []
+        self.explained: list[remote.Explain] = []
+        self.complaints: list[str] = []
+        self._local_report()
+        self._tick()
+        self._publish()
+
+    # ------------------------------------------------------------ what happens on a node
+
+    def route(self, event: remote.Event) -> None:
+        if not self.alive:
+            return
+        for out in self.router.handle(event, self.sim.clock.now_s):
+            match out:
+                case remote.AskNode() if out.node == self.number:
+                    self.schedule(local.LeaseWanted(out.client, out.class_key, out.scheduling, out.want))
+                case remote.AskNode():
+                    self.sim.asked += 1
+                    peer = self.sim.nodes[out.node]
+                    self.sim.send(self, peer, lambda peer=peer, ask=out: peer.asked(self.number, ask), "ask")
+                case remote.Infeasible():
+                    self.infeasible.append(out)
+                case remote.Explain():
+                    self.explained.append(out)
+                case remote.Complain():
+                    self.complaints.append(out.text)
+        self.router.validate()
+        if self.sim.rng.random() < 0.1:  # it looks at everything, and takes as long
+            self.view.validate()
+
+    def schedule(self, event: local.Event) -> None:
+        if not self.alive:
+            return
+        for out in self.scheduler.handle(event, self.sim.clock.now_s):
+            match out:
+                case local.StartWorker(token):
+                    delay_s = self.sim.rng.choice([0.0, 0.01, 0.1])
+                    self.sim.clock.after(delay_s, lambda t=token: self._worker_ready(t))
+                case local.EndWorker(token):
+                    self.sim.clock.after(0.01, lambda t=token: self._worker_gone(t))
+                case local.Grant(client, class_key, token):
+                    self._granted(client, class_key, token)
+                case local.Infeasible(client=client, class_key=class_key) if client >= 10**6:
+                    self.lender.failed(client, class_key)
+        self.scheduler.validate()
+        self._local_report()
+        self._settle()
+
+    def asked(self, peer: int, ask: remote.AskNode) -> None:
+        client = 10**6 * peer + ask.client
+        for want in self.lender.asked(
+            peer,
+            client,
+            ask.class_key,
+            ask.scheduling,
+            ask.want,
+            seen=ask.seen,
+            serial=ask.serial,
+            patient=ask.patient,
+        ):
+            self._want(want)
+        self._settle()
+
+    def _granted(self, client: int, class_key: remote.ClassKey, token: int) -> None:
+        if self.lender.granted(client, class_key):
+            peer = self.sim.nodes[client // 10**6]
+            real = client % 10**6
+            self.sim.send(self, peer, lambda: peer.lease_came(real, class_key, self.number, token), "grant")
+        else:
+            self.lease_came(client, class_key, self.number, token)
+
+    def lease_came(self, client: int, class_key: remote.ClassKey, node: int, token: int) -> None:
+        self.sim.grants[self.number, client, class_key] += 1
+        self.leases.setdefault((client, class_key), []).append((node, token))
+        self.route(remote.Granted(client, class_key, node))
+        self.sim.on_lease(self, client, class_key, node, token)
+
+    def give_back(self, client: int, class_key: remote.ClassKey, node: int, token: int) -> None:
+        held = self.leases.get((client, class_key), [])
+        if (node, token) not in held or not self.alive:
+            return
+        held.remove((node, token))
+        peer = self.sim.nodes[node]
+        address = client if node == self.number else 10**6 * self.number + client
+        event = local.LeaseReturned(address, token)
+        self.sim.send(self, peer, lambda: peer.schedule(event), "return")
+
+    def _want(self, want: Want) -> None:
+        self.schedule(local.LeaseWanted(want.client, want.class_key, want.scheduling, want.want))
+
+    def _settle(self) -> None:
+        for out in self.lender.settle(self.sim.clock.now_s):
+            if isinstance(out, Answer):
+                peer, real = self.sim.nodes[out.peer], out.client % 10**6
+                event = remote.Refused(real, out.class_key, self.number, out.serial, out.left)
+                report = self._report()
+                self.sim.send(self, peer, lambda p=peer, e=event, r=report: p.answered(r, e), "answer")
+            else:
+                self._want(out)
+
+    def answered(self, report: NodeReport, event: remote.Refused) -> None:
+        self.route(event)
+        self.view.report(report)
+        self.route(remote.ViewChanged())
+
+    # ------------------------------------------------------------ time and reports
+
+    def _report(self) -> NodeReport:
+        self.version += 1
+        return NodeReport(
+            self.number, self.node_id, self.version, self.total, self.scheduler.available, self.labels
+        )
+
+    def _local_report(self) -> None:
+        self.view.report(self._report())
+        self.sim.clock.after(0, lambda: self.route(remote.ViewChanged()))
+
+    def _publish(self) -> None:
+        if not self.alive:
+            return
+        report = self._report()
+        for other in self.sim.nodes.values():
+            if other is not self and other.alive and self.sim.rng.random() > 0.2:
+                self.sim.clock.after(self.sim.rng.random() * 0.3, lambda o=other: o.heard_of(report))
+        self.sim.clock.after(REPORT_S, self._publish)
+
+    def heard_of(self, report: NodeReport) -> None:
+        if self.sim.nodes[report.node].alive and self.alive:
+            self.view.report(report)
+            self.route(remote.ViewChanged())
+
+    def _tick(self) -> None:
+        if not self.alive:
+            return
+        self.schedule(local.Tick())
+        self.route(remote.Tick())
+        self.sim.clock.after(0.1, self._tick)
+
+    def _worker_ready(self, token: int) -> None:
+        if self.scheduler.slots.get(token) is not None:
+            self.schedule(local.WorkerReady(token, 1000 + token))
+
+    def _worker_gone(self, token: int) -> None:
+        if self.scheduler.slots.get(token) is not None:
+            self.schedule(local.WorkerDied(token))
+
+
+class Sim:
+    """The cluster; everything follows from the seed."""
+
+    def __init__(self, seed: int, *, lossy: bool = False) -> None:
+        self.rng = Random(seed)
+        self.lossy = lossy
+        self.clock = Clock()
+        self.nodes: dict[int, SimNode] = {}
+        #: When the last message on a link arrives: the next one comes later.
+        self._links: dict[tuple[int, int], float] = {}
+        self.grants: Counter[tuple[int, int, remote.ClassKey]] = Counter()
+        self.asked = 0
+        self.on_lease: Callable[[SimNode, int, remote.ClassKey, int, int], None] = lambda *_: None
+
+    def add(self, labels: dict[str, str] | None = None, **total: float) -> SimNode:
+        number = len(self.nodes) + 1
+        node = SimNode(self, number, ResourceSet.from_floats(total), labels or {})
+        self.nodes[number] = node
+        for one in self.nodes.values():
+            for other in self.nodes.values():
+                if one.alive and one is not other:
+                    other.heard_of(one._report())
+        return node
+
+    def send(self, source: SimNode, target: SimNode, action: Callable[[], None], kind: str) -> None:
+        if not source.alive:
+            return
+        if source is target:
+            action()
+            return
+        if self.lossy and kind in ("ask", "answer") and self.rng.random() < 0.1:
+            return
+        link = (source.number, target.number)
+        delay_s = self.rng.choice([0.0001, 0.001, 0.01, 0.3])
+        at_s = self._links[link] = max(self._links.get(link, 0.0), self.clock.now_s + delay_s)
+
+        def arrive() -> None:
+            if target.alive and source.alive:
+                action()
+
+        self.clock.after(at_s - self.clock.now_s, arrive)
+
+    def kill(self, node: SimNode) -> None:
+        """The node is gone, and after a while everybody hears it."""
+        node.alive = False
+        for other in self.nodes.values():
+            if other.alive:
+                self.clock.after(self.rng.random(), lambda o=other: self._died(o, node.number))
+
+    def _died(self, node: SimNode, dead: int) -> None:
+        if not node.alive:
+            return
+        for held in node.leases.values():
+            held[:] = [lease for lease in held if lease[0] != dead]
+        for client in {c for c, _ in node.lender._records if c // 10**6 == dead}:
+            node.lender.client_gone(client)
+        for client in {s.holder for s in node.scheduler.slots if s.holder // 10**6 == dead} | {
+            d.client for d in node.scheduler.waiting() if d.client // 10**6 == dead
+        }:
+            node.schedule(local.ClientDied(client))
+        node.route(remote.NodeDied(dead))
+
+    def run(self, seconds: float) -> None:
+        end_s = self.clock.now_s + seconds
+        while self.clock.now_s < end_s:
+            self.clock.step()
+
+    def run_until(self, done: Callable[[], bool], limit_s: float = 300.0) -> None:
+        end_s = self.clock.now_s + limit_s
+        while not done():
+            assert self.clock.now_s < end_s, "it does not come to an end"
+            self.clock.step()
+
+
+def plain(scheduling_cpus: float, **more: float) -> SchedulingClass:
+    return SchedulingClass(ResourceSet.from_floats({"CPU": scheduling_cpus, **more}))
