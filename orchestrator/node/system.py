@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import resource
 import signal
 import time
 
-_PR_SET_PDEATHSIG = 1
+from orchestrator.common.parent_death import die_with_parent as die_with_parent
+from orchestrator.common.parent_death import prctl
+
 _PR_SET_CHILD_SUBREAPER = 36
-
-
-def _prctl(option: int, argument: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"prctl({option}): {os.strerror(code)}")
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when the thread that forked it ends, now if it has."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # The parent may have died before the call; nobody would tell.
-    if os.getppid() != parent_pid:
-        os._exit(0)
 
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent dies."""
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def unblock_signals() -> None:

@@ -13,8 +13,10 @@ LAYERS: dict[str, frozenset[str]] = {
     "objects": frozenset({"common"}),
     "scheduling": frozenset({"common"}),
     "environments": frozenset({"common"}),
+    "rpc": frozenset({"common"}),
+    "gcs": frozenset({"common", "scheduling", "rpc"}),
     "core": frozenset({"common", "objects", "environments"}),
-    "node": frozenset({"common", "objects", "scheduling", "environments"}),
+    "node": frozenset({"common", "objects", "scheduling", "environments", "rpc", "gcs"}),
     "inline": frozenset({"common", "objects", "core"}),
     "dag": frozenset({"common", "objects", "core"}),
     "api": frozenset({"common", "objects", "environments", "core", "inline", "dag"}),
@@ -22,7 +24,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "experimental": frozenset({"common", "api", "util"}),
     "_private": frozenset({"api"}),
     "cli": frozenset({"common", "api", "util"}),
-    "testing": frozenset({"common", "objects", "scheduling", "core", "node", "api", "util"}),
+    "testing": frozenset({"common", "objects", "scheduling", "core", "node", "api", "util", "rpc", "gcs"}),
 }
 
 #: The two places where a process starts another layer's program: (file, module).
@@ -40,7 +42,25 @@ PLASMA_DOOR = {
 }
 
 #: Folders and files that do no I/O and know no clock, thread or socket but what they are handed.
-PURE = ("orchestrator/scheduling", "plasma/eviction.py")
+PURE = (
+    "orchestrator/scheduling",
+    "plasma/eviction.py",
+    "orchestrator/rpc/codec.py",
+    "orchestrator/rpc/deadlines.py",
+    "orchestrator/rpc/join_string.py",
+    "orchestrator/gcs/messages.py",
+    "orchestrator/gcs/requests.py",
+    "orchestrator/gcs/effects.py",
+    "orchestrator/gcs/records.py",
+    "orchestrator/gcs/nodes.py",
+    "orchestrator/gcs/cluster_view.py",
+    "orchestrator/gcs/names.py",
+    "orchestrator/gcs/jobs.py",
+    "orchestrator/gcs/detached_actors.py",
+    "orchestrator/gcs/kv.py",
+    "orchestrator/gcs/answered.py",
+    "orchestrator/gcs/head.py",
+)
 IMPURE_MODULES = {
     "asyncio", "concurrent", "fcntl", "io", "mmap", "multiprocessing", "os", "pathlib", "queue", "secrets",
     "select", "selectors", "shutil", "signal", "socket", "subprocess", "sys", "tempfile", "threading", "time",

@@ -14,7 +14,7 @@ PACKAGES = ("plasma", "orchestrator")
 FOLDERS = (*PACKAGES, "tests", "benchmarks", "examples", "docs", "tools", ".ci")
 SUFFIXES = (".py", ".pyx", ".pxd", ".pyi", ".h", ".c", ".md", ".toml", ".txt", ".proto", "")
 #: Folders that programs write.
-MADE = ("__pycache__", "results", "out")
+MADE = ("__pycache__", "generated", "results", "out")
 #: Cython isn't Python: its imports are found by their form.
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.MULTILINE)
 

@@ -1,0 +1,109 @@
+"""The head's process: `python -m orchestrator.gcs.main --listen HOST:PORT --storage URL --session-dir DIR`.
+
+Started by a supervisor. It writes one line of JSON to its standard output when it serves, or when it cannot:
+
+    {"serving": "host:port", "join": "orc1:...", "cluster": "...", "pid": 123}
+    {"error": "port 6379 of 10.0.0.1 is taken: ..."}
+
+and ends with its parent, however that ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from typing import NoReturn
+
+from orchestrator.common.parent_death import die_with_parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until told to end; return the exit status."""
+    options = _parser().parse_args(arguments)
+    if options.parent:
+        die_with_parent(options.parent)
+    try:
+        return asyncio.run(_serve(options))
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m orchestrator.gcs.main", description=__doc__)
+    parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="port 0: any that is free")
+    parser.add_argument(
+        "--advertise", default="", metavar="HOST", help="what the join string names; as --listen"
+    )
+    parser.add_argument(
+        "--storage", required=True, metavar="URL", help="memory, sqlite:///PATH, redis://HOST:PORT/DB"
+    )
+    parser.add_argument("--session-dir", required=True, metavar="DIR", help="private: keys lie there")
+    parser.add_argument("--cluster-id", default="", metavar="HEX", help="of a new cluster; random by default")
+    parser.add_argument("--parent", type=int, default=0, metavar="PID", help="end with this parent")
+    return parser
+
+
+async def _serve(options: argparse.Namespace) -> int:
+    from orchestrator.gcs.starting import StartError, start_head
+
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        running = await start_head(
+            listen=options.listen,
+            advertise=options.advertise,
+            storage_url=options.storage,
+            session_dir=options.session_dir,
+            cluster_id=options.cluster_id,
+            complain=_complain,
+        )
+    except StartError as exc:
+        _say({"error": str(exc)})
+        _complain(f"not started: {exc}")
+        return 1
+    _say(
+        {
+            "serving": running.address,
+            "join": running.join_string.text(),
+            "cluster": running.cluster_id,
+            "pid": os.getpid(),
+        }
+    )
+    failed = loop.create_task(running.server.run())
+    stopped = loop.create_task(stop.wait())
+    await asyncio.wait([failed, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    status = 0
+    if failed.done() and failed.exception() is not None:
+        _complain(f"the head ends: {failed.exception()}")
+        _say({"error": str(failed.exception())})
+        status = 1
+    failed.cancel()
+    await running.close()
+    return status
+
+
+def _say(message: dict[str, object]) -> None:
+    try:
+        print(json.dumps(message), flush=True)
+    except OSError:
+        pass  # whoever started it is gone, or does not listen
+
+
+def _complain(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text[:2000]}", file=sys.stderr, flush=True)
+
+
+def _run() -> NoReturn:
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    _run()

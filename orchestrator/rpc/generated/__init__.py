@@ -1,0 +1,1 @@
+"""Made from orchestrator/rpc/protos/ by `make protos`. Not to be edited."""
