@@ -1,8 +1,9 @@
 """Who waits for workers, and whose turn it is.
 
-Turns go round the clients, and for each client round its scheduling classes, one worker at a time: a client
-with ten classes gets no more than one with a single class, and a thousand tasks of one class do not starve
-another's.
+Turns go round the jobs, for each job round its clients, and for each client round its scheduling classes, one
+worker at a time: a job whose tasks submit tasks in a hundred processes gets no more than one with a single
+process, a client with ten classes no more than one with a single class, and a thousand tasks of one class
+do not starve another's.
 
 Before turns comes *rank*: a demand of higher priority is served first. One that has waited for `PATIENCE_S`
 is overdue and ranks above all priorities, so that none waits for ever.
@@ -10,6 +11,7 @@ is overdue and ranks above all priorities, so that none waits for ever.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from orchestrator.common.resources import ResourceSet
@@ -34,6 +36,7 @@ class Demand:
         "explained",
         "hold",
         "is_new",
+        "job",
         "scheduling",
         "since_s",
         "want",
@@ -48,8 +51,11 @@ class Demand:
         actor: str | None,
         now_s: float,
         bundles: tuple[ResourceSet, ...] = (),
+        job: str = "",
     ) -> None:
         self.client = client
+        #: Whom it is for, in the end.
+        self.job = job
         self.class_key = class_key
         #: What must be free, and for whom.
         self.scheduling = scheduling
@@ -91,6 +97,11 @@ class DemandQueue:
     def __init__(self) -> None:
         #: Client to class to demand; the first of each level is the next. No client is without a demand.
         self._clients: dict[int, dict[ClassKey, Demand]] = {}
+        #: Demands of each job, and when it had its last turn, counted in turns. One that comes anew
+        #: queues up.
+        self._jobs: Counter[str] = Counter()
+        self._turn_of: dict[str, int] = {}
+        self._turn = 0
 
     def __iter__(self) -> Iterator[Demand]:
         for classes in list(self._clients.values()):
@@ -115,8 +126,13 @@ class DemandQueue:
         present = classes.get(demand.class_key)
         if present is None:
             classes[demand.class_key] = present = demand
+            self._enter(demand.job)
         else:
             present.scheduling, present.hold = demand.scheduling, demand.hold
+            if present.job != demand.job:
+                self._leave(present.job)
+                self._enter(demand.job)
+                present.job = demand.job
         present.want = want
 
     def is_served(self, client: int, class_key: ClassKey, now_s: float) -> None:
@@ -129,38 +145,56 @@ class DemandQueue:
         """Take a demand out; None if it is not there."""
         classes = self._clients.get(client, {})
         demand = classes.pop(class_key, None)
-        if demand is not None and not classes:
-            del self._clients[client]
+        if demand is not None:
+            self._leave(demand.job)
+            if not classes:
+                del self._clients[client]
         return demand
 
     def remove_client(self, client: int) -> None:
         """Forget everything a client waits for."""
-        self._clients.pop(client, None)
+        for demand in self._clients.pop(client, {}).values():
+            self._leave(demand.job)
 
     def next(self, accept: Callable[[Demand], bool], now_s: float) -> Demand | None:
         """Return the demand that `accept` agrees to, first by rank, then in turn, without taking it."""
         first: Demand | None = None
-        first_rank = 0
+        first_place = (0, 0)
         for classes in self._clients.values():
             for demand in classes.values():
-                rank = demand.rank(now_s)
-                if (first is None or rank > first_rank) and accept(demand):
-                    first, first_rank = demand, rank
+                place = (-demand.rank(now_s), self._turn_of[demand.job])
+                if (first is None or place < first_place) and accept(demand):
+                    first, first_place = demand, place
         return first
 
     def served(self, demand: Demand, now_s: float) -> None:
-        """Count one worker off a demand, and send its class and its client to the end of the line."""
+        """Count one worker off a demand, and send class, client and job to the end of their lines."""
+        self._turn += 1
+        self._turn_of[demand.job] = self._turn
         classes = self._clients.pop(demand.client)
         del classes[demand.class_key]
         demand.want -= 1
         demand.since_s = now_s
         if demand.want:
             classes[demand.class_key] = demand
+        else:
+            self._leave(demand.job)
         if classes:
             self._clients[demand.client] = classes
 
+    def _enter(self, job: str) -> None:
+        self._jobs[job] += 1
+        self._turn_of.setdefault(job, self._turn)
+
+    def _leave(self, job: str) -> None:
+        self._jobs[job] -= 1
+        if not self._jobs[job]:
+            del self._jobs[job], self._turn_of[job]
+
     def validate(self) -> None:
         """Check every invariant; `AssertionError` with the culprit."""
+        assert self._jobs == Counter(demand.job for demand in self), self._jobs
+        assert set(self._turn_of) == set(self._jobs)
         for client, classes in self._clients.items():
             assert classes, client
             for key, demand in classes.items():

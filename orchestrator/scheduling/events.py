@@ -55,6 +55,8 @@ class LeaseWanted(NamedTuple):
     class_key: int | str
     scheduling: SchedulingClass
     want: int
+    #: The job that it is for: a driver's, and that of all that its tasks submit.
+    job: str = ""
 
 
 class LeaseReturned(NamedTuple):
@@ -75,6 +77,7 @@ class ActorWanted(NamedTuple):
     actor: str
     scheduling: SchedulingClass
     hold: ResourceSet
+    job: str = ""
 
 
 class ActorWithdrawn(NamedTuple):

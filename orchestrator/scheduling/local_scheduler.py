@@ -23,11 +23,11 @@ bundles released      what runs in them is ended
 any of them           `_dispatch`: grant, start, reclaim
 ====================  ==================================================================================
 
-*Turns.* By rank, then round robin over clients and over the classes of each (`demands.py`), with one
-privilege: a client that is itself a blocked worker is served first, because somebody waits for it in turn.
-Depth first, a recursion of depth d needs about d processes; breadth first it would need as many as there are
-calls. The privilege is not absolute (`FAVOURS_IN_A_ROW_MAX`), or two actors that call each other for ever
-would starve the driver.
+*Turns.* By rank, then round robin over jobs, the clients of each, and the classes of each (`demands.py`),
+with one privilege: a client that is itself a blocked worker is served first, because somebody waits for it
+in turn. Depth first, a recursion of depth d needs about d processes; breadth first it would need as many as
+there are calls. The privilege is not absolute (`FAVOURS_IN_A_ROW_MAX`), or two actors that call each other
+for ever would starve the driver.
 
 *Starting.* A process is started for each demand that would fit the free resources and finds nobody idle, and
 to keep the pool (starting + idle + leased) at its size; for a runtime environment only when that has been
@@ -245,7 +245,9 @@ class LocalScheduler:
 
     def _lease_wanted(self, event: LeaseWanted) -> None:
         hold = event.scheduling.resources
-        demand = Demand(event.client, event.class_key, event.scheduling, hold, None, self._now_s)
+        demand = Demand(
+            event.client, event.class_key, event.scheduling, hold, None, self._now_s, job=event.job
+        )
         self._demands.put(demand, event.want)
         self._refuse_impossible(demand)
 
@@ -291,7 +293,9 @@ class LocalScheduler:
 
     def _actor_wanted(self, event: ActorWanted) -> None:
         key = ("actor", event.actor)
-        demand = Demand(event.client, key, event.scheduling, event.hold, event.actor, self._now_s)
+        demand = Demand(
+            event.client, key, event.scheduling, event.hold, event.actor, self._now_s, job=event.job
+        )
         self._demands.put(demand, 1)
         self._refuse_impossible(demand)
 
@@ -428,6 +432,7 @@ class LocalScheduler:
             slot, WorkerChange.LEASE if actor is None else WorkerChange.BECOME_ACTOR, self._now_s
         )
         slot.scheduling, slot.account, slot.held = demand.scheduling, account, demand.hold
+        slot.job = demand.job
         slot.devices = account.take(demand.hold)
         if actor is None:
             assert not isinstance(demand.class_key, tuple)

@@ -6,9 +6,10 @@ Three rules, from the mildest to the strictest:
 asked for those that are idle. He may have none; the question is repeated while the wait lasts.
 
 *Time slices.* A lease whose holder always has work would never be idle. So after `SLICE_S` it is asked for as
-such, and goes back when the task that it runs is done, if a demand of the same priority waits whose client
-(or, for demands of one client, whose class) has fewer leases. A demand of a higher priority needs no
-patience, and one of a lower priority asks for nothing, until it is overdue.
+such, and goes back when the task that it runs is done, if a demand of the same priority waits whose job
+(or, for demands of one job, whose client, or, for those of one client, whose class) has fewer leases. A
+demand of a higher priority needs no patience, and one of a lower priority asks for nothing, until it is
+overdue.
 
 *Reservations.* Small demands pass a large one that does not fit, and could do so for ever. One that is
 overdue gets what it lacks kept free for it. As what it waits for may take hours, that lasts only for spells:
@@ -92,6 +93,7 @@ class Sharing:
 
     def _busy_ones(self, leased: list[WorkerSlot], waiting: list[Demand], now_s: float) -> list[Reclaim]:
         out: list[Reclaim] = []
+        jobs = Counter(slot.job for slot in leased)
         clients = Counter(slot.holder for slot in leased)
         pairs = Counter((slot.holder, slot.class_key) for slot in leased)
         #: What is free in each account, with what is about to come back.
@@ -111,13 +113,14 @@ class Sharing:
                     for slot in leased
                     if slot.asked_s is None
                     and (slot.holder, slot.class_key) != (demand.client, demand.class_key)
-                    and self._gives_way(slot, demand, clients, pairs, now_s)
+                    and self._gives_way(slot, demand, jobs, clients, pairs, now_s)
                     and self._would_help(slot, demand)
                 ]
                 if not candidates:
                     break
                 slot = min(candidates, key=lambda slot: (slot.scheduling.priority, slot.since_s))
                 slot.asked_s = now_s
+                jobs[slot.job] -= 1
                 clients[slot.holder] -= 1
                 pairs[slot.holder, slot.class_key] -= 1
                 coming[slot.account] = _free(coming, slot.account).add(slot.held)
@@ -128,6 +131,7 @@ class Sharing:
         self,
         slot: WorkerSlot,
         demand: Demand,
+        jobs: Counter[str],
         clients: Counter[int],
         pairs: Counter[tuple[int, int | str]],
         now_s: float,
@@ -137,6 +141,8 @@ class Sharing:
             return rank > priority
         if now_s - slot.since_s < SLICE_S:
             return False
+        if slot.job != demand.job:
+            return jobs[slot.job] > jobs[demand.job]
         if slot.holder != demand.client:
             return clients[slot.holder] > clients[demand.client]
         assert not isinstance(demand.class_key, tuple) or demand.actor or demand.bundles

@@ -98,6 +98,7 @@ class WorkerSlot:
         "env",
         "held",
         "holder",
+        "job",
         "lent",
         "scheduling",
         "since_s",
@@ -117,6 +118,8 @@ class WorkerSlot:
         self.address = 0
         #: Address of the client that has it on lease; 0 if nobody.
         self.holder = 0
+        #: The job that the lease, or the actor, is for.
+        self.job = ""
         #: The holder's scheduling class of the lease.
         self.class_key: int | str = ""
         #: Id of the actor it hosts.

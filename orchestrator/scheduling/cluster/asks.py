@@ -65,6 +65,7 @@ class Wanted:
         "client",
         "explained",
         "infeasible_s",
+        "job",
         "refused_s",
         "reserved",
         "scheduling",
@@ -79,6 +80,7 @@ class Wanted:
         #: Units that are still wanted.
         self.want = 0
         self.bytes_at: Mapping[int, int] = {}
+        self.job = ""
         #: By node. A record stays while the node may remember the count of its grants.
         self.asks: dict[int, Ask] = {}
         #: Units for which room is promised on a node, and which are to be asked for there as soon as others
@@ -228,6 +230,7 @@ class AskBook:
                 seen=ask.seen,
                 serial=ask.serial,
                 patient=ask.patient or ask.node == self.local,
+                job=one.job,
             )
         )
         if ask.node == self.local:

@@ -24,6 +24,8 @@ class Demand(NamedTuple):
     want: int
     #: Bytes of the arguments of its next tasks that lie on which nodes.
     bytes_at: Mapping[int, int] = {}
+    #: The job that it is for.
+    job: str = ""
 
 
 class Granted(NamedTuple):
@@ -115,6 +117,8 @@ class AskNode(NamedTuple):
     serial: int = 0
     #: Whether it may wait there for room; otherwise what finds none is to be refused at once.
     patient: bool = False
+    #: The job that it is for: jobs have equal shares, on each node.
+    job: str = ""
 
 
 class Infeasible(NamedTuple):

@@ -157,7 +157,7 @@ class LeaseRouter:
             return
         if not one.want:
             one.since_s, one.explained = self._now_s, False
-        one.want, one.bytes_at = event.want, event.bytes_at
+        one.want, one.bytes_at, one.job = event.want, event.bytes_at, event.job
 
     def _asked(self, event: Granted | Refused | Failed) -> tuple[Wanted, Ask] | None:
         one = self._book.wanted.get((event.client, event.class_key))

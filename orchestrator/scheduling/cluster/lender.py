@@ -30,6 +30,7 @@ class Want(NamedTuple):
     class_key: ClassKey
     scheduling: SchedulingClass
     want: int
+    job: str = ""
 
 
 class Answer(NamedTuple):
@@ -43,7 +44,7 @@ class Answer(NamedTuple):
 
 
 class _Record:
-    __slots__ = ("answered_s", "granted", "open", "patient", "peer", "scheduling", "serial")
+    __slots__ = ("answered_s", "granted", "job", "open", "patient", "peer", "scheduling", "serial")
 
     def __init__(self, peer: int, scheduling: SchedulingClass, seen: int) -> None:
         self.peer = peer
@@ -53,6 +54,7 @@ class _Record:
         self.open = 0
         self.serial = -1
         self.patient = False
+        self.job = ""
         self.answered_s = 0.0
 
 
@@ -84,6 +86,7 @@ class Lender:
         seen: int,
         serial: int,
         patient: bool,
+        job: str = "",
     ) -> list[Want]:
         """Take an ask of another node, on behalf of the client with this stand-in; then call `settle`."""
         key = (client, class_key)
@@ -92,14 +95,14 @@ class Lender:
             record = self._records[key] = _Record(peer, scheduling, seen)
         if serial <= record.serial:
             return []
-        record.serial, record.patient = serial, patient
+        record.serial, record.patient, record.job = serial, patient, job
         record.answered_s = float("-inf")
         wanted = max(0, want - (record.granted - seen))
         if self._draining:
             wanted = 0
         record.open = wanted
         self._active[key] = None
-        return [Want(client, class_key, scheduling, wanted)]
+        return [Want(client, class_key, scheduling, wanted, job)]
 
     def granted(self, client: int, class_key: ClassKey) -> bool:
         """Note a grant of the local scheduler; return whether it was asked for by another node."""
@@ -122,7 +125,7 @@ class Lender:
             if left < record.open:
                 record.open = left
                 record.answered_s = float("-inf")
-                out.append(Want(client, class_key, record.scheduling, left))
+                out.append(Want(client, class_key, record.scheduling, left, record.job))
             if record.answered_s == float("-inf") or (left and now_s - record.answered_s >= REPEAT_S):
                 record.answered_s = now_s
                 out.append(Answer(record.peer, client, class_key, record.serial, left))

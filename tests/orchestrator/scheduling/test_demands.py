@@ -32,6 +32,27 @@ def test_turns_go_round_clients_and_then_classes() -> None:
     assert not demands and len(demands) == 0
 
 
+def test_turns_go_round_jobs_before_they_go_round_clients() -> None:
+    demands = DemandQueue()
+    for client, job in ((1, "many"), (2, "many"), (3, "many"), (4, "single")):
+        demand = Demand(client, "f", SchedulingClass(NOTHING), NOTHING, None, 0.0, job=job)
+        demands.put(demand, 2)
+    assert [client for client, _ in drain(demands)] == [1, 4, 2, 4, 3, 1, 2, 3]
+
+
+def test_a_job_that_comes_anew_queues_up() -> None:
+    demands = DemandQueue()
+    for client, job, want in ((1, "a", 2), (2, "b", 1)):
+        demands.put(Demand(client, "f", SchedulingClass(NOTHING), NOTHING, None, 0.0, job=job), want)
+    for _ in range(2):
+        demand = demands.next(lambda _: True, 0.0)
+        assert demand is not None
+        demands.served(demand, 0.0)
+    assert demand.job == "b"
+    demands.put(Demand(3, "f", SchedulingClass(NOTHING), NOTHING, None, 0.0, job="b"), 1)
+    assert drain(demands) == [(1, "f"), (3, "f")]
+
+
 def test_a_changed_number_keeps_its_place() -> None:
     demands = queue((1, "f", 5), (2, "h", 1), (1, "f", 1))
     assert drain(demands) == [(1, "f"), (2, "h")]

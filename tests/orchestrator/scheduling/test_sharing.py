@@ -52,6 +52,20 @@ def test_a_lease_with_work_is_asked_for_after_its_time(node: Node) -> None:
     assert granted(out) == [worker] and node.scheduler.slots.get(worker).holder in (DRIVER, OTHER)  # type: ignore[union-attr]
 
 
+def test_jobs_share_before_their_clients_do() -> None:
+    node = Node(cpus(4), pool_size=4)
+    node.tell(Tick())
+    node.start_all()
+    for client in (1, 2, 3):
+        node.tell(LeaseWanted(client, "f", SchedulingClass(cpus(1)), 100, job="many"))
+    for _ in range(60):
+        node.tell(LeaseWanted(4, "g", SchedulingClass(cpus(1)), 100, job="single"))
+        for client, worker in asked(node.pass_time(SLICE_S)):
+            node.tell(LeaseReturned(client, worker))
+    jobs = [slot.job for slot in node.scheduler.slots if slot.holder]
+    assert sorted(jobs) == ["many", "many", "single", "single"]
+
+
 def test_it_goes_round_until_both_have_the_same(node: Node) -> None:
     want(node, 100, OTHER, "g")
     turns = {DRIVER: 0, OTHER: 0}

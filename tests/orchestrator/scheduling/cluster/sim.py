@@ -71,7 +71,9 @@ class SimNode:
         for out in self.router.handle(event, self.sim.clock.now_s):
             match out:
                 case remote.AskNode() if out.node == self.number:
-                    self.schedule(local.LeaseWanted(out.client, out.class_key, out.scheduling, out.want))
+                    self.schedule(
+                        local.LeaseWanted(out.client, out.class_key, out.scheduling, out.want, out.job)
+                    )
                 case remote.AskNode():
                     self.sim.asked += 1
                     peer = self.sim.nodes[out.node]
@@ -115,6 +117,7 @@ class SimNode:
             seen=ask.seen,
             serial=ask.serial,
             patient=ask.patient,
+            job=ask.job,
         ):
             self._want(want)
         self._settle()
@@ -144,7 +147,7 @@ class SimNode:
         self.sim.send(self, peer, lambda: peer.schedule(event), "return")
 
     def _want(self, want: Want) -> None:
-        self.schedule(local.LeaseWanted(want.client, want.class_key, want.scheduling, want.want))
+        self.schedule(local.LeaseWanted(want.client, want.class_key, want.scheduling, want.want, want.job))
 
     def _settle(self) -> None:
         for out in self.lender.settle(self.sim.clock.now_s):
