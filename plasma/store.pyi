@@ -155,8 +155,8 @@ class Store:
 
         False: it is pinned, or there is no data. NotOwnerError if this client doesn't keep it.
         """
-    def extent(self, buffer: Buffer) -> tuple[int, int]:
-        """(offset, size) of a Buffer's bytes in the file ``fd``, for sendfile() and its like, while the Buffer lives.
+    def extent(self, buffer: Buffer | Allocation) -> tuple[int, int]:
+        """(offset, size) of its bytes in the file ``fd``, for sendfile() and its like, while it lives.
 
         ValueError when it was released, or is another store's.
         """

@@ -313,14 +313,26 @@ cdef class Store(Holder):
                 f"(it is {STATE_NAMES[self.state(object_id)] if self.state(object_id) else 'unknown to the store'})")
         return buffer
 
-    def extent(self, BufferType buffer not None):
-        """(offset, size) of a Buffer's bytes in the file `fd`, for sendfile() and its like. Its pin keeps them there.
+    def extent(self, buffer not None):
+        """(offset, size) of a Buffer's or an Allocation's bytes in the file `fd`, for sendfile() and its like. They stay
+        there while it lives.
 
         Raises ValueError when the Buffer was released, or is another store's.
         """
-        if buffer.released or buffer.client.arena is not self.client.arena:
-            raise ValueError(f"the Buffer on object {buffer.object_id.hex()} has been released, or is of another store")
-        return (self.client.seg.header.data_start + <uint64_t>(buffer.start - self.client.seg.data_sealed), buffer.size)
+        cdef BufferType sealed
+        cdef AllocationType fresh
+        cdef uint64_t offset
+        if isinstance(buffer, Allocation):
+            fresh = buffer
+            if fresh.client.arena is self.client.arena:
+                offset = <uint64_t>(fresh.start - self.client.seg.data)
+                return (self.client.seg.header.data_start + offset, fresh.size)
+        else:
+            sealed = buffer
+            if not sealed.released and sealed.client.arena is self.client.arena:
+                offset = <uint64_t>(sealed.start - self.client.seg.data_sealed)
+                return (self.client.seg.header.data_start + offset, sealed.size)
+        raise ValueError(f"the memory of object {buffer.object_id.hex()} has been released, or is of another store")
 
     def wait(self, list object_ids not None, count=1, timeout_s=None):
         """Waits until `count` of the objects are sealed or lost, or timeout_s seconds have passed.

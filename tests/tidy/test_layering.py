@@ -15,8 +15,9 @@ LAYERS: dict[str, frozenset[str]] = {
     "environments": frozenset({"common"}),
     "rpc": frozenset({"common"}),
     "gcs": frozenset({"common", "scheduling", "rpc"}),
+    "transfer": frozenset({"common", "objects", "rpc"}),
     "core": frozenset({"common", "objects", "environments"}),
-    "node": frozenset({"common", "objects", "scheduling", "environments", "rpc", "gcs"}),
+    "node": frozenset({"common", "objects", "scheduling", "environments", "rpc", "gcs", "transfer"}),
     "inline": frozenset({"common", "objects", "core"}),
     "dag": frozenset({"common", "objects", "core"}),
     "api": frozenset({"common", "objects", "environments", "core", "inline", "dag"}),
@@ -39,6 +40,8 @@ PLASMA_DOOR = {
     "orchestrator/objects/plasma_adapter.py",
     "orchestrator/node/daemon.py",
     "orchestrator/node/launch.py",
+    # As the node process does.
+    "orchestrator/transfer/stores.py",
 }
 
 #: Folders and files that do no I/O and know no clock, thread or socket but what they are handed.
@@ -60,6 +63,13 @@ PURE = (
     "orchestrator/gcs/kv.py",
     "orchestrator/gcs/answered.py",
     "orchestrator/gcs/head.py",
+    "orchestrator/transfer/addresses.py",
+    "orchestrator/transfer/chunks.py",
+    "orchestrator/transfer/events.py",
+    "orchestrator/transfer/pull_manager.py",
+    "orchestrator/transfer/pulls.py",
+    "orchestrator/transfer/push_manager.py",
+    "orchestrator/transfer/wire.py",
 )
 IMPURE_MODULES = {
     "asyncio", "concurrent", "fcntl", "io", "mmap", "multiprocessing", "os", "pathlib", "queue", "secrets",

