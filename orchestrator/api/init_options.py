@@ -183,27 +183,41 @@ def check(given: Mapping[str, Any]) -> None:
             _CHECKS[name](name, value)
 
 
-def resolve_address(address: str | None) -> None:
-    """Refuse an address that means another session than one of this process's own.
+def resolve_address(address: str | None) -> tuple[str | None, str]:
+    """Return the address to attach to, None for a session of this process's own; and who asks for it.
 
     Without an argument only `ORCHESTRATOR_ADDRESS` counts: no file, and no session of somebody else's, is
     looked for.
-
-    Raises:
-        ConnectionError: the address is of a cluster: there are none in this version.
     """
-    asked = "init()"
+    asked = f"init(address={address!r})"
     if address is None:
         address = os.environ.get("ORCHESTRATOR_ADDRESS") or None
-        asked = "the environment variable ORCHESTRATOR_ADDRESS"
-    if address in (None, "local"):
-        return
-    if address == "auto":
-        raise ConnectionError(
-            f'{asked} asks for address="auto", a running cluster, and this version has no clusters: leave '
-            "the address out, and a session of your own is started"
-        )
-    raise ConnectionError(
-        f"{asked} asks for the cluster at {address!r}, and this version runs on one machine only: leave the "
-        "address out, and a session of your own is started"
-    )
+        asked = f"ORCHESTRATOR_ADDRESS={address}"
+    return (None if address == "local" else address), asked
+
+
+#: Keywords that are about the start of a session.
+_OF_THE_START = (
+    "num_cpus",
+    "num_gpus",
+    "resources",
+    "labels",
+    "object_store_memory",
+    "object_spilling_directory",
+    "mode",
+    "_temp_dir",
+)
+
+
+def check_attaching(given: Mapping[str, Any], asked: str) -> None:
+    """Refuse what a session cannot be told any more that stands already.
+
+    Raises:
+        ValueError: a keyword of its start was given.
+    """
+    for name in _OF_THE_START:
+        if given.get(name) is not None:
+            raise ValueError(
+                f"init({name}={given[name]!r}) is about the start of a session, and {asked} attaches to one "
+                "that stands: leave it out, or give it to `orchestrator start`"
+            )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.api import bars, init_options
+from orchestrator.api.driver_facts import environment_of_session, import_path, main_path
 from orchestrator.common import environ
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import random_hex
@@ -57,7 +58,7 @@ class Session(Mapping[str, Any]):
         self.node_pid: int | None = None if node is None else node.pid
         #: The facts of the mapping, under Ray's names where those mean something here.
         self.address_info: dict[str, Any] = {
-            "address": "local",
+            "address": runtime.info.get("address", "local"),
             "node_id": f"{runtime.node.address:016x}",
             "node_ip_address": "127.0.0.1",
             "session_name": runtime.session,
@@ -67,6 +68,7 @@ class Session(Mapping[str, Any]):
             "gcs_address": None,
             "webui_url": None,
             "node_pid": self.node_pid,
+            "job_id": runtime.info.get("job", runtime.session),
         }
         self.python_version = ".".join(map(str, sys.version_info[:3]))
 
@@ -131,11 +133,15 @@ class Session(Mapping[str, Any]):
             pass  # the node is gone, or does not answer: it will be killed
 
     def _end_processes(self) -> None:
+        self._close_runtime("this session is over: shutdown() was called", self._node.stop)
+
+    def _close_runtime(self, reason: str, stop_node: Callable[[float], None] | None = None) -> None:
         runtime = self._runtime
-        runtime.lose(exceptions.SessionError("this session is over: shutdown() was called"))
+        runtime.lose(exceptions.SessionError(reason))
         runtime.open = False
         runtime.on_tick = None
-        self._node.stop(STOP_TIMEOUT_S)
+        if stop_node is not None:
+            stop_node(STOP_TIMEOUT_S)
         self._print_last_lines()
         if self._root_handler is not None:
             from orchestrator.core import log_records
@@ -207,13 +213,19 @@ def init(
     mode: str | None = None,
     **hidden: Any,
 ) -> Session:
-    """Start a private session on this machine. Nothing of it is left when this process ends, however it ends.
+    """Start a private session on this machine, or attach to one that stands there.
+
+    Of a private one nothing is left when this process ends, however it ends. One that was attached to goes
+    on; what ends with this process is what it has begun there: tasks, actors and placement groups that are
+    not detached, references.
 
     Keywords that are not described here are accepted for the sake of programs written for Ray;
     `orchestrator/api/init_options.py` says which have no effect, which are refused, and why.
 
     Args:
-        address: None or "local"; both mean a session of this process's own.
+        address: None or "local" for a session of this process's own. "auto" for the one that stands on this
+            machine (`orchestrator start --head`); or the directory of one. Unless given it is what the
+            environment variable `ORCHESTRATOR_ADDRESS` says.
         num_cpus: CPUs to give to tasks; the number this process may run on, unless given.
         num_gpus: GPUs to give to tasks.
         resources: further resources by name.
@@ -239,15 +251,16 @@ def init(
     Raises:
         RuntimeError: a session is running in this process.
         TypeError: an unknown keyword, or a value of the wrong type.
-        ValueError: a quantity is negative, the store too small, a keyword asks for what is not here.
-        ConnectionError: the address is another one: there are no clusters.
+        ValueError: a quantity is negative, the store too small, a keyword asks for what is not here, or is
+            about a session's start and there is an address.
+        ConnectionError: there is no session at the address, or it did not answer within 5 s.
         NodeDiedError: the node process did not start.
     """
     given = dict(locals())
     given |= given.pop("hidden")
     with _sessions.lock:
         init_options.check(given)
-        init_options.resolve_address(address)
+        where, asked = init_options.resolve_address(address)
         session = _sessions.session
         if session is not None and current() is not None:
             if ignore_reinit_error:
@@ -263,6 +276,26 @@ def init(
                 "this process is a worker of a session already: leave init() out, or pass "
                 "ignore_reinit_error=True"
             )
+        common: dict[str, Any] = {
+            "info": {
+                "namespace": namespace or environ.setting("NAMESPACE"),
+                "labels": check_labels(labels or {}, "init(labels=...)"),
+                "logging": {
+                    "configure": configure_logging,
+                    "level": logging_level,
+                    "format": logging_format,
+                    "config": logging_config.to_json() if logging_config is not None else None,
+                },
+            },
+            "runtime_env": runtime_env,
+            "shows_logs": environ.flag("LOG_TO_DRIVER", True) if log_to_driver is None else log_to_driver,
+        }
+        if where is not None:
+            init_options.check_attaching(given, asked)
+            from orchestrator.api.attached import attach
+
+            _sessions.session = attach(where, **common)
+            return _sessions.session
         quantities = dict(resources or {})
         quantities[CPU] = float(num_cpus if num_cpus is not None else len(os.sched_getaffinity(0)))
         if num_gpus is not None:
@@ -276,18 +309,7 @@ def init(
             object_store_memory,
             root=hidden.get("_temp_dir"),
             spill_root=hidden.get("object_spilling_directory"),
-            info={
-                "namespace": namespace or environ.setting("NAMESPACE"),
-                "labels": check_labels(labels or {}, "init(labels=...)"),
-                "logging": {
-                    "configure": configure_logging,
-                    "level": logging_level,
-                    "format": logging_format,
-                    "config": logging_config.to_json() if logging_config is not None else None,
-                },
-            },
-            runtime_env=runtime_env,
-            shows_logs=environ.flag("LOG_TO_DRIVER", True) if log_to_driver is None else log_to_driver,
+            **common,
         )
         _sessions.session = session
         return session
@@ -318,10 +340,10 @@ def _start(
             "session": name,
             "session_dir": path,
             "driver_address": store.address,
-            "driver_sys_path": _import_path(),
+            "driver_sys_path": import_path(),
             "driver_cwd": os.getcwd(),
             "num_cpus": quantities[CPU],
-            "main_path": getattr(sys.modules.get("__main__"), "__file__", None),
+            "main_path": main_path(),
             "namespace": info["namespace"] or name,
         }
         node = launch.start_node(store, resources=quantities, session_dir=path, info=info)
@@ -334,7 +356,7 @@ def _start(
 
             logs = WorkerLogs(monotonic) if shows_logs else None
             if runtime_env:
-                info["environment"] = _environment_of_session(runtime_env, info)
+                info["environment"] = environment_of_session(runtime_env, info)
             node.wait_hello()
             runtime = Runtime(store, name, node.address, info)
         except BaseException:
@@ -343,6 +365,15 @@ def _start(
     except BaseException:
         store.close()
         raise
+    if runtime.environment.key:
+        runtime.node.send({"op": "pool", "env": runtime.environment.key})
+    return open_session(Session, runtime, node, store, logs)
+
+
+def open_session(
+    kind: type[Session], runtime: Runtime, node: Any, store: Any, logs: WorkerLogs | None
+) -> Session:
+    """Make this the process's session, which has a node process."""
     ticks = [_node_watch(runtime, node)]
     if logs is not None:
         runtime.handlers["log"] = logs.show
@@ -355,13 +386,12 @@ def _start(
 
     runtime.on_tick = tick
     install(runtime)
-    if runtime.environment.key:
-        runtime.node.send({"op": "pool", "env": runtime.environment.key})
-    session = Session(runtime, node, store, logs)
-    if info["logging"]["config"] is not None:
+    session = kind(runtime, node, store, logs)
+    config = runtime.info["logging"]["config"]
+    if config is not None:
         from orchestrator.core import log_records
 
-        session._root_handler = log_records.configure_root(info["logging"]["config"], runtime)
+        session._root_handler = log_records.configure_root(config, runtime)
     runtime.pump.start()
     return session
 
@@ -386,19 +416,6 @@ def _start_inline(
 
 #: What begins a session, by its mode.
 _STARTS: dict[str, Callable[..., Session]] = {"processes": _start, "inline": _start_inline}
-
-
-def _environment_of_session(runtime_env: Mapping[str, Any], info: dict[str, Any]) -> str:
-    """Find and copy what the session's environment names; return its key."""
-    from orchestrator.common.runtime_env import RuntimeEnv
-    from orchestrator.core.environment_scope import EnvironmentScope
-
-    return EnvironmentScope(info).key_for(RuntimeEnv.of(runtime_env))
-
-
-def _import_path() -> list[str]:
-    """Return where the driver imports from; an empty entry is the current directory."""
-    return [os.path.abspath(entry) if entry else os.getcwd() for entry in sys.path]
 
 
 def _node_watch(runtime: Runtime, node: Any) -> Callable[[float], None]:

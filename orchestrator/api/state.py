@@ -38,12 +38,12 @@ class View:
         attempts: dict[str, list[Row]] = {}
         for answer in answers:
             for submitter, seq, name, kind, began, ended, error in answer["runs"]:
-                row = self._task_row(task_id(session, submitter, seq), name, kind)
+                row = self._task_row(task_id(session, submitter, seq), name, kind, answer)
                 row |= self._where(answer) | self._times(answer, began, ended) | _outcome(error)
                 row["actor_id"] = answer["actor"] if kind != "NORMAL_TASK" else None
                 attempts.setdefault(row["task_id"], []).append(row)
             for seq, name, kind, actor, *error, when in answer["failures"]:
-                row = self._task_row(task_id(session, answer["address"], seq), name, kind)
+                row = self._task_row(task_id(session, answer["address"], seq), name, kind, answer)
                 row |= {"actor_id": actor, **self._times(answer, None, when), **_outcome(error)}
                 attempts.setdefault(row["task_id"], []).append(row)
         for rows in attempts.values():
@@ -61,7 +61,7 @@ class View:
                 over = attempts.setdefault(identity, [])
                 if len(over) > task["attempts"]:
                     continue  # its reply is on the way
-                row = self._task_row(identity, task["name"], task["type"])
+                row = self._task_row(identity, task["name"], task["type"], answer)
                 row |= {
                     "state": task["state"],
                     "attempt_number": task["attempts"],
@@ -84,13 +84,13 @@ class View:
         answers, missing = self.runtime.census.ask_all("tasks", self.timeout_s)
         return answers + [left for answer in answers for left in answer["departed"]], missing
 
-    def _task_row(self, identity: str, name: str, kind: str) -> Row:
+    def _task_row(self, identity: str, name: str, kind: str, answer: Row) -> Row:
         return {
             "task_id": identity,
             "attempt_number": 0,
             "name": name,
             "state": "NIL",
-            "job_id": self.job_id,
+            "job_id": answer["job"],
             "actor_id": None,
             "type": kind,
             "func_or_class_name": name.removesuffix(".__init__") if kind == "ACTOR_CREATION_TASK" else name,
@@ -117,19 +117,14 @@ class View:
 
     def actors(self) -> Found:
         """Return a row for each actor the node knows: the living, and the last ten thousand dead."""
-        node, pids = self.runtime.node, self._pids()
-        found: list[Row] = []
-        while True:
-            answer = node.ask({"op": "list_actors", "skip": len(found)}, self.timeout_s)
-            found += answer["actors"]
-            if not answer["actors"] or len(found) >= answer["count"]:
-                break
+        pids = self._pids()
+        found = self._ask_for_all("list_actors", "actors")
         return [
             {
                 "actor_id": actor["actor"],
                 "class_name": actor["class_name"],
                 "state": _ACTOR_STATES.get(actor["state"], actor["state"].upper()),
-                "job_id": self.job_id,
+                "job_id": actor.get("job") or self.job_id,
                 "name": actor["name"] or "",
                 "node_id": self.node_id if actor["worker"] else None,
                 "pid": pids.get(actor["worker"], 0),
@@ -148,7 +143,9 @@ class View:
         rows: list[Row] = []
         dead: dict[int, Row] = {}
         for answer in answers:
-            rows.append(self._worker_row(answer["address"], answer["pid"], answer["type"], alive=True))
+            if answer["type"] != "OBSERVER":
+                rows.append(self._worker_row(answer["address"], answer["pid"], answer["type"], alive=True))
+                rows[-1]["job_id"] = answer["job"]
             for report in answer["deaths"]:
                 row = self._worker_row(report["worker"], report.get("pid", 0), "WORKER", alive=False)
                 row["exit_detail"] = report.get("reason", "")
@@ -165,6 +162,7 @@ class View:
             "node_id": self.node_id,
             "ip": LOCALHOST,
             "pid": pid,
+            "job_id": None,
             "exit_detail": None,
         }
 
@@ -175,7 +173,7 @@ class View:
             {
                 "placement_group_id": group["group"],
                 "name": group["name"] or "",
-                "creator_job_id": self.job_id,
+                "creator_job_id": group.get("job") or self.job_id,
                 "state": group["state"],
                 "bundles": group.get("bundles"),
                 "is_detached": bool(group.get("detached")),
@@ -200,19 +198,38 @@ class View:
         return [row], []
 
     def jobs(self) -> Found:
-        """Return a row for the driver's program."""
+        """Return a row for each driver's program: those that run, and after them those that have ended."""
         answers, missing = self.runtime.census.ask_all("process", self.timeout_s)
-        return [
-            {
-                "job_id": self.job_id,
-                "type": "DRIVER",
-                "status": "RUNNING",
-                "entrypoint": " ".join(answer["argv"]),
-                "driver_info": {"id": self.job_id, "pid": str(answer["pid"]), "node_ip_address": LOCALHOST},
-            }
+        rows = [
+            self._job_row(answer["job"], "RUNNING", " ".join(answer["argv"]), answer["pid"])
             for answer in answers
             if answer["type"] == "DRIVER"
-        ], missing
+        ]
+        known = {row["job_id"] for row in rows}
+        for job in self._ask_for_all("list_jobs", "jobs"):
+            if job["job"] and job["job"] not in known:
+                status = "RUNNING" if job["running"] else "SUCCEEDED"
+                rows.append(self._job_row(job["job"], status, job["argv"], job["pid"]))
+        return rows, missing
+
+    @staticmethod
+    def _job_row(job: str, status: str, entrypoint: str, pid: int) -> Row:
+        return {
+            "job_id": job,
+            "type": "DRIVER",
+            "status": status,
+            "entrypoint": entrypoint,
+            "driver_info": {"id": job, "pid": str(pid), "node_ip_address": LOCALHOST},
+        }
+
+    def _ask_for_all(self, op: str, what: str) -> list[Row]:
+        """Return a list of the node's that comes in pages."""
+        found: list[Row] = []
+        while True:
+            answer = self.runtime.node.ask({"op": op, "skip": len(found)}, self.timeout_s)
+            found += answer[what]
+            if not answer[what] or len(found) >= answer["count"]:
+                return found
 
     def objects(self) -> Found:
         """Return a row for each process and reason that keep an object alive."""
@@ -328,6 +345,22 @@ class _ReferenceTable:
             "contained_in": None,
             "place": info.state if info is not None else said.get("state", ""),
         }
+
+
+def resources_of_session(timeout_s: float = 30.0) -> Row:
+    """Return what the node has (`total`, `available`), who holds it (`workers`) and who waits (`waiting`)."""
+    return require().node.ask({"op": "resources"}, timeout_s)
+
+
+def drain_node(node: str, grace_s: float) -> str:
+    """Have a node end when nothing runs on it any more; return why that is not possible, or "".
+
+    Args:
+        node: its id.
+        grace_s: seconds until it ends in any case.
+    """
+    answer = require().node.ask({"op": "drain", "node": node, "grace_s": grace_s})
+    return str(answer.get("error") or "")
 
 
 def _outcome(error: Any) -> Row:

@@ -137,10 +137,12 @@ class Census(Part):
         """Say which process this is."""
         executor = self._runtime.executor
         actor = executor.actor if executor is not None else None
+        info = self._runtime.info
         return {
             "pid": os.getpid(),
             "address": self._runtime.store.address,
-            "type": "DRIVER" if executor is None else "WORKER",
+            "type": "WORKER" if executor is not None else "OBSERVER" if info.get("observes") else "DRIVER",
+            "job": info.get("job", self._runtime.session),
             "actor": actor.actor_id.hex() if actor is not None else None,
             "argv": list(sys.argv) if executor is None else [],
             # Added to a time of `perf_counter_ns` it gives the time of day.

@@ -49,6 +49,28 @@ def _text(value: Any) -> str:
     return value
 
 
+def _environment(value: Any) -> str:
+    if not isinstance(value, str) or not (value.isalnum() or not value):
+        raise BadMessage("is not the key of a runtime environment")
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise BadMessage("is not a list")
+    return [_text(item) for item in value]
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    return tuple(_texts(value))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise BadMessage("is not an object")
+    return value
+
+
 def _text_or_none(value: Any) -> str | None:
     return None if value is None else _text(value)
 
@@ -73,6 +95,12 @@ def _integer(value: Any) -> int:
 
 def _restarts(value: Any) -> int:
     return -1 if value == -1 and type(value) is int else _integer(value)
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise BadMessage("is not a number of seconds >= 0")
+    return float(value)
 
 
 def _want(value: Any) -> int:
@@ -127,7 +155,7 @@ def _bundles(value: Any) -> tuple[ResourceSet, ...]:
 
 #: What a `SchedulingClass` has beside its resources.
 _CLASS_FIELDS: dict[str, Any] = {
-    "env": (_text, ""),
+    "env": (_environment, ""),
     "placement": (_placement, None),
     "priority": (_signed, 0),
     "retriable": (_flag, True),
@@ -136,9 +164,24 @@ _CLASS_FIELDS: dict[str, Any] = {
 #: Fields of each op. A pair (kind, default) is one that may be left out.
 FIELDS: dict[str, dict[str, Any]] = {
     "ready": {"token": _integer, "pid": _integer},
+    "attach": {
+        "ticket": _text,
+        "namespace": _text,
+        "is_anonymous": (_flag, False),
+        "pid": _integer,
+        "argv": (_words, ()),
+        "path": _texts,
+        "cwd": _text,
+        "main": (_text_or_none, None),
+        "logging": (_object, {}),
+        "shows_lines": (_flag, True),
+        "observes": (_flag, False),
+        "req": _integer,
+    },
+    "detach": {"req": _integer},
     "lease": {"class": _class_key, "resources": _resources, **_CLASS_FIELDS, "want": _want},
     "return": {"worker": _integer},
-    "pool": {"env": _text},
+    "pool": {"env": _environment},
     "blocked": {},
     "waiting": {
         "wait": _integer,
@@ -188,14 +231,17 @@ FIELDS: dict[str, dict[str, Any]] = {
         "namespace": (_text, ""),
         "strategy": _text,
         "bundles": _bundles,
+        "detached": (_flag, False),
         "req": (_integer, 0),
     },
     "remove_group": {"group": _text},
     "await_group": {"group": _text, "req": _integer},
     "get_group": {"name": _text, "namespace": (_text, ""), "req": _integer},
+    "list_jobs": {"skip": (_integer, 0), "req": _integer},
     "list_groups": {"group": (_text_or_none, None), "req": _integer},
     "assignment": {"req": _integer},
     "resources": {"req": _integer},
+    "drain": {"node": _text, "grace_s": _seconds, "req": _integer},
     "shutdown": {},
 }
 

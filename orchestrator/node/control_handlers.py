@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.node import control
 from orchestrator.scheduling import events
 from orchestrator.scheduling.actor_table import ActorSpec
+from orchestrator.scheduling.jobs import PRIVATE, job_of, key_of
 from orchestrator.scheduling.placement_groups import GroupSpec
 from orchestrator.scheduling.wait_graph import Ask, Break, Waiting
 
@@ -23,13 +23,13 @@ LISTED_MAX = 200
 #: Characters of a text in such a list.
 LISTED_TEXT_MAX = 200
 
-#: What actors' hooks get when the session ends. The driver waits no longer than that.
-HOOK_GRACE_S = 5.0
 #: Of what a process says it does, in an error's text.
 NAME_CHARS_MAX = 200
 #: Of an actor's `repr`, in the prefix of its lines.
 LABEL_CHARS_MAX = 100
 
+#: What those say who are no clients yet.
+_FROM_STRANGERS = frozenset({"ready", "attach"})
 #: Fields whose names are Python's own.
 _PARAMETERS = {"class": "class_key"}
 
@@ -52,7 +52,7 @@ class ControlHandlers:
                 answer = {"op": "reply", "req": exc.request, "error": f"bad message: {exc}"}
                 self._node.outbox.send(sender, answer)
             return
-        if op != "ready" and sender not in self._node.clients:
+        if op not in _FROM_STRANGERS and sender not in self._node.clients:
             self._node.complain(f"{op} from {sender}, which is no client")
             return
         getattr(self, f"on_{op}")(sender, **{_PARAMETERS.get(name, name): v for name, v in fields.items()})
@@ -66,15 +66,45 @@ class ControlHandlers:
         self._node.pool.ready(process, sender)
         process.pid = pid
         self._node.clients[sender] = None
+        self._node.jobs.works_for(sender, job_of(process.env))
         self._node.tell_scheduler(events.WorkerReady(token, sender))
+
+    def on_attach(self, sender: int, **fields: Any) -> None:
+        """A process that came in at the door wants to be a driver."""
+        if self._node.drivers is None:
+            self._node.complain(f"attach from {sender}: this session is its driver's own")
+            return
+        self._node.drivers.attach(sender, **fields)
+
+    def on_detach(self, sender: int, req: int) -> None:
+        """A driver is about to leave a session that stands."""
+        if self._node.drivers is None or sender != self._node.jobs.driver_of(self._node.jobs.of(sender)):
+            self._node.outbox.send(sender, {"op": "reply", "req": req, "error": "it has not attached"})
+            return
+        self._node.drivers.detach(sender, req)
+
+    def on_list_jobs(self, sender: int, skip: int, req: int) -> None:
+        """A client asks for jobs, some at a time."""
+        jobs = self._node.jobs.listing()
+        page = [
+            {**job, "argv": " ".join(job["argv"])[:LISTED_TEXT_MAX]} for job in jobs[skip : skip + LISTED_MAX]
+        ]
+        self._node.outbox.send(sender, {"op": "reply", "req": req, "jobs": page, "count": len(jobs)})
+
+    def _scheduling(self, sender: int, fields: dict[str, Any]) -> SchedulingClass:
+        """Return the scheduling class in a message, with a worker of the sender's job."""
+        asked = SchedulingClass(**{name: fields[name] for name in SchedulingClass._fields})
+        return asked._replace(env=key_of(self._node.jobs.of(sender), asked.env))
 
     def on_lease(self, sender: int, class_key: int | str, want: int, **scheduling: Any) -> None:
         """A client says how many more workers it wants for one of its classes."""
-        self._node.tell_scheduler(events.LeaseWanted(sender, class_key, SchedulingClass(**scheduling), want))
+        wanted = self._scheduling(sender, scheduling)
+        job = self._node.jobs.of(sender)
+        self._node.tell_scheduler(events.LeaseWanted(sender, class_key, wanted, want, job))
 
     def on_pool(self, sender: int, env: str) -> None:
         """The driver says what its workers are to be made for."""
-        self._node.tell_scheduler(events.PoolWanted(env))
+        self._node.tell_scheduler(events.PoolWanted(key_of(self._node.jobs.of(sender), env)))
 
     def on_return(self, sender: int, worker: int) -> None:
         """A client gives a worker back."""
@@ -126,7 +156,7 @@ class ControlHandlers:
             name=fields["name"],
             namespace=fields["namespace"],
             class_name=fields["class_name"],
-            scheduling=SchedulingClass(**{name: fields[name] for name in SchedulingClass._fields}),
+            scheduling=self._scheduling(sender, fields),
             hold=fields["hold"],
             handle=fields["handle"],
             detached=fields["detached"],
@@ -215,16 +245,16 @@ class ControlHandlers:
         self._node.outbox.send(sender, answer)
 
     def on_end_actors(self, sender: int, req: int) -> None:
-        """The driver is about to end the session: actors with hooks run them now. Says how many still do."""
-        pool = self._node.pool
+        """A driver is about to leave: the actors that end with it and have hooks run them now.
+
+        Says how many still do. A session that is private ends with its driver, detached actors too.
+        """
+        jobs = self._node.jobs
+        job = jobs.of(sender)
         count = 0
-        if sender == self._node.driver:
-            for worker in self._node.actors.with_hooks():
-                process = pool.at(worker)
-                if process is not None:
-                    count += 1
-                    if process.decision is None:
-                        pool.end_gently(process, "the session ends", time.monotonic(), HOOK_GRACE_S)
+        if sender == jobs.driver_of(job):
+            workers = self._node.actors.with_hooks(detached=self._node.drivers is None)
+            count = self._node.end_actors([worker for worker in workers if jobs.of(worker) == job])
         self._node.outbox.send(sender, {"op": "reply", "req": req, "count": count})
 
     def on_list_names(self, sender: int, namespace: str | None, skip: int, req: int) -> None:
@@ -235,7 +265,8 @@ class ControlHandlers:
 
     def on_create_group(self, sender: int, req: int, **fields: Any) -> None:
         """A client wants a placement group."""
-        self._node.perform_all(self._node.groups.create(sender, GroupSpec(**fields), req))
+        spec = GroupSpec(**fields, job=self._node.jobs.of(sender))
+        self._node.perform_all(self._node.groups.create(sender, spec, req))
 
     def on_remove_group(self, sender: int, group: str) -> None:
         """A client removes a placement group, and ends what runs in it."""
@@ -274,6 +305,7 @@ class ControlHandlers:
                 "worker": slot.address,
                 "state": slot.state.value,
                 "holds": slot.held.to_floats(),
+                "job": job_of(slot.env),
             }
             for slot in list(scheduler.slots)[:LISTED_MAX]
             if (process := self._node.pool.get(slot.token)) is not None
@@ -289,9 +321,20 @@ class ControlHandlers:
         }
         self._node.outbox.send(sender, answer)
 
+    def on_drain(self, sender: int, node: str, grace_s: float, req: int) -> None:
+        """A client wants a node to end when nothing runs on it any more."""
+        answer: dict[str, Any] = {"op": "reply", "req": req}
+        if self._node.drivers is None:
+            answer["error"] = "this session is its driver's own, and ends with it"
+        elif node != self._node.node_id:
+            answer["error"] = f"there is no node {node!r:.100}; there is {self._node.node_id}"
+        else:
+            self._node.drivers.drain(grace_s)
+        self._node.outbox.send(sender, answer)
+
     def on_shutdown(self, sender: int) -> None:
         """The driver ends the session."""
-        if sender == self._node.driver:
+        if self._node.drivers is None and sender == self._node.jobs.driver_of(PRIVATE):
             self._node.stop("the driver has ended the session")
         else:
-            self._node.complain(f"shutdown from {sender}, which is not the driver")
+            self._node.complain(f"shutdown from {sender}, whose session this is not")

@@ -6,10 +6,15 @@ what it hears            from where
 control messages         its endpoint in the store (`control` decodes, `control_handlers` acts)
 forks and exits          the zygote's socket; of orphans, SIGCHLD
 lines that workers print two pipes per worker
-the driver's end         its pidfd, and the end of the control socket that `launch` holds
+its parent's end         its pidfd, and the end of the control socket that `launch` holds
+drivers that come and go a socket in the session's directory (`drivers`), if the session stands
 ======================== ===========================================================================
 
-What it asks: `scheduling.LocalScheduler` (who gets a worker) and `scheduling.ActorTable` (who is where).
+What it asks: `scheduling.LocalScheduler` (who gets a worker), `scheduling.ActorTable` (who is where), and
+`scheduling.JobTable` (who works for whom).
+
+A session is private, or it stands. The node of a private one is a child of its only driver, and ends with it.
+That of a standing one is a child of a supervisor, and drivers attach to it.
 """
 
 from __future__ import annotations
@@ -24,18 +29,16 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.common import environ
 from orchestrator.common.resources import ResourceSet
 from orchestrator.node import system
 from orchestrator.node.control_handlers import ControlHandlers
-from orchestrator.node.death import MemoryWitness, make_report
+from orchestrator.node.death import make_report
+from orchestrator.node.environment_desk import EnvironmentDesk
 from orchestrator.node.line_forwarder import LineForwarder
 from orchestrator.node.logs import LogKeeper
 from orchestrator.node.machine import describe_machine
-from orchestrator.node.memory import MemorySources
-from orchestrator.node.memory_monitor import NEAR_S, THRESHOLD, MemoryMonitor
+from orchestrator.node.memory_guard import MemoryGuard
 from orchestrator.node.outbox import Outbox
-from orchestrator.node.pressure import PressureRelief
 from orchestrator.node.reactor import Reactor
 from orchestrator.node.session_dir import LOGS
 from orchestrator.node.worker_pool import WorkerPool, WorkerProcess
@@ -43,6 +46,7 @@ from orchestrator.node.zygote_link import Exited, Forked, NotForked, ZygoteGone,
 from orchestrator.objects.named_objects import NamedObjects
 from orchestrator.scheduling import actor_table, events, placement_groups
 from orchestrator.scheduling.actor_table import ActorTable
+from orchestrator.scheduling.jobs import PRIVATE, JobSpec, JobTable, environment_of
 from orchestrator.scheduling.local_scheduler import LocalScheduler
 from orchestrator.scheduling.placement_groups import GroupTable
 from orchestrator.scheduling.wait_graph import WaitGraph
@@ -50,7 +54,7 @@ from orchestrator.scheduling.wait_graph import WaitGraph
 Instruction = events.Instruction | actor_table.Instruction | placement_groups.Instruction
 
 if TYPE_CHECKING:
-    from orchestrator.node.environments import Environments
+    from orchestrator.node.drivers import Drivers
 
 #: The longest time without a look at timers, and at the driver where the kernel has no pidfd.
 TICK_S = 1.0
@@ -63,6 +67,8 @@ ZYGOTE_DEATHS_MAX = 5
 ZYGOTE_WINDOW_S = 30.0
 #: Complaints that are written down in full; later ones are only counted.
 COMPLAINTS_WRITTEN_MAX = 1000
+#: What actors' hooks get when they have to end. Whoever ends them waits no longer than that.
+HOOK_GRACE_S = 5.0
 #: Prestarted workers, however many CPUs the machine has: memory is spent when there is work for it.
 POOL_MAX = 64
 
@@ -74,8 +80,10 @@ class Daemon:
         import plasma
 
         self._session_dir: str = config["session_dir"]
-        self._driver_pid: int = config["driver_pid"]
-        self.driver: int = config["info"]["driver_address"]
+        self._parent_pid: int = config["parent_pid"]
+        #: Whose end is the session's, in words.
+        self._parent = "the supervisor"
+        self.jobs = JobTable()
         self._launcher = launcher
         self._stop_reason: str | None = None
         self._complaints_count = 0
@@ -89,11 +97,11 @@ class Daemon:
             lambda address: self._endpoint.sender(address, 0),
             (plasma.PeerDiedError, plasma.MessageTooLargeError),
         )
-        self._reactor = Reactor()
+        self.reactor = Reactor()
         self._zygote = zygote
-        self._lines = LineForwarder(self.outbox, self.driver)
+        self.lines = LineForwarder(self.outbox, self.jobs)
         self.pool = WorkerPool(
-            zygote, self._reactor, LogKeeper(os.path.join(self._session_dir, LOGS)), self._lines.forward
+            zygote, self.reactor, LogKeeper(os.path.join(self._session_dir, LOGS)), self.lines.forward
         )
         machine = describe_machine(config["resources"], config["info"].get("labels") or {}, self.node_id)
         #: What was declared, and what the node knows of itself.
@@ -112,16 +120,31 @@ class Daemon:
         self._held_actors: set[str] = set()
         self.groups = GroupTable()
         self._handlers = ControlHandlers(self)
-        self._memory = MemoryWitness()
-        self._monitor = MemoryMonitor(
-            MemorySources(session_limit_bytes=int(environ.number("MEMORY_LIMIT_BYTES", 0))),
-            threshold=environ.number("MEMORY_USAGE_THRESHOLD", THRESHOLD),
-            interval_s=environ.number("MEMORY_MONITOR_REFRESH_MS", NEAR_S * 1000) / 1000,
+        self._memory = MemoryGuard(self._store, self.pool, self.scheduler.slots, self.kill, self.complain)
+        self._environments = EnvironmentDesk(
+            self._session_dir,
+            self.tell_scheduler,
+            lambda jobs, text: self.lines.say(map(self.jobs.driver_of, jobs), "runtime environment", text),
         )
-        self._pressure = PressureRelief(self._store)
-        self._environments: Environments | None = None
-        #: Everybody who hears of deaths: the driver, and workers that are ready.
-        self.clients: dict[int, None] = {self.driver: None}
+        #: Everybody who hears of deaths: drivers, and workers that are ready.
+        self.clients: dict[int, None] = {}
+        self.drivers: Drivers | None = None
+        self._begin(config["info"], config["store_fd"])
+
+    def _begin(self, info: dict[str, Any], segment_fd: int) -> None:
+        """Have the one driver of a private session, or a door for those to come."""
+        driver = info.get("driver_address")
+        if driver:
+            self._parent = "the driver"
+            self.jobs.begin(
+                PRIVATE, driver, JobSpec(info.get("namespace", ""), self._parent_pid), time.time()
+            )
+            self.clients[driver] = None
+            return
+        from orchestrator.node.drivers import Drivers
+
+        self.tell_scheduler(events.PoolWanted(None))
+        self.drivers = Drivers(self, self._session_dir, info, segment_fd)
 
     # ------------------------------------------------------------ the loop
 
@@ -135,84 +158,71 @@ class Daemon:
             "address": self.address,
             "resources": self.scheduler.total.to_floats(),
         }
-        self.outbox.send(self.driver, hello)
+        self.outbox.broadcast(self.clients, hello)
         self._launcher.sendall(json.dumps(hello).encode() + b"\n")
         ticked_at_s = time.monotonic()
         while self._stop_reason is None:
             asleep = self._endpoint.arm()
-            self._reactor.run_once(self._timeout_s() if asleep else 0)
+            self.reactor.run_once(self._timeout_s() if asleep else 0)
             if not asleep:
                 self._read_messages()
             self.outbox.flush()
             self._zygote.flush()
-            self._lines.watch_backlog(self.pool)
+            self.lines.watch_backlog(self.pool)
             now_s = time.monotonic()
             deadline_s = self.scheduler.deadline_s()
             if now_s - ticked_at_s >= TICK_S or (deadline_s is not None and deadline_s <= now_s):
                 ticked_at_s = now_s
                 self._tick(now_s)
-            self._watch_memory(now_s)
+            self._memory.look(now_s)
+            if self.drivers is not None:
+                self.drivers.tick(now_s)
         return self._stop_reason
 
     def _watch_everything(self) -> None:
-        reactor = self._reactor
+        reactor = self.reactor
         reactor.watch(self._endpoint.fileno(), self._on_doorbell)
         reactor.watch(self._zygote.fileno(), self._on_zygote)
         reactor.watch(self._launcher.fileno(), self._on_launcher)
-        driver_fd = system.open_pidfd(self._driver_pid)
-        if driver_fd >= 0:
-            reactor.watch(driver_fd, lambda: self.stop("the driver is gone"))
+        parent_fd = system.open_pidfd(self._parent_pid)
+        if parent_fd >= 0:
+            reactor.watch(parent_fd, lambda: self.stop(f"{self._parent} is gone"))
         wake_r, wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
         reactor.watch(wake_r, lambda: self._on_signal(wake_r))
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._check_driver()  # it may have died before its pidfd was opened
+        self._check_parent()  # it may have died before its pidfd was opened
 
     def _timeout_s(self) -> float:
         if self.outbox.flush() or self._zygote.flush():
             return RETRY_S
-        deadline_s = self._monitor.due_s()
+        deadline_s = self._memory.due_s()
         scheduled_s = self.scheduler.deadline_s()
         if scheduled_s is not None:
             deadline_s = min(deadline_s, scheduled_s)
+        if self.drivers is not None:
+            deadline_s = min(deadline_s, self.drivers.due_s(time.monotonic()))
         return min(max(deadline_s - time.monotonic(), 0.0), TICK_S)
 
     def _tick(self, now_s: float) -> None:
-        self._check_driver()
+        self._check_parent()
         self.pool.kill_overdue(now_s)
-        self._pressure.relieve(now_s)
-        if self._environments is not None:
-            self._environments.tick(now_s)
+        self._memory.relieve(now_s)
+        self._environments.tick(now_s)
         self.tell_scheduler(events.Tick())
 
-    def _watch_memory(self, now_s: float) -> None:
-        """End somebody if there is too little memory left."""
-        verdict = self._monitor.look(now_s, self.scheduler.slots, self._pid_of, self._evictable_bytes)
-        process = self.pool.get(verdict.token) if verdict is not None else None
-        if process is not None and verdict is not None:
-            self.complain(f"worker {process.token} (pid {process.pid}) is ended: {verdict.reason}")
-            process.verdict = events.OUT_OF_MEMORY_ALONE if verdict.alone else events.OUT_OF_MEMORY
-            self.kill(process, verdict.reason)
-
-    def _pid_of(self, token: int) -> int:
-        process = self.pool.get(token)
-        return process.pid if process is not None else 0
-
-    def _evictable_bytes(self) -> int:
-        """Return what free pages of the store have in memory, after giving back what can be."""
-        self._store.trim()
-        stats = self._store.stats()
-        return max(0, stats["touched_bytes"] - stats["used_bytes"])
-
-    def _check_driver(self) -> None:
-        if os.getppid() != self._driver_pid:
-            self.stop("the driver is gone")
+    def _check_parent(self) -> None:
+        if os.getppid() != self._parent_pid:
+            self.stop(f"{self._parent} is gone")
 
     def _on_launcher(self) -> None:
-        if not self._launcher.recv(4096):
-            self.stop("the driver has ended the session")
+        said = self._launcher.recv(4096)
+        if said and self.drivers is not None:
+            self.drivers.on_supervisor(json.loads(said))
+        elif not said:
+            self.stop(f"{self._parent} has ended the session")
 
     def _on_signal(self, fd: int) -> None:
         numbers = os.read(fd, 4096)
@@ -271,8 +281,8 @@ class Daemon:
                 process = self.pool.get(token) if token is not None else None
                 worker = process.address if process is not None else None
                 self.outbox.send(client, {"op": "reclaim", "class": class_key, "worker": worker})
-            case events.PrepareEnvironment(env):
-                self._prepare_environment(env)
+            case events.PrepareEnvironment(key):
+                self._environments.prepare(key)
             case events.StartWorker(token, env):
                 self._start_worker(token, env)
             case events.EndWorker(token, reason, gently, verdict):
@@ -294,9 +304,8 @@ class Daemon:
                     return
                 news = {"op": "infeasible", "class": class_key, "verdict": verdict, "cause": cause}
                 self.outbox.send(client, news)
-            case events.Explain(client, actor, text):
-                who = "a placement group" if actor is None else f"actor {self.actors.class_name(actor)}"
-                self.outbox.send(client or self.driver, {"op": "explain", "text": f"{who} {text}"})
+            case events.Explain(client, actor, text, group):
+                self._explain(client, actor, text, group)
             case events.BundlesReserved(group):
                 self.perform_all(self.groups.reserved(group))
             case events.BundlesInfeasible(group, cause):
@@ -310,7 +319,8 @@ class Daemon:
             case actor_table.Tell(client, message):
                 self.outbox.send(client, message)
             case actor_table.RequestPlacement(client, spec):
-                self.tell_scheduler(events.ActorWanted(client, spec.actor, spec.scheduling, spec.hold))
+                job = job_of(spec.scheduling.env)
+                self.tell_scheduler(events.ActorWanted(client, spec.actor, spec.scheduling, spec.hold, job))
             case actor_table.WithdrawPlacement(actor):
                 self.tell_scheduler(events.ActorWithdrawn(actor))
             case actor_table.KillActorWorker(worker, reason):
@@ -324,6 +334,16 @@ class Daemon:
                     self._held_actors.remove(actor)
                     self._store.drop_ref(bytes.fromhex(actor))
 
+    def _explain(self, client: int, actor: str | None, text: str, group: str | None) -> None:
+        """Say why an actor or a group waits: to its creator, to its job's driver, or to the log."""
+        who = "a placement group" if actor is None else f"actor {self.actors.class_name(actor)}"
+        job = self.groups.job_of(group or "") if actor is None else self.actors.job_of(actor)
+        reader = client or self.jobs.driver_of(job)
+        if reader:
+            self.outbox.send(reader, {"op": "explain", "text": f"{who} {text}"})
+        else:
+            self.complain(f"{who} {text}")
+
     def _hold_actor(self, actor: str) -> None:
         try:
             if self._store.add_ref(bytes.fromhex(actor)):
@@ -331,25 +351,31 @@ class Daemon:
         except ValueError:
             self.complain(f"{actor!r:.100} is not the id of an actor")
 
-    def _prepare_environment(self, env: str) -> None:
-        if self._environments is None:
-            from orchestrator.node.environments import Environments  # not needed by most sessions
-
-            self._environments = Environments(
-                self._session_dir,
-                os.path.join(self._session_dir, LOGS),
-                lambda env: self.tell_scheduler(events.EnvironmentReady(env)),
-                lambda env, cause: self.tell_scheduler(events.EnvironmentFailed(env, cause)),
-                lambda text: self._lines.say("runtime environment", text),
-            )
-        self._environments.prepare(env, time.monotonic())
-
     def _start_worker(self, token: int, env: str) -> None:
         try:
             self.pool.start(token, self.address, env)
         except OSError as exc:
             self.complain(f"no pipes for a worker: {exc}")
             self.tell_scheduler(events.WorkerDied(token))
+
+    def end_actors(self, workers: Sequence[int]) -> int:
+        """Have actors end in good order; return how many still live."""
+        processes = [process for worker in workers if (process := self.pool.at(worker)) is not None]
+        for process in processes:
+            if process.decision is None:
+                self.pool.end_gently(process, "the session ends", time.monotonic(), HOOK_GRACE_S)
+        return len(processes)
+
+    def has_left(self, address: int) -> bool:
+        """Tell whether a client's slot in the store is free, after reaping it if it is dead."""
+        if self._store.reap_client(address):
+            self._endpoint.close_sender(address)
+            return True
+        return all(client["address"] != address for client in self._store.clients())
+
+    def reap_store(self) -> None:
+        """Reap whoever has died without being known here."""
+        self._store.reap()
 
     def kill(self, process: WorkerProcess, reason: str) -> None:
         """End a worker at once; its death will be reported."""
@@ -375,7 +401,7 @@ class Daemon:
 
     def _zygote_gone(self) -> None:
         self.complain("the zygote has died")
-        self._reactor.forget(self._zygote.fileno())
+        self.reactor.forget(self._zygote.fileno())
         self._zygote.discard()
         now_s = time.monotonic()
         self._zygote_deaths_s = [t for t in self._zygote_deaths_s if now_s - t < ZYGOTE_WINDOW_S] + [now_s]
@@ -387,7 +413,7 @@ class Daemon:
             # The kernel kills them; they are orphans, and this process will reap them.
             process.decision = process.decision or "the process that had forked it (the zygote) died"
         self._zygote.start_by_exec()
-        self._reactor.watch(self._zygote.fileno(), self._on_zygote)
+        self.reactor.watch(self._zygote.fileno(), self._on_zygote)
         for process in unborn:
             self._worker_gone(process, None, 0)
 
@@ -400,12 +426,9 @@ class Daemon:
             if pid == 0:
                 return
             process = self.pool.with_pid(pid)
-            builders = self._environments
             if process is not None:
                 self._worker_gone(process, status, 0)
-            elif builders is not None and builders.exited(pid, status, time.monotonic()):
-                pass
-            elif pid != self._zygote.pid:
+            elif not self._environments.exited(pid, status) and pid != self._zygote.pid:
                 self._store.reap()  # perhaps a worker whose birth the zygote did not live to report
 
     def _worker_gone(self, process: WorkerProcess | None, status: int | None, rss_max_bytes: int) -> None:
@@ -417,6 +440,7 @@ class Daemon:
         actor = slot.actor if slot is not None else None
         self.pool.remove(process)  # its last lines go to the driver before the news
         self.clients.pop(address, None)
+        self.jobs.client_gone(address)
         self.outbox.forget(address)
         self._endpoint.close_sender(address)
         if not address:
@@ -425,7 +449,7 @@ class Daemon:
                 self.complain(
                     f"worker {process.token} (pid {process.pid}) ended before it was ready: {status}"
                 )
-            if process.env and status and process.decision is None:
+            if environment_of(process.env) and status and process.decision is None:
                 # It ended by itself before it took work: so would the next one.
                 how = make_report(
                     pid=process.pid, node=self.node_id, status=status, decision=None, stderr_tail=[]
@@ -444,7 +468,7 @@ class Daemon:
             decision=process.decision,
             verdict=process.verdict,
             stderr_tail=process.stderr_tail,
-            memory=self._memory.testify() if killed else None,
+            memory=self._memory.witness.testify() if killed else None,
             rss_max_bytes=rss_max_bytes,
         )
         instructions = self.actors.client_died(address, report)
@@ -461,10 +485,12 @@ class Daemon:
 
     def close(self) -> None:
         """End every process below this one, and leave the store."""
+        if self.drivers is not None:
+            self.drivers.close()
         self._zygote.kill()
         self.pool.kill_all()
         if not system.kill_children_until_none(timeout_s=1.5):
             self.complain("some processes did not end")
-        if os.getppid() == self._driver_pid:
+        if os.getppid() == self._parent_pid:
             self._store.reap()
         self._store.close()

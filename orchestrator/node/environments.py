@@ -47,7 +47,7 @@ class Environments:
     Args:
         on_ready: called with the key of an environment for which workers can be started.
         on_failed: called with a key, and the reason, a sentence that begins with "it".
-        on_progress: called now and then with a line about a builder that is at work.
+        on_progress: called now and then with a key, and a line about the builder that is at work for it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Environments:
         logs_dir: str,
         on_ready: Callable[[str], None],
         on_failed: Callable[[str, str], None],
-        on_progress: Callable[[str], None],
+        on_progress: Callable[[str, str], None],
     ) -> None:
         self._session_dir = session_dir
         self._logs_dir = logs_dir
@@ -138,7 +138,9 @@ class Environments:
             elif now_s - builder.mentioned_at_s >= PROGRESS_S:
                 builder.mentioned_at_s = now_s
                 last = "".join(_last_lines(builder.log_path)[-1:])[:200]
-                self._on_progress(f"is being set up for {now_s - builder.started_at_s:.0f} s: {last}")
+                self._on_progress(
+                    builder.env, f"is being set up for {now_s - builder.started_at_s:.0f} s: {last}"
+                )
 
 
 def _kill_group(pid: int) -> None:

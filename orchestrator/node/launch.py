@@ -78,7 +78,7 @@ class NodeProcess:
                     return str(reason)
         except (OSError, ValueError):
             pass  # it had no time to say anything
-        return f"exit code {self._process.returncode}{self._log_tail()}"
+        return f"exit code {self._process.returncode}{self.log_tail()}"
 
     def wait_hello(self, timeout_s: float = 30.0) -> None:
         """Wait until the node serves.
@@ -91,7 +91,7 @@ class NodeProcess:
             poll = select.poll()
             poll.register(self._control, select.POLLIN)
             if not poll.poll(max(deadline_s - time.monotonic(), 0) * 1000):
-                log = self._log_tail()
+                log = self.log_tail()
                 self.kill()
                 raise NodeDiedError(f"the node process did not answer within {timeout_s:g} s{log}")
             try:
@@ -101,13 +101,20 @@ class NodeProcess:
             if not piece:
                 self._process.wait()
                 code = self._process.returncode
-                log = self._log_tail()
+                log = self.log_tail()
                 self.kill()
                 raise NodeDiedError(f"the node process ended at its start with code {code}{log}")
             self._received += piece
             line, end, rest = self._received.partition(b"\n")
             if end:
                 self._hello, self._received = json.loads(line), rest
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send the node a message as its parent. One that has died is noticed elsewhere."""
+        try:
+            self._control.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            pass
 
     def stop(self, timeout_s: float = 3.0) -> None:
         """End the session: the node ends its workers, and removes the session's directory. Repeatable."""
@@ -161,7 +168,8 @@ class NodeProcess:
             self._leftovers_ended = True
             system.kill_marked(directories.MARK, self._session_dir)
 
-    def _log_tail(self) -> str:
+    def log_tail(self) -> str:
+        """Return the last lines of its log as the end of an error's text; "" if there are none."""
         try:
             with open(_log_path(self._session_dir), errors="replace") as file:
                 lines = file.read()[-10_000:].splitlines()[-_LOG_LINES:]
@@ -179,7 +187,8 @@ def start_node(
         resources: what the node has to give, "CPU" among them.
         session_dir: a path as `session_dir.new_session_path` gives it; made here, removed at the session's
         end.
-        info: handed to every worker; the node itself needs "driver_address", the zygote "driver_sys_path".
+        info: handed to every worker; the zygote needs "driver_sys_path". With "driver_address" the session is
+            that driver's own; without, it stands, and drivers attach to it.
 
     Raises:
         PermissionError: the session's directory, or its parent, belongs to somebody else.
@@ -193,14 +202,14 @@ def start_node(
             "resources": resources,
             "session_dir": session_dir,
             "info": info,
-            "driver_pid": os.getpid(),
+            "parent_pid": os.getpid(),
             "store_fd": store.fd,
             "lock_fd": lock_fd,
         }
         try:
             with open(_log_path(session_dir), "ab") as log:
                 process = subprocess.Popen(
-                    [sys.executable, *_interpreter_flags(), "-S", "-c", _bootstrap(theirs.fileno())],
+                    [*interpreter(), bootstrap(_PROGRAM.format(fd=theirs.fileno()))],
                     env={**os.environ, directories.MARK: session_dir},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -222,16 +231,24 @@ def start_node(
     return node
 
 
-def _bootstrap(control_fd: int) -> str:
-    """Return the program of the node process. Without `site`, it must be told where packages are."""
+#: What the node process runs.
+_PROGRAM = "from orchestrator.node.main import main; main({fd})"
+
+
+def interpreter() -> list[str]:
+    """Return the command of an interpreter like this one, without `site`, for a program to follow."""
+    return [sys.executable, *_interpreter_flags(), "-S", "-c"]
+
+
+def bootstrap(program: str) -> str:
+    """Return a program that finds these packages first. Without `site`, it must be told where they are."""
     import plasma
 
     roots = dict.fromkeys(os.path.dirname(os.path.dirname(os.path.abspath(path))) for path in _files(plasma))
     return (
         # An empty entry is the current directory: modules of the user's must not shadow the standard library
         # here.
-        f"import sys; sys.path[:] = [entry for entry in sys.path if entry] + {list(roots)!r}\n"
-        f"from orchestrator.node.main import main; main({control_fd})"
+        f"import sys; sys.path[:] = [entry for entry in sys.path if entry] + {list(roots)!r}\n{program}"
     )
 
 

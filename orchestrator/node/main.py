@@ -47,7 +47,7 @@ def main(launcher_fd: int) -> NoReturn:
         traceback.print_exc()
     finally:
         system.kill_children_until_none(timeout_s=0.5)
-        if status == 0 or os.getppid() != config["driver_pid"]:
+        if status == 0 or os.getppid() != config["parent_pid"]:
             from orchestrator.node.session_dir import remove_session_dir
 
             remove_session_dir(config["session_dir"])  # else the driver reads the log first

@@ -51,6 +51,19 @@ def open_pidfd(pid: int) -> int:
         return -1
 
 
+def start_ticks(pid: int) -> int:
+    """Return when a process was started, in the kernel's ticks: with its pid it names one process for good.
+
+    0 if there is none, or it has ended.
+    """
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+            return 0 if fields[0] in "ZX" else int(fields[19])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
 def children_of(pid: int) -> list[int]:
     """Return the direct children of a process, the zombies among them too."""
     try:

@@ -10,6 +10,7 @@ from orchestrator.node.logs import LogFile, LogKeeper, WorkerStream
 from orchestrator.node.reactor import Reactor
 from orchestrator.node.system import send_signal
 from orchestrator.node.zygote_link import ZygoteLink
+from orchestrator.scheduling.jobs import job_of
 
 #: A worker that was asked to end gets this long for its exit handlers.
 GRACE_S = 2.0
@@ -34,7 +35,7 @@ class WorkerProcess:
 
     def __init__(self, token: int, env: str, streams: list[WorkerStream], file: LogFile) -> None:
         self.token = token
-        #: Key of its runtime environment.
+        #: Key of its job and runtime environment (`scheduling.jobs.key_of`).
         self.env = env
         #: 0 until it has been forked.
         self.pid = 0
@@ -76,7 +77,8 @@ class WorkerPool:
         self._by_token: dict[int, WorkerProcess] = {}
         self._by_pid: dict[int, WorkerProcess] = {}
         self._by_address: dict[int, WorkerProcess] = {}
-        self._streams_paused = False
+        #: Jobs whose workers' pipes are left alone.
+        self._paused: set[str] = set()
 
     def __iter__(self) -> Iterator[WorkerProcess]:
         return iter(list(self._by_token.values()))
@@ -114,7 +116,7 @@ class WorkerPool:
                 os.close(fd)
             raise
         process = self._by_token[token] = WorkerProcess(token, env, reading, file)
-        if not self._streams_paused:
+        if job_of(env) not in self._paused:
             self._watch(process)
         self._link.request(token, node_address, env, *writing)
 
@@ -183,20 +185,30 @@ class WorkerPool:
 
     # ------------------------------------------------------------ what they print
 
-    def pause_streams(self) -> None:
-        """Stop reading; whoever prints more than a pipe holds waits."""
-        if not self._streams_paused:
-            self._streams_paused = True
-            for process in self:
+    def pause_streams(self, job: str) -> None:
+        """Stop reading what a job's workers print; who prints more than a pipe holds waits."""
+        if job not in self._paused:
+            self._paused.add(job)
+            for process in self._of_job(job):
                 for stream in process.streams:
                     self._reactor.forget(stream.fd)
 
-    def resume_streams(self) -> None:
+    def resume_streams(self, job: str) -> None:
         """Read again."""
-        if self._streams_paused:
-            self._streams_paused = False
-            for process in self:
+        if job in self._paused:
+            self._paused.remove(job)
+            for process in self._of_job(job):
                 self._watch(process)
+
+    def read_now(self, job: str) -> None:
+        """Read what a job's workers have printed so far."""
+        for process in self._of_job(job):
+            for stream in process.streams:
+                if stream.fd >= 0:
+                    self._read(process, stream)
+
+    def _of_job(self, job: str) -> list[WorkerProcess]:
+        return [process for process in self if job_of(process.env) == job]
 
     def _watch(self, process: WorkerProcess) -> None:
         for stream in process.streams:

@@ -3,8 +3,10 @@
 It has one thread, and is no client of the store: a fork then copies nothing but page tables, and the workers
 share its memory. It speaks with the node over a `SOCK_SEQPACKET` pair, one JSON object per packet:
 
-- from the node `{"token", "node", "env"}`: fork a worker. `node` is the node's address in the store, `env`
-  the key of its runtime environment. With it come the writing ends of the worker's stdout and stderr.
+- from the node `{"token", "node", "env", "job"}`: fork a worker. `node` is the node's address in the store,
+  `env` the key of its runtime environment, `job` the job it works for: "" in a session that has only one,
+  else a file in the session's directory has that job's facts. With it come the writing ends of the worker's
+  stdout and stderr.
 - to the node `{"op": "forked", "token", "pid"}`, with a pidfd where the kernel has such;
 - `{"op": "not_forked", "token", "error"}`;
 - `{"op": "exited", "pid", "status", "rss_max_bytes"}`, once the process has been reaped.
@@ -29,6 +31,7 @@ from typing import Any, NoReturn
 
 from orchestrator.common.accelerators import KEEP_VARIABLE, VISIBLE_VARIABLES
 from orchestrator.node import system
+from orchestrator.node.session_dir import JOBS
 
 #: Read by BLAS and OpenMP libraries when they are loaded. Workers run side by side, one task each on a CPU:
 #: with as many threads as the machine has cores in each of them, they would fight. And a zygote must have
@@ -121,7 +124,7 @@ class _Zygote:
             self._report({"op": "not_forked", "token": token, "error": str(exc)})
         else:
             if pid == 0:
-                self._become_worker(token, request["node"], request["env"], *fds)
+                self._become_worker(token, request["node"], request["env"], request["job"], *fds)
             pidfd = system.open_pidfd(pid)
             self._report({"op": "forked", "token": token, "pid": pid}, [pidfd] if pidfd >= 0 else [])
             if pidfd >= 0:
@@ -156,7 +159,7 @@ class _Zygote:
             )
 
     def _become_worker(
-        self, token: int, node_address: int, env: str, stdout_fd: int, stderr_fd: int
+        self, token: int, node_address: int, env: str, job: str, stdout_fd: int, stderr_fd: int
     ) -> NoReturn:
         try:
             os.setpgid(0, 0)
@@ -176,18 +179,22 @@ class _Zygote:
             _reseed()
             gc.enable()
             info = self._info
+            if job:
+                info = _enter_job(job, info)
             if env:
-                info = self._enter_environment(env, node_address, token)
+                info = self._enter_environment(env, node_address, token, info)
         except BaseException:
             _print_traceback()
             _exit(1)
         run_entry(self._entry, self._store_fd, node_address, token, info)
 
-    def _enter_environment(self, env: str, node_address: int, token: int) -> dict[str, Any]:
+    def _enter_environment(
+        self, env: str, node_address: int, token: int, info: dict[str, Any]
+    ) -> dict[str, Any]:
         """Be in a runtime environment: return the facts for this worker, or become another interpreter."""
         from orchestrator.environments import applying, resolved
 
-        info = {**self._info, "environment": env}
+        info = {**info, "environment": env}
         environment = resolved.load(env, info["session_dir"])
         command = resolved.command_of(environment, sys.executable)
         if command is not None:
@@ -251,6 +258,16 @@ def _exit(code: int) -> NoReturn:
         except (OSError, ValueError):
             pass
     os._exit(code)
+
+
+def _enter_job(job: str, info: dict[str, Any]) -> dict[str, Any]:
+    """Work for this job: return its facts beside the session's, and import from where its driver does."""
+    with open(os.path.join(info["session_dir"], JOBS, job), encoding="utf-8") as file:
+        info = {**info, **json.load(file)}
+    path = info["driver_sys_path"]
+    sys.path[:] = path + [entry for entry in sys.path if entry not in path]
+    importlib.invalidate_caches()
+    return info
 
 
 def _ignore(number: int, frame: object) -> None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from orchestrator.node import zygote
 from orchestrator.node.system import send_signal
+from orchestrator.scheduling.jobs import environment_of, job_of
 
 _PACKET_BYTES_MAX = 65_536
 _SIGKILL = 9
@@ -105,9 +106,13 @@ class ZygoteLink:
         self._socket, self._gone, self.pid = ours, False, pid
         self.started_count += 1
 
-    def request(self, token: int, node_address: int, env: str, stdout_fd: int, stderr_fd: int) -> None:
-        """Ask for a worker. The two descriptors are closed here once they have been sent."""
-        packet = json.dumps({"token": token, "node": node_address, "env": env}).encode()
+    def request(self, token: int, node_address: int, key: str, stdout_fd: int, stderr_fd: int) -> None:
+        """Ask for a worker for a job and a runtime environment, as `scheduling.jobs.key_of` names the two.
+
+        The two descriptors are closed here once they have been sent.
+        """
+        order = {"token": token, "node": node_address, "env": environment_of(key), "job": job_of(key)}
+        packet = json.dumps(order).encode()
         self._queue.append((packet, [stdout_fd, stderr_fd]))
         self.flush()
 

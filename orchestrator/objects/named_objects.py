@@ -39,6 +39,11 @@ class NamedObjects:
         self._store.drop_ref(object_id)
         return True
 
+    def forget_all(self, namespace: str) -> None:
+        """Let all objects of a namespace go: nobody can ask for them any more."""
+        for space, name in [place for place in self._objects if place[0] == namespace]:
+            self.forget(space, name)
+
     def listing(self, namespace: str | None) -> list[dict[str, str]]:
         """Return the names of one namespace, or of all."""
         return [

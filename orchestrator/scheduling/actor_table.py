@@ -36,6 +36,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.common.resources import ResourceSet
 from orchestrator.common.scheduling_class import SchedulingClass
+from orchestrator.scheduling.jobs import job_of
 
 #: Pause before a constructor is run again in which the process had died, doubled each time up to the second.
 RESTART_PAUSE_S = (0.05, 5.0)
@@ -333,6 +334,7 @@ class ActorTable:
                 "restarts": record.restarts,
                 "cause": record.cause,
                 "resources": record.spec.scheduling.resources.to_floats(),
+                "job": job_of(record.spec.scheduling.env),
             }
             for record in records
         ]
@@ -342,12 +344,14 @@ class ActorTable:
         found = sorted(pair for pair in self._names if namespace is None or pair[0] == namespace)
         return [{"namespace": space, "name": name} for space, name in found]
 
-    def with_hooks(self) -> list[int]:
-        """Return the workers of living actors that want to know of their end."""
+    def with_hooks(self, *, detached: bool) -> list[int]:
+        """Return the workers of living actors that want to know of their end, maybe of detached ones."""
         return [
             worker
             for worker, actor in self._workers.items()
-            if (record := self._records[actor]).spec.has_hook and record.state is ActorState.ALIVE
+            if (record := self._records[actor]).spec.has_hook
+            and record.state is ActorState.ALIVE
+            and (detached or not record.spec.detached)
         ]
 
     def fate(self, actor: str) -> dict[str, Any]:
@@ -367,6 +371,11 @@ class ActorTable:
     def of_worker(self, worker: int) -> str | None:
         """Return the actor that this worker hosts."""
         return self._workers.get(worker)
+
+    def job_of(self, actor: str) -> str:
+        """Return the job that an actor works for."""
+        record = self._records.get(actor)
+        return job_of(record.spec.scheduling.env) if record else ""
 
     def class_name(self, actor: str) -> str:
         """Return the name of an actor's class, for log prefixes."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from orchestrator.scheduling.jobs import job_of, key_of
+
 
 class EnvironmentStates:
     """Environments that somebody has asked for."""
@@ -11,8 +13,8 @@ class EnvironmentStates:
         self._ready: dict[str, bool] = {"": True}
         #: Those nobody had asked for before.
         self._new: list[str] = []
-        #: The environment of the workers that are started in advance.
-        self.of_pool = ""
+        #: The environment of the workers that are started in advance; None for no such workers.
+        self.of_pool: str | None = ""
 
     def is_ready(self, env: str) -> bool:
         """Tell whether workers can be started for it; one that is not known is to be prepared."""
@@ -39,4 +41,15 @@ class EnvironmentStates:
         """It could not be prepared, or its workers don't start: prepared anew for whoever wants it next."""
         self._ready.pop(env, None)
         if env == self.of_pool:
-            self.of_pool = ""
+            self.of_pool = None
+
+    def job_began(self, job: str) -> None:
+        """There is a plain environment for this job's workers too."""
+        self._ready[key_of(job, "")] = True
+
+    def job_ended(self, job: str) -> None:
+        """Make nothing in advance for this job any more; what its detached actors need is prepared anew."""
+        for env in [env for env in self._ready if env and job_of(env) == job]:
+            del self._ready[env]
+        if self.of_pool is not None and job_of(self.of_pool) == job:
+            self.of_pool = None

@@ -116,9 +116,23 @@ class EnvironmentFailed(NamedTuple):
 
 
 class PoolWanted(NamedTuple):
-    """The workers of the pool are to be made for this runtime environment: the driver's tasks need it."""
+    """What workers that are started in advance are made for: a runtime environment. None: there are none."""
 
-    env: str
+    env: str | None
+
+
+class JobBegan(NamedTuple):
+    """A driver has attached: workers can be made for its job (`jobs.key_of`)."""
+
+    job: str
+
+
+class JobEnded(NamedTuple):
+    """The driver of a job is gone. Workers that nobody has on lease are made for nothing now."""
+
+    job: str
+    #: Why those end, for their reports.
+    reason: str
 
 
 class ClientDied(NamedTuple):
@@ -143,6 +157,8 @@ Event = (
     | EnvironmentReady
     | EnvironmentFailed
     | PoolWanted
+    | JobBegan
+    | JobEnded
     | ClientDied
 )
 
@@ -204,6 +220,8 @@ class Explain(NamedTuple):
     actor: str | None
     #: It begins with "has waited".
     text: str
+    #: Which placement group it is about, if it is about one.
+    group: str | None = None
 
 
 class BundlesReserved(NamedTuple):

@@ -19,7 +19,11 @@ def explain_waits(demands: DemandQueue, slots: WorkerSlots, places: Places, now_
         waits = demand.actor is not None or bool(demand.bundles)
         if waits and not demand.explained and now_s - demand.since_s >= EXPLAIN_AFTER_S:
             demand.explained = True
-            out.append(Explain(demand.client, demand.actor, _explanation(demand, slots, places)))
+            group = (
+                str(demand.class_key[1]) if isinstance(demand.class_key, tuple) and demand.bundles else None
+            )
+            text = _explanation(demand, slots, places)
+            out.append(Explain(demand.client, demand.actor, text, group))
     return out
 
 

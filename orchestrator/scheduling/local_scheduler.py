@@ -69,6 +69,8 @@ from orchestrator.scheduling.events import (
     Grant,
     Infeasible,
     Instruction,
+    JobBegan,
+    JobEnded,
     LeaseReturned,
     LeaseWanted,
     PlaceActor,
@@ -83,6 +85,7 @@ from orchestrator.scheduling.events import (
     WorkerUnblocked,
 )
 from orchestrator.scheduling.explaining import explain_waits
+from orchestrator.scheduling.idling import Idling
 from orchestrator.scheduling.places import Places
 from orchestrator.scheduling.sharing import REPEAT_S, Sharing, leaves_alone, total_of
 from orchestrator.scheduling.starting import Starting
@@ -98,8 +101,6 @@ from orchestrator.scheduling.worker_slots import (
 #: Idle workers beyond the pool's size are ended after this time. Long enough that a loop which starts a few
 #: actors or recursions per second does not fork for each of them.
 IDLE_TIMEOUT_S = 5.0
-#: How often idle workers that own something are looked at again.
-IDLE_REPEAT_S = 0.5
 #: A process that has not become ready after this time is taken for stuck. Generous: the machine may be
 #: swapping.
 START_TIMEOUT_S = 60.0
@@ -133,10 +134,10 @@ class LocalScheduler:
         self._claimant: Demand | None = None
         #: Processes of any state. The store has a limited number of client slots.
         self._workers_max = workers_max
-        self._idle_timeout_s = idle_timeout_s
         self._token_last = 0
         #: Owner of each placed actor's worker by token; 0 for detached ones.
         self._actor_owners: dict[int, int] = {}
+        self._idling = Idling(self.slots, self._demands, self._starting, self._actor_owners, idle_timeout_s)
         self._favours_in_a_row = 0
         self._now_s = 0.0
         self._ticked_at_s = 0.0
@@ -157,6 +158,8 @@ class LocalScheduler:
             BundlesWanted: self._bundles_wanted,
             BundlesReleased: self._bundles_released,
             PoolWanted: self._pool_wanted,
+            JobBegan: self._job_began,
+            JobEnded: self._job_ended,
             ClientDied: lambda event: self._client_died(event.client),
         }
 
@@ -191,9 +194,8 @@ class LocalScheduler:
             deadlines.append(max(self._sharing.repeated_at_s + REPEAT_S, self._starting.not_before_s))
         if self.slots.count(WorkerState.STARTING):
             deadlines.append(self._now_s + START_TIMEOUT_S / 4)
-        if self._starting.missing() < 0 and (oldest := self.slots.in_state(WorkerState.IDLE)[:1]):
-            # An idle worker may be kept because it owns something: not looked at without a pause, then.
-            deadlines.append(max(oldest[0].since_s + self._idle_timeout_s, self._ticked_at_s + IDLE_REPEAT_S))
+        if (idle_s := self._idling.due_s(self._ticked_at_s)) is not None:
+            deadlines.append(idle_s)
         if self._starting.failures and self._starting.missing() > 0:
             deadlines.append(self._starting.not_before_s)
         return min(deadlines, default=None)
@@ -280,6 +282,15 @@ class LocalScheduler:
     def _pool_wanted(self, event: PoolWanted) -> None:
         self._environments.of_pool = event.env
 
+    def _job_began(self, event: JobBegan) -> None:
+        self._idling.job_began(event.job)
+        self._environments.job_began(event.job)
+
+    def _job_ended(self, event: JobEnded) -> None:
+        self._environments.job_ended(event.job)
+        for slot in self._idling.job_ended(event.job):
+            self._end(slot, event.reason, gently=True)
+
     def _environment_ready(self, event: EnvironmentReady) -> None:
         self._environments.ready(event.env)
 
@@ -339,20 +350,12 @@ class LocalScheduler:
     def _tick(self, _: Tick) -> None:
         self._ticked_at_s = self._now_s
         self._out += explain_waits(self._demands, self.slots, self.places, self._now_s)
-        for slot in self.slots.in_state(WorkerState.IDLE):
-            if self._starting.missing() >= 0 or self._now_s - slot.since_s < self._idle_timeout_s:
-                break
-            if not self._owns_something(slot.address):
-                self._end(slot, "it was idle and not needed", gently=True)
+        while (slot := self._idling.overdue(self._now_s)) is not None:
+            self._end(slot, "it was idle and not needed", gently=True)
         if self.slots.count(WorkerState.STARTING):
             for slot in self.slots.in_state(WorkerState.STARTING):
                 if self._now_s - slot.since_s > START_TIMEOUT_S:
                     self._end(slot, f"it was not ready {START_TIMEOUT_S:.0f} s after its start", gently=False)
-
-    def _owns_something(self, client: int) -> bool:
-        if self._demands.has_client(client) or client in self._actor_owners.values():
-            return True
-        return any(slot.holder == client for slot in self.slots)
 
     # ------------------------------------------------------------ grant, start, reclaim
 
@@ -459,7 +462,7 @@ class LocalScheduler:
         if self.slots.count(WorkerState.ENDING):
             return
         for slot in self.slots.in_state(WorkerState.IDLE):
-            if slot.env != env and not self._owns_something(slot.address):
+            if slot.env != env and not self._idling.owns_something(slot.address):
                 self._end(slot, "workers of another environment are wanted", gently=True)
                 return
 

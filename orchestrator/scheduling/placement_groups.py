@@ -52,6 +52,9 @@ class GroupSpec(NamedTuple):
     namespace: str
     strategy: str
     bundles: tuple[ResourceSet, ...]
+    #: Whose it is, and whether it outlives that job.
+    job: str = ""
+    detached: bool = False
 
 
 # ---------------------------------------------------------------- instructions
@@ -152,6 +155,19 @@ class GroupTable:
             answer |= _describe(self._records[group])
         return [Tell(client, answer)]
 
+    def job_over(self, job: str) -> list[Instruction]:
+        """The driver of a job is gone: its groups are removed, unless they are detached."""
+        out: list[Instruction] = []
+        for group, record in list(self._records.items()):
+            if record.spec.job == job and not record.spec.detached:
+                out += self.remove(group)
+        return out
+
+    def job_of(self, group: str) -> str:
+        """Return whose group this is."""
+        record = self._records.get(group)
+        return record.spec.job if record is not None else ""
+
     def client_died(self, client: int) -> None:
         """A client that may have waited is gone."""
         for record in self._records.values():
@@ -203,4 +219,6 @@ def _describe(record: _Record) -> dict[str, Any]:
         "bundles": [bundle.to_floats() for bundle in spec.bundles],
         "state": record.state.value,
         "cause": record.cause,
+        "detached": spec.detached,
+        "job": spec.job,
     }

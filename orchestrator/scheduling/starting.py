@@ -67,8 +67,9 @@ class Starting:
             if self._environments.is_ready(env):
                 envs += [env] * (count - self._slots.count_of(env, *_UNREADY))
         missing = self.missing() - len(envs)
-        if missing > 0 and self._environments.is_ready(self._environments.of_pool):
-            envs += [self._environments.of_pool] * missing
+        of_pool = self._environments.of_pool
+        if missing > 0 and of_pool is not None and self._environments.is_ready(of_pool):
+            envs += [of_pool] * missing
         return envs[: max(STARTS_MAX - self._slots.count(WorkerState.STARTING), 0)]
 
     def _employable(self) -> dict[str, int]:

@@ -107,15 +107,45 @@ class TestKeywords:
         assert ray.get_runtime_context().get_node_labels()["zone"] == "a"
         assert all(init_options.WITHOUT_EFFECT.values())
 
-    @pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "ray://head:10001"])
-    def test_there_is_no_cluster_to_join(self, address, monkeypatch):
-        with pytest.raises(ConnectionError, match="leave the address out"):
+    @pytest.mark.parametrize(
+        ("address", "text"),
+        [
+            ("auto", "no session stands on this machine.*orchestrator start --head"),
+            ("10.0.0.1:6379", "no session of this machine"),
+            ("ray://head:10001", "there is no session at"),
+            ("/nowhere/at/all", "there is no session at /nowhere/at/all"),
+        ],
+    )
+    def test_an_address_at_which_no_session_stands(self, address, text, monkeypatch, tmp_path):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        with pytest.raises(ConnectionError, match=text):
             ray.init(address=address)
         monkeypatch.setenv("ORCHESTRATOR_ADDRESS", address)
-        with pytest.raises(ConnectionError, match="ORCHESTRATOR_ADDRESS"):
+        with pytest.raises(ConnectionError, match=text):
             ray.init()
         with ray.init("local", num_cpus=1):
             assert ray.get(double.remote(1)) == 2
+
+    @pytest.mark.parametrize(
+        ("keyword", "value"),
+        [
+            ("num_cpus", 2),
+            ("num_gpus", 0),
+            ("resources", {"slot": 1}),
+            ("labels", {"zone": "a"}),
+            ("object_store_memory", 200 << 20),
+            ("mode", "inline"),
+            ("_temp_dir", "/tmp"),
+        ],
+    )
+    def test_what_is_about_the_start_of_a_session_cannot_be_said_to_one_that_stands(
+        self, keyword, value, monkeypatch
+    ):
+        with pytest.raises(ValueError, match=f"{keyword}=.*address='auto'.*orchestrator start"):
+            ray.init(address="auto", **{keyword: value})
+        monkeypatch.setenv("ORCHESTRATOR_ADDRESS", "auto")
+        with pytest.raises(ValueError, match=f"{keyword}=.*ORCHESTRATOR_ADDRESS=auto"):
+            ray.init(**{keyword: value})
 
     def test_an_address_of_rays_in_the_environment_is_not_ours(self, monkeypatch):
         monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")

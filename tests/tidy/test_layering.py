@@ -25,13 +25,17 @@ LAYERS: dict[str, frozenset[str]] = {
     "experimental": frozenset({"common", "api", "util"}),
     "_private": frozenset({"api"}),
     "cli": frozenset({"common", "api", "util"}),
+    "__main__": frozenset({"cli"}),
     "testing": frozenset({"common", "objects", "scheduling", "core", "node", "api", "util", "rpc", "gcs"}),
 }
 
-#: The two places where a process starts another layer's program: (file, module).
+#: The places where a process starts another layer's program, or goes in at its door: (file, module).
 ENTRY_POINTS = {
     ("orchestrator/node/zygote.py", "orchestrator.core.worker"),
     ("orchestrator/api/session.py", "orchestrator.node.launch"),
+    ("orchestrator/api/attached.py", "orchestrator.node.attaching"),
+    ("orchestrator/cli/sessions.py", "orchestrator.node.standing"),
+    ("orchestrator/cli/state.py", "orchestrator.node.standing"),
 }
 
 #: Files of orchestrator that may import plasma. The node process attaches to the store but never serializes:
@@ -40,6 +44,7 @@ PLASMA_DOOR = {
     "orchestrator/objects/plasma_adapter.py",
     "orchestrator/node/daemon.py",
     "orchestrator/node/launch.py",
+    "orchestrator/node/supervisor.py",
     # As the node process does.
     "orchestrator/transfer/stores.py",
 }

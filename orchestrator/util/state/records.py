@@ -132,6 +132,8 @@ class WorkerState(State):
     node_id: str
     ip: str
     pid: int
+    #: whose work it does; None if it is dead
+    job_id: str | None = None
     exit_detail: str | None = None
 
 

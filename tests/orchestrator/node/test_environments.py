@@ -38,7 +38,7 @@ class Node:
             self.session_dir,
             lambda env: self.said.append(("ready", env)),
             lambda env, cause: self.said.append((cause, env)),
-            lambda text: self.said.append((text, "progress")),
+            lambda env, text: self.said.append((text, "progress")),
         )
 
     def wait(self, now_s):

@@ -337,7 +337,7 @@ def test_an_installation_that_cannot_work_ends_with_the_reason(start: Callable[.
 def test_a_node_that_cannot_start_says_why(
     start: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "_bootstrap", lambda _: "raise SystemExit('no such luck')")
+    monkeypatch.setattr(launch, "bootstrap", lambda _: "raise SystemExit('no such luck')")
     with pytest.raises(NodeDiedError, match=r"code 1(.|\n)*no such luck"):
         start()
 

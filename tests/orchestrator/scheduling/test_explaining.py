@@ -30,22 +30,22 @@ def test_an_actor_that_waits_for_what_others_hold() -> None:
     node.tell(ActorWanted(OTHER, "b", plain(cpus(2)), ResourceSet()))
     assert told(node.pass_time(EXPLAIN_AFTER_S / 2)) == []
     text = "has waited 10 s for {CPU: 2}: {} is free, tasks hold {CPU: 1}, actors hold {CPU: 1}"
-    assert told(node.pass_time(EXPLAIN_AFTER_S)) == [(OTHER, "b", text)]
+    assert told(node.pass_time(EXPLAIN_AFTER_S)) == [(OTHER, "b", text, None)]
     assert told(node.pass_time(EXPLAIN_AFTER_S)) == [], "said once"
 
 
 def test_a_placement_group_that_waits() -> None:
     node = busy()
     node.tell(BundlesWanted("g", (cpus(1), cpus(1))))
-    ((client, actor, text),) = told(node.pass_time(EXPLAIN_AFTER_S))
-    assert (client, actor) == (0, None) and "for {CPU: 2}" in text
+    ((client, actor, text, group),) = told(node.pass_time(EXPLAIN_AFTER_S))
+    assert (client, actor, group) == (0, None, "g") and "for {CPU: 2}" in text
 
 
 def test_an_actor_that_waits_for_its_group() -> None:
     node = busy()
     node.tell(BundlesWanted("g", (cpus(2),)))
     node.tell(ActorWanted(OTHER, "b", SchedulingClass(cpus(1), placement=InBundle("g")), ResourceSet()))
-    texts = [text for client, _, text in told(node.pass_time(EXPLAIN_AFTER_S)) if client == OTHER]
+    texts = [text for client, _, text, _ in told(node.pass_time(EXPLAIN_AFTER_S)) if client == OTHER]
     assert texts == ["has waited 10 s for {CPU: 1} in a placement group that is not created yet"]
 
 
@@ -53,5 +53,5 @@ def test_what_groups_hold_is_said_too() -> None:
     node = Node(cpus(2))
     node.tell(BundlesWanted("g", (cpus(2),)))
     node.tell(ActorWanted(OTHER, "b", plain(cpus(1)), ResourceSet()))
-    ((_, _, text),) = told(node.pass_time(EXPLAIN_AFTER_S))
+    ((_, _, text, _),) = told(node.pass_time(EXPLAIN_AFTER_S))
     assert text.endswith("{} is free, placement groups hold {CPU: 2}")

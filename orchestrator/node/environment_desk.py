@@ -1,0 +1,72 @@
+"""Between the scheduler, which knows an environment once for each job, and `environments`, which makes it.
+
+Most sessions need none, so what makes them is imported when the first is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from orchestrator.node.session_dir import LOGS
+from orchestrator.scheduling import events
+from orchestrator.scheduling.jobs import environment_of, job_of
+
+if TYPE_CHECKING:
+    from orchestrator.node.environments import Environments
+
+
+class EnvironmentDesk:
+    """Has environments made, and says what became of them.
+
+    Args:
+        session_dir: where environments are described, and the logs of builders are.
+        tell: takes events for the scheduler.
+        say: called with the jobs that wait, and a line about the builder that is at work for them.
+    """
+
+    def __init__(
+        self,
+        session_dir: str,
+        tell: Callable[[events.Event], None],
+        say: Callable[[set[str], str], None],
+    ) -> None:
+        self._session_dir = session_dir
+        self._tell = tell
+        self._say = say
+        self._environments: Environments | None = None
+        #: The scheduler's keys for which an environment is being made.
+        self._waiting: dict[str, dict[str, None]] = {}
+
+    def prepare(self, key: str) -> None:
+        """Have the environment of this key made."""
+        if self._environments is None:
+            from orchestrator.node.environments import Environments
+
+            self._environments = Environments(
+                self._session_dir,
+                os.path.join(self._session_dir, LOGS),
+                lambda env: self._settle(env, events.EnvironmentReady),
+                lambda env, cause: self._settle(env, lambda key: events.EnvironmentFailed(key, cause)),
+                lambda env, text: self._say({job_of(key) for key in self._waiting.get(env, {})}, text),
+            )
+        env = environment_of(key)
+        waiting = self._waiting.setdefault(env, {})
+        waiting[key] = None
+        if len(waiting) == 1:
+            self._environments.prepare(env, time.monotonic())
+
+    def _settle(self, env: str, event: Callable[[str], events.Event]) -> None:
+        for key in self._waiting.pop(env, {}):
+            self._tell(event(key))
+
+    def exited(self, pid: int, status: int) -> bool:
+        """Take note of the end of a process; False if it was none of the builders."""
+        return self._environments is not None and self._environments.exited(pid, status, time.monotonic())
+
+    def tick(self, now_s: float) -> None:
+        """End builders that are late, speak of the others."""
+        if self._environments is not None:
+            self._environments.tick(now_s)

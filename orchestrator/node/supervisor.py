@@ -1,0 +1,216 @@
+"""The process above a standing session: what `orchestrator start` leaves behind.
+
+It creates the segment and is its first client, starts the node process, and waits:
+
+======================= =============================================================================
+what                    what follows
+======================= =============================================================================
+SIGTERM, SIGINT         the node drains: what runs may finish, actors' hooks run, for a while; all ends
+the same once more      all ends at once
+the node ends, or dies  all ends; unless it was drained, with exit code 1, and the reason is kept
+this process is killed  the node sees it by pidfd and socket, ends what is below it, and cleans up
+======================= =============================================================================
+
+Its facts, `session.json` in the session's directory, name it by pid and start time, so that `orchestrator
+stop` signals this process or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from orchestrator.exceptions import NodeDiedError
+from orchestrator.node import launch, spill_dir, system
+from orchestrator.node import session_dir as directories
+from orchestrator.node.drivers import DRAINED
+
+#: What a drain gives to tasks that run.
+DRAIN_S = 5.0
+#: What the node gets beyond that, for actors' hooks and its own end.
+STOP_S = 8.0
+
+
+class Options(NamedTuple):
+    """What `orchestrator start` was asked for."""
+
+    #: Quantities by name, "CPU" among them.
+    resources: dict[str, float]
+    labels: dict[str, str]
+    #: Size of the object store in bytes; None for the store's own default.
+    store_bytes: int | None = None
+    #: Where sessions live, instead of the usual place; and where objects are spilled to.
+    root: str | None = None
+    spill_root: str | None = None
+    #: Descriptor to which the outcome of the start is written; -1: to stderr, for people.
+    report_fd: int = -1
+
+    @classmethod
+    def from_json(cls, text: str) -> Options:
+        """Return what `to_json` was made from."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """Return this as a text for the command line of the supervisor."""
+        return json.dumps(self._asdict())
+
+
+def command(options: Options) -> list[str]:
+    """Return the command that runs a supervisor."""
+    return [
+        *launch.interpreter(),
+        launch.bootstrap("from orchestrator.node.supervisor import main; main(sys.argv[1])"),
+        options.to_json(),
+    ]
+
+
+def main(options_json: str) -> NoReturn:
+    """Be the supervisor of a session; the entry point of the process."""
+    options = Options.from_json(options_json)
+    if options.report_fd >= 0 and os.fork():
+        os._exit(0)  # in the background it is nobody's child, and so nobody's to wait for
+    supervisor = _Supervisor(options)
+    try:
+        code = supervisor.run()
+    except (OSError, ValueError, NodeDiedError) as exc:
+        supervisor.report({"error": str(exc)})
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class _Supervisor:
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._root = directories.runtime_root(options.root)
+        self._path = os.path.join(self._root, directories.HEAD)
+        self._wake_r, wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        system.unblock_signals()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.set_wakeup_fd(wake_w, warn_on_full_buffer=False)
+
+    def run(self) -> int:
+        """Start a session, wait for its end, end it; return the exit code."""
+        import plasma
+
+        options = self._options
+        directories.forget_failure(self._root)
+        if directories.is_held(self._path):
+            raise OSError(_stands_already(self._path))
+        spill_path = spill_dir.choose_path(self._path, options.spill_root)
+        session = os.urandom(16).hex()
+        info = {
+            "session": session,
+            "session_dir": self._path,
+            "driver_sys_path": [],
+            "num_cpus": options.resources["CPU"],
+            "labels": options.labels,
+            "logging": {},
+        }
+        with plasma.Store.create(options.store_bytes, name="supervisor", spill_directory=spill_path) as store:
+            try:
+                node = launch.start_node(
+                    store, resources=options.resources, session_dir=self._path, info=info
+                )
+            except directories.SessionStandsError:
+                raise OSError(_stands_already(self._path)) from None
+            try:
+                spill_dir.link(self._path, spill_path)
+                node.wait_hello()
+                self._log_to_file()
+                directories.write_facts(self._path, _facts(session, node.pid))
+                self.report({"session_dir": self._path, "session": session, "pid": os.getpid()})
+                reason = self._wait(node)
+            except BaseException:
+                node.kill()
+                raise
+            if reason:
+                print(f"{time.strftime('%H:%M:%S')} the session ends: {reason}", file=sys.stderr, flush=True)
+                directories.note_failure(self._root, f"{reason}{node.log_tail()}")
+            node.stop()
+        return 1 if reason else 0
+
+    def _wait(self, node: launch.NodeProcess) -> str:
+        """Wait for the session's end; return why it has ended, "" if it was meant to."""
+        deadline_s = float("inf")
+        draining = False
+        pidfd = system.open_pidfd(node.pid)
+        poll = select.poll()
+        poll.register(self._wake_r, select.POLLIN)
+        if pidfd >= 0:
+            poll.register(pidfd, select.POLLIN)
+        try:
+            while node.alive():
+                left_s = min(deadline_s - time.monotonic(), 1.0)
+                if left_s <= 0:
+                    return ""
+                poll.poll(left_s * 1000)
+                if self._was_told_to_end():
+                    if draining:
+                        return ""
+                    draining = True
+                    node.tell({"op": "drain", "grace_s": DRAIN_S})
+                    deadline_s = time.monotonic() + DRAIN_S + STOP_S
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+        reason = node.end_reason()
+        return "" if draining or reason == DRAINED else f"the node process ended: {reason}"
+
+    def _was_told_to_end(self) -> bool:
+        try:
+            return any(number in (signal.SIGTERM, signal.SIGINT) for number in os.read(self._wake_r, 64))
+        except BlockingIOError:
+            return False
+
+    # ------------------------------------------------------------ what it says
+
+    def report(self, outcome: Mapping[str, Any]) -> None:
+        """Tell whoever has started this process what became of that, once."""
+        fd = self._options.report_fd
+        if fd < 0:
+            text = outcome.get("error") or f"a session stands at {outcome['session_dir']} (pid {os.getpid()})"
+            print(text, file=sys.stderr, flush=True)
+            return
+        try:
+            os.write(fd, json.dumps(outcome).encode() + b"\n")
+            os.close(fd)
+        except OSError:
+            pass  # nobody listens any more, or this is the second report
+
+    def _log_to_file(self) -> None:
+        """In the background: write to a file of the session's from now on."""
+        if self._options.report_fd < 0:
+            return
+        path = os.path.join(self._path, directories.LOGS, "supervisor.log")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        for target in (1, 2):
+            os.dup2(fd, target)
+        os.close(fd)
+
+
+def _facts(session: str, node_pid: int) -> dict[str, Any]:
+    from orchestrator import __version__
+
+    return {
+        "session": session,
+        "version": __version__,
+        "supervisor": [os.getpid(), system.start_ticks(os.getpid())],
+        "node": [node_pid, system.start_ticks(node_pid)],
+        "began_s": time.time(),
+    }
+
+
+def _stands_already(path: str) -> str:
+    return (
+        f'a session stands already at {path}: attach to it with init(address="auto"), end it with '
+        "`orchestrator stop`, or start another one elsewhere with --temp-dir"
+    )
