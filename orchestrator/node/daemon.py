@@ -46,7 +46,7 @@ from orchestrator.node.zygote_link import Exited, Forked, NotForked, ZygoteGone,
 from orchestrator.objects.named_objects import NamedObjects
 from orchestrator.scheduling import actor_table, events, placement_groups
 from orchestrator.scheduling.actor_table import ActorTable
-from orchestrator.scheduling.jobs import PRIVATE, JobSpec, JobTable, environment_of
+from orchestrator.scheduling.jobs import PRIVATE, JobSpec, JobTable, environment_of, job_of
 from orchestrator.scheduling.local_scheduler import LocalScheduler
 from orchestrator.scheduling.placement_groups import GroupTable
 from orchestrator.scheduling.wait_graph import WaitGraph
