@@ -4,6 +4,7 @@
 #   make test        build the wheel, install it into a clean environment, run all tests, lint and type checks
 #   make test-all    the same tests on every CPython from 3.10 to 3.13 that is installed
 #   make endurance   the tests that kill and restart, with more rounds
+#   make simulate    run SEEDS=n seeds through the simulations, or SEED=n one again
 #   make bench       the benchmarks, beside their peers where `make bench-peers` has installed those (ARGS="--quick")
 #   make lint        style, formatting and types only
 #   make format      rewrite the files into the one format
@@ -17,12 +18,14 @@
 PYTHON ?= python3
 ARGS ?=
 PAGES ?=
+SEED ?=
+SEEDS ?= 1000
 TEST_ARGS ?=
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: run test endurance suite test-all bench bench-peers lint format wheel build protos clean help
+.PHONY: run test endurance simulate suite test-all bench bench-peers lint format wheel build protos clean help
 
 VENV := .venv
 VENV_TEST := .venv-test
@@ -42,7 +45,7 @@ PACKAGE_FILES := $(shell find plasma orchestrator -name __pycache__ -prune -o \
 BUILD_FILES := setup.py pyproject.toml MANIFEST.in README.md LICENSE tools/make_wheel.py
 
 help:
-	@sed -n '3,13s/^# *//p' Makefile
+	@sed -n '3,14s/^# *//p' Makefile
 
 # --- The working environment: tools to build, check and measure with, and the packages themselves. ---
 
@@ -102,6 +105,9 @@ test: lint suite
 
 endurance: $(VENV_TEST)/.installed
 	@$(VENV_TEST)/bin/python tools/run_tests.py --endurance -m stress -s $(TEST_ARGS)
+
+simulate: $(VENV)/.installed
+	@$(BIN)/python tools/simulate.py --seeds $(SEEDS) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 test-all:
 	@$(PYTHON) tools/test_all.py $(TEST_ARGS)

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from orchestrator.gcs import messages, wire
+from orchestrator.gcs.call_book import CallBook
 from orchestrator.gcs.messages import FromNode, Heartbeat, Leaving, LinkEvent, NodeSpec
-from orchestrator.gcs.requests import Answer, Call, Refused, Request
+from orchestrator.gcs.requests import Answer, Refused, Request
 from orchestrator.rpc import channels
 from orchestrator.rpc.codec import UnknownMessage
 from orchestrator.rpc.credentials import Identity, utc_now
@@ -66,8 +67,7 @@ class GcsClient:
         #: Set while a session stands.
         self._connected = asyncio.Event()
         self._ended = asyncio.Event()
-        self._numbers_used = 0
-        self._unanswered: dict[int, None] = {}
+        self._book = CallBook()
         self._channel: channels.grpc.aio.Channel | None = None
         self._explainer = Explainer(first_s=EXPLAIN_AFTER_S)
 
@@ -220,9 +220,7 @@ class GcsClient:
         The answer is `Refused("dead", ...)` if the node is, or becomes, no part of the cluster.
         """
         loop = asyncio.get_running_loop()
-        self._numbers_used += 1
-        number = self._numbers_used
-        self._unanswered[number] = None
+        number = self._book.enter(request)
         back_off, explainer = BackOff(self._rng), Explainer(first_s=EXPLAIN_AFTER_S)
         cause = "there is no session with it"
         try:
@@ -242,7 +240,7 @@ class GcsClient:
                     return answer
                 await asyncio.sleep(back_off.next_s())
         finally:
-            del self._unanswered[number]
+            self._book.settle(number)
 
     async def _wait_for_session(self) -> bool:
         if self._is_over:
@@ -267,8 +265,7 @@ class GcsClient:
             request_serializer=pb.Request.SerializeToString,
             response_deserializer=pb.Answer.FromString,
         )
-        below = next(iter(self._unanswered))
-        message = wire.put_call(Call(self._index, number, below, request))
+        message = wire.put_call(self._book.call(self._index, number))
         try:
             answer: Answer = wire.ANSWER.take(
                 await method(message, timeout=CALL_TIMEOUT_S, metadata=self._peer.versions.metadata())

@@ -12,7 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from orchestrator.gcs import answered, detached_actors, jobs, kv, messages, names, nodes, requests
+from orchestrator.gcs import (
+    answered,
+    detached_actors,
+    jobs,
+    kv,
+    messages,
+    names,
+    nodes,
+    placement_groups,
+    requests,
+)
 from orchestrator.gcs.answered import AnsweredTable
 from orchestrator.gcs.cluster_view import ViewPublisher
 from orchestrator.gcs.detached_actors import DetachedActorTable
@@ -20,7 +30,8 @@ from orchestrator.gcs.effects import Close, Effect, Reply, Send, Tell, Write
 from orchestrator.gcs.jobs import JobTable
 from orchestrator.gcs.kv import KvTable
 from orchestrator.gcs.names import NameTable
-from orchestrator.gcs.nodes import Died, HealthPolicy, NodeTable
+from orchestrator.gcs.nodes import Died, HealthPolicy, NodeState, NodeTable
+from orchestrator.gcs.placement_groups import Choose, GroupTable
 from orchestrator.gcs.requests import Answer, Call, Done, Refused
 
 CLUSTER_KEY = "cluster_id"
@@ -36,7 +47,9 @@ class Head:
         cluster_id: that of a new cluster; what the storage has goes before.
         epoch: a number that no other head of this cluster has had.
         now_s: the time.
+        choose: chooses nodes for placement groups.
         policy: when a silent node is dead.
+        refuse_after_s: see `GroupTable`.
         storage: what to call the storage in answers.
     """
 
@@ -47,7 +60,9 @@ class Head:
         cluster_id: str,
         epoch: int,
         now_s: float,
+        choose: Choose,
         policy: HealthPolicy | None = None,
+        refuse_after_s: float | None = 60.0,
         storage: str = "",
     ) -> None:
         policy = HealthPolicy() if policy is None else policy
@@ -57,6 +72,7 @@ class Head:
         self.names = NameTable()
         self.jobs = JobTable()
         self.actors = DetachedActorTable()
+        self.groups = GroupTable(choose, refuse_after_s=refuse_after_s)
         self.kv = KvTable()
         self.answered = AnsweredTable()
         #: What was counted, for people.
@@ -74,6 +90,7 @@ class Head:
         self.names.restore(rows.get(names.TABLE, {}).values())
         self.jobs.restore(rows.get(jobs.TABLE, {}).values())
         self.actors.restore(rows.get(detached_actors.TABLE, {}).values())
+        self.groups.restore(rows.get(placement_groups.TABLE, {}).values(), now_s)
         self.kv.restore(rows.get(kv.TABLE, {}).items())
         self.answered.restore(rows.get(answered.TABLE, {}).values())
         self.views.publish(record.view() for record in self.nodes.all())
@@ -109,7 +126,9 @@ class Head:
         out += self._news_for(session)
         if record.drain is not None:
             out.append(Send(session, record.drain))
-        return self._addressed([*out, *self.jobs.resume(index), *self.actors.resume(index, head)])
+        return self._addressed(
+            [*out, *self.jobs.resume(index), *self.actors.resume(index, head), *self.groups.resume(index)]
+        )
 
     def heartbeat(self, session: int, message: messages.Heartbeat, now_s: float) -> list[Effect]:
         """A node gives a sign of life."""
@@ -130,14 +149,30 @@ class Head:
         """A session broke."""
         record = self.nodes.get(self._sessions.get(session, 0))
         self._forget(session)
-        if record is not None and record.session == session:
-            self.nodes.session_lost(record, now_s)
-        return []
+        if record is None or record.session != session:
+            return []
+        self.nodes.session_lost(record, now_s)
+        return self._addressed(self.groups.node_suspected(record.index))
 
     def tick(self, now_s: float, wall_s: float) -> list[Effect]:
         """Look at the clock, and tell everybody what has changed. To be called about ten times a second."""
         writes, died = self.nodes.tick(now_s)
-        return self._addressed([*writes, *self._bury(died, wall_s), *self._all_news()])
+        out: list[Effect] = [*writes, *self._bury(died, wall_s)]
+        for index in self.nodes.changed:
+            record = self.nodes.get(index)
+            if record is not None and record.state is NodeState.SUSPECT:
+                out += self.groups.node_suspected(index)
+        out += self._all_news()
+        out += self._unnamed(self.groups.tick(now_s, self.views.version, self._usable))
+        return self._addressed(out)
+
+    def _usable(self) -> list[messages.NodeView]:
+        """Return the nodes on which bundles may be reserved now."""
+        return [
+            record.view()
+            for record in self.nodes.members()
+            if record.state is NodeState.ALIVE and record.drain is None and record.session is not None
+        ]
 
     def _turn_away(self, session: int, text: str) -> list[Effect]:
         self.counts["turned_away"] += 1
@@ -160,13 +195,16 @@ class Head:
             out += self.jobs.node_died(index, wall_s)
             out += self.names.home_died(index)
             out += self.actors.node_died(index, self.nodes.head_index)
+            out += self.groups.node_died(index)
             out += self.answered.node_died(index)
         return [*out, *self._all_news()] if out else out
 
     def _finish_job(self, job: str, reason: str, wall_s: float) -> list[Effect]:
         members = [record.index for record in self.nodes.members()]
         effects = self.jobs.finish(job, reason, members, wall_s)
-        return [*effects, *self.names.job_ended(job)] if effects else []
+        if not effects:
+            return []
+        return [*effects, *self.names.job_ended(job), *self._unnamed(self.groups.job_ended(job))]
 
     # ------------------------------------------------------------ views
 
@@ -254,6 +292,34 @@ class Head:
             return Refused("invalid", f"job {claim.job}, which is to have the name, has ended"), []
         return self.names.claim(request)
 
+    def _create_group(self, node: int, request: requests.CreateGroup) -> tuple[Answer, Iterable[Effect]]:
+        spec = request.spec
+        if spec.job and not spec.detached and not self.jobs.is_running(spec.job):
+            return Refused("invalid", f"job {spec.job}, which is to have the group, has ended"), []
+        named: Iterable[Effect] = ()
+        if spec.name:
+            # Detached as far as names go: it ends with the group, and not by itself.
+            name = requests.Name("group", spec.namespace, spec.name, spec.group, node, b"", spec.job, True)
+            answer, named = self.names.claim(requests.ClaimName(name))
+            if not isinstance(answer, Done):
+                return answer, []
+        answer, effects = self.groups.create(node, spec)
+        if not isinstance(answer, Done) and spec.name:
+            self.names.free(requests.FreeName("group", id=spec.group))
+            return answer, []
+        return answer, [*named, *effects]
+
+    def _remove_group(self, request: requests.RemoveGroup) -> tuple[Answer, Iterable[Effect]]:
+        answer, effects = self.groups.remove(request.group, "it was removed")
+        return answer, self._unnamed(effects)
+
+    def _unnamed(self, effects: list[Effect]) -> list[Effect]:
+        """Give up the names of groups that are told to be gone."""
+        out = list(effects)
+        for group in self.groups.take_ended():
+            out += self.names.free(requests.FreeName("group", id=group))[1]
+        return out
+
     def _adopted(self, node: int, request: requests.ActorAdopted) -> tuple[Answer, Iterable[Effect]]:
         answer, writes = self.actors.adopted(node, request)
         return answer, [*writes, *(self.names.rehome("actor", request.actor, node) if writes else ())]
@@ -267,7 +333,16 @@ class Head:
 
     def validate(self) -> None:
         """Check every invariant; `AssertionError` with the culprit."""
-        for table in (self.nodes, self.views, self.names, self.jobs, self.actors, self.kv, self.answered):
+        for table in (
+            self.nodes,
+            self.views,
+            self.names,
+            self.jobs,
+            self.actors,
+            self.kv,
+            self.answered,
+            self.groups,
+        ):
             table.validate()  # type: ignore[attr-defined]
         for session, index in self._sessions.items():
             record = self.nodes.get(index)
@@ -296,6 +371,14 @@ _HANDLERS: dict[type, Handler] = {
     requests.ActorAdopted: lambda head, node, r, _: head._adopted(node, r),
     requests.DropActor: lambda head, node, r, _: head.actors.drop(r.actor),
     requests.ListActors: lambda head, node, r, _: (head.actors.actors(), ()),
+    requests.CreateGroup: lambda head, node, r, _: head._create_group(node, r),
+    requests.RemoveGroup: lambda head, node, r, _: head._remove_group(r),
+    requests.WatchGroup: lambda head, node, r, _: head.groups.watch(node, r.group),
+    requests.ListGroups: lambda head, node, r, _: (head.groups.groups(), ()),
+    requests.BundlesPrepared: lambda head, node, r, _: head.groups.prepared(node, *r),
+    requests.BundlesRefused: lambda head, node, r, _: head.groups.refused(node, *r),
+    requests.BundlesCommitted: lambda head, node, r, _: head.groups.committed(node, *r),
+    requests.BundlesReleased: lambda head, node, r, _: head.groups.released(node, *r),
     requests.PutValue: lambda head, node, r, _: head.kv.put(r),
     requests.GetValue: lambda head, node, r, _: (head.kv.get(r), ()),
     requests.DeleteValue: lambda head, node, r, _: head.kv.delete(r),

@@ -83,6 +83,12 @@ class Actors(NamedTuple):
     actors: tuple[DetachedActor, ...]
 
 
+class LabelSelector(NamedTuple):
+    """Conditions on the labels of one bundle's node, as `common.labels` has them."""
+
+    conditions: dict[str, str]
+
+
 class GroupSpec(NamedTuple):
     """A placement group as its creator asks for it."""
 
@@ -94,6 +100,8 @@ class GroupSpec(NamedTuple):
     bundles: tuple[ResourceSet, ...]
     job: str = ""
     detached: bool = False
+    #: One for each bundle, or fewer.
+    selectors: tuple[LabelSelector, ...] = ()
 
 
 class Group(NamedTuple):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 from orchestrator.gcs import messages, wire
+from orchestrator.gcs.bundle_choice import BundleChoice
 from orchestrator.gcs.head import Head
 from orchestrator.gcs.messages import Heartbeat, Leaving, Register, ToNode
 from orchestrator.gcs.nodes import HealthPolicy
@@ -78,6 +79,7 @@ class GcsServer:
             # Milliseconds since 1970 and some random bits: no two heads of a cluster have the same.
             epoch=int(time.time() * 1000) << 20 | int.from_bytes(os.urandom(2), "big"),
             now_s=time.monotonic(),
+            choose=BundleChoice(),
             policy=config.policy,
             storage=storage.description,
         )

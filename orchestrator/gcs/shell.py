@@ -1,9 +1,6 @@
-"""Does what the head's state machine says: stores first, then speaks.
+"""Does what the head's state machine says: stores first, then speaks (`commit_queue`).
 
-What several requests want stored goes in one commit (*group commit*): while one is being written, the next
-ones gather, and all that they would say waits with them. Answers to questions wait too, if they could tell of
-something that is not stored yet. So a head that is killed at any moment has said nothing that its successor
-does not know.
+A head that is killed at any moment has said nothing that its successor does not know.
 """
 
 from __future__ import annotations
@@ -12,13 +9,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.gcs.effects import Close, Effect, Reply, Send, Write
+from orchestrator.gcs.commit_queue import CommitQueue
+from orchestrator.gcs.effects import Close, Effect, Reply, Send
 from orchestrator.gcs.messages import ToNode
 from orchestrator.gcs.requests import Answer
 from orchestrator.gcs.storage import Storage
 
-#: Effects that may wait for the storage: more means that it is stuck, and askers are turned away until it is
-#: not.
+#: Effects that may wait for the storage: with more it is stuck, and askers are turned away until it is not.
 BACKLOG_MAX = 100_000
 
 
@@ -43,10 +40,8 @@ class Shell:
         self._send = send
         self._close = close
         self._reply = reply
-        self._writes: list[Write] = []
-        self._visible: list[Effect] = []
-        self._has_news = asyncio.Event()
-        self._is_writing = False
+        self._queue = CommitQueue()
+        self._has_writes = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gcs-storage")
         #: How many commits there were, and how many writes in them.
         self.commits_count = 0
@@ -55,25 +50,15 @@ class Shell:
     @property
     def is_stuck(self) -> bool:
         """Tell whether no more requests should be taken."""
-        return len(self._writes) + len(self._visible) > BACKLOG_MAX
+        return len(self._queue) > BACKLOG_MAX
 
     def perform(self, effects: Iterable[Effect]) -> None:
         """Do these, in order, after all that came before."""
-        for effect in effects:
-            if isinstance(effect, Write):
-                self._writes.append(effect)
-            else:
-                self._visible.append(effect)
-        if self._writes:
-            self._has_news.set()
-        elif not self._is_writing:
-            self._show()
+        self._show(self._queue.add(effects))
+        if self._queue.has_writes:
+            self._has_writes.set()
 
-    def _show(self) -> None:
-        visible, self._visible = self._visible, []
-        self._show_these(visible)
-
-    def _show_these(self, visible: list[Effect]) -> None:
+    def _show(self, visible: list[Effect]) -> None:
         for effect in visible:
             match effect:
                 case Send(session, event):
@@ -92,17 +77,12 @@ class Shell:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                await self._has_news.wait()
-                self._has_news.clear()
-                writes, self._writes = self._writes, []
-                visible, self._visible = self._visible, []
-                self._is_writing = True
-                await loop.run_in_executor(self._thread, self._storage.commit, writes)
-                self._is_writing = False
-                self.commits_count += 1
-                self.writes_count += len(writes)
-                self._show_these(visible)
-                if not self._writes:
-                    self._show()
+                await self._has_writes.wait()
+                self._has_writes.clear()
+                while writes := self._queue.take():
+                    await loop.run_in_executor(self._thread, self._storage.commit, writes)
+                    self.commits_count += 1
+                    self.writes_count += len(writes)
+                    self._show(self._queue.committed())
         finally:
             self._thread.shutdown(wait=True)

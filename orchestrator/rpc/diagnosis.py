@@ -86,4 +86,4 @@ async def _diagnose(address: str, identity: Identity) -> str:
             "" if first else f"{address} closes connections without a word: it is about to end, or to begin"
         )
     finally:
-        writer.close()
+        await joining.end_streams(writer)

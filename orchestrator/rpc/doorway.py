@@ -18,7 +18,6 @@ than its greeting.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections import Counter
@@ -196,9 +195,7 @@ class Doorway:
             self._note("join_broken", f"{peer} began to join and broke off: {exc}")
         finally:
             if writer is not None:
-                writer.close()
-                with contextlib.suppress(OSError):
-                    await writer.wait_closed()
+                await joining.end_streams(writer)
 
     async def _splice(self, sock: socket.socket, greeting: bytes, peer: str) -> None:
         loop = asyncio.get_running_loop()

@@ -201,7 +201,7 @@ async def _join(where: JoinString, node_id: str, addresses: list[str], versions:
         identity = Identity(ca, _field(content, "certificate", str).encode(), key)
         return Joined(identity, _field(content, "cluster", str))
     finally:
-        writer.close()
+        await end_streams(writer)
 
 
 def _check_head(where: JoinString, ca: bytes, leaf: bytes) -> None:
@@ -271,6 +271,16 @@ async def streams_over(
             lambda: protocol, sock=sock, ssl=context, server_hostname=host, ssl_handshake_timeout=timeout_s
         )
     return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+async def end_streams(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait until nothing is left of it; a peer that does not answer the goodbye is cut off."""
+    writer.close()
+    try:
+        await asyncio.wait_for(writer.wait_closed(), 1.0)
+    except (OSError, TimeoutError, asyncio.TimeoutError):
+        writer.transport.abort()
+        await asyncio.sleep(0)
 
 
 # ---------------------------------------------------------------- messages

@@ -567,8 +567,21 @@ class Actors(_message.Message):
     actors: _containers.RepeatedCompositeFieldContainer[DetachedActor]
     def __init__(self, actors: _Optional[_Iterable[_Union[DetachedActor, _Mapping]]] = ...) -> None: ...
 
+class LabelSelector(_message.Message):
+    __slots__ = ("conditions",)
+    class ConditionsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CONDITIONS_FIELD_NUMBER: _ClassVar[int]
+    conditions: _containers.ScalarMap[str, str]
+    def __init__(self, conditions: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
 class GroupSpec(_message.Message):
-    __slots__ = ("group", "name", "namespace", "strategy", "bundles", "job", "detached")
+    __slots__ = ("group", "name", "namespace", "strategy", "bundles", "job", "detached", "selectors")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
@@ -576,6 +589,7 @@ class GroupSpec(_message.Message):
     BUNDLES_FIELD_NUMBER: _ClassVar[int]
     JOB_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
+    SELECTORS_FIELD_NUMBER: _ClassVar[int]
     group: str
     name: str
     namespace: str
@@ -583,7 +597,8 @@ class GroupSpec(_message.Message):
     bundles: _containers.RepeatedCompositeFieldContainer[Resources]
     job: str
     detached: bool
-    def __init__(self, group: _Optional[str] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., strategy: _Optional[str] = ..., bundles: _Optional[_Iterable[_Union[Resources, _Mapping]]] = ..., job: _Optional[str] = ..., detached: _Optional[bool] = ...) -> None: ...
+    selectors: _containers.RepeatedCompositeFieldContainer[LabelSelector]
+    def __init__(self, group: _Optional[str] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., strategy: _Optional[str] = ..., bundles: _Optional[_Iterable[_Union[Resources, _Mapping]]] = ..., job: _Optional[str] = ..., detached: _Optional[bool] = ..., selectors: _Optional[_Iterable[_Union[LabelSelector, _Mapping]]] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("spec", "state", "cause", "nodes")
