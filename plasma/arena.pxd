@@ -10,8 +10,7 @@ from plasma.layout cimport Common, Segment
 cdef class Arena:
     cdef Segment seg                # of no client: each has a copy
     cdef Common common
-    cdef uint32_t clients           # of this process, in this mapping
-    cdef uint32_t fork_depth        # at which the liveness locks are held
+    cdef uint32_t clients           # of this process, in this mapping: attachment.pyx counts them
     cdef readonly int fd
     cdef readonly uint64_t size_bytes
     cdef void* sealed_map
@@ -20,8 +19,6 @@ cdef class Arena:
     cdef pl_warmer warmer
     cdef int owner_pid              # the warmer's thread is in no forked child
     cdef void warm_ahead(self) noexcept
-    cdef int join(self) except -1
-    cdef void part(self) noexcept
     cdef void release(self) noexcept
     cdef bint protect(self, uint64_t offset, uint64_t size, bint readonly) noexcept
     cdef int give_back(self, uint64_t offset, uint64_t size) noexcept

@@ -1,11 +1,8 @@
 import os
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strncpy
-from plasma._c.posix cimport (
-    pl_close_in_children, pl_fork_depth, pl_memory_file, pl_mutex_init, pl_reopen, pl_seal_size, pl_warm_from, pl_warm_stop,
-)
+from plasma._c.posix cimport pl_memory_file, pl_mutex_init, pl_seal_size, pl_warm_from, pl_warm_stop
 from plasma.layout cimport (
     CHANNEL_RESERVE, LAYOUT_VERSION, NAME_BYTES, OBJECTS_LIMIT, PAGE, PATH_BYTES, SHARD_COUNT, Header, Segment, bind_segment,
     check_header, plan, publish,
@@ -48,38 +45,13 @@ cdef class Arena:
     def __dealloc__(self):
         self.release()
 
-    cdef int join(self) except -1:
-        """One more client of this process. Their liveness locks are on different bytes, so one descriptor holds all."""
-        if self.common.mine == NULL:
-            self.common.mine = <char*>calloc(self.seg.header.slots_max, 1)
-            if self.common.mine == NULL:
-                raise MemoryError()
-        if self.common.liveness_fd < 0:
-            self.common.liveness_fd = pl_reopen(self.fd)
-            if self.common.liveness_fd < 0:
-                raise OSError("can't open the segment anew through /proc/self/fd (is /proc mounted?)")
-            self.fork_depth = pl_fork_depth()
-            pl_close_in_children(self.common.liveness_fd, True)
-        self.clients += 1
-        return 0
-
-    cdef void part(self) noexcept:
-        """One client less; with the last the mapping goes."""
-        self.clients -= 1
-        if self.clients == 0:
-            self.release()
-
     cdef void release(self) noexcept:
         """Unmaps the segment and closes its descriptors. Nothing may point into it any more."""
         pl_warm_stop(&self.warmer, self.owner_pid == getpid())
-        if self.common.liveness_fd >= 0 and self.fork_depth == pl_fork_depth():      # a child's copy is closed already
-            pl_close_in_children(self.common.liveness_fd, False)
-            close(self.common.liveness_fd)
         if self.common.bell_fd >= 0:
             close(self.common.bell_fd)
         if self.common.disk_fd >= 0:
             close(self.common.disk_fd)
-        free(self.common.mine)
         self.common = Common(-1, -1, -1, NULL)
         if self.seg.base != NULL:
             munmap(self.seg.base, self.size_bytes)

@@ -1,7 +1,8 @@
 cimport cython
 import weakref
 
-from plasma._c.posix cimport pl_fork_depth, pl_fork_watch
+from libc.stdlib cimport calloc, free
+from plasma._c.posix cimport pl_close_in_children, pl_fork_depth, pl_fork_watch, pl_reopen
 from plasma.arena cimport Arena
 from plasma.doorbell cimport ring_all
 from plasma.clients cimport give_slot, register
@@ -9,10 +10,42 @@ from plasma.recovery cimport clear_slot, install_repairs
 
 from plasma.errors import ForkedStoreError, StoreClosedError, TooManyClientsError
 
+cdef extern from "unistd.h" nogil:
+    int close(int fd) noexcept
+
+# What posix.h knows of forks it knows in this module alone: a header's variables are each module's own.
 pl_fork_watch()
 
 # For the crash tests alone, which arm every client of a process (_faults.pyx).
 _clients = weakref.WeakSet()
+
+
+cdef int join(Arena arena) except -1:
+    """One more client in this mapping. Their liveness locks are on different bytes, so one descriptor holds all."""
+    if arena.common.mine == NULL:
+        arena.common.mine = <char*>calloc(arena.seg.header.slots_max, 1)
+        if arena.common.mine == NULL:
+            raise MemoryError()
+    if arena.common.liveness_fd < 0:
+        arena.common.liveness_fd = pl_reopen(arena.fd)
+        if arena.common.liveness_fd < 0:
+            raise OSError("can't open the segment anew through /proc/self/fd (is /proc mounted?)")
+        pl_close_in_children(arena.common.liveness_fd, True)
+    arena.clients += 1
+    return 0
+
+
+cdef void part(Arena arena, uint32_t fork_depth) noexcept:
+    """One client less; with the last the mapping goes."""
+    arena.clients -= 1
+    if arena.clients:
+        return
+    if fork_depth == pl_fork_depth():            # a child's copy is closed already
+        pl_close_in_children(arena.common.liveness_fd, False)
+        close(arena.common.liveness_fd)
+    free(arena.common.mine)
+    arena.common.mine = NULL
+    arena.release()
 
 
 @cython.no_gc                            # can be in no cycle; its end must find what it refers to intact
@@ -21,7 +54,7 @@ cdef class Client:
         self.arena = arena
         self.seg = &self.view
         self.fork_depth = pl_fork_depth()
-        arena.join()
+        join(arena)
         self.joined = True
         self.view = arena.seg
         install_repairs(self.seg)
@@ -68,7 +101,7 @@ cdef class Client:
         self.open = False
         if self.joined:
             self.joined = False
-            self.arena.part()
+            part(self.arena, self.fork_depth)
 
     def begin_close(self):
         """Threads of ours that sleep in wait() are woken, and find the client closed."""

@@ -120,7 +120,8 @@ cdef void free_locked(Segment* seg, uint32_t e) noexcept nogil:
         set_intent(seg, e)
         crash_point(seg, CRASH_DELETE_INTENT)
     set_file_intent(seg, e)
-    shed(seg, e)
+    if entry.holders:
+        shed(seg, e)
     if entry.holders == 0 and entry.parents == 0:
         unlink_entry(seg, e)
         store32(&entry.state, FREE)
@@ -511,7 +512,7 @@ cdef int declare(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcep
     e = find_entry(seg, hi, lo)
     if e and seg.entries[e].state == DELETED:
         status = EXISTS
-    elif not client_is(seg, owner):
+    elif owner != seg.address and not client_is(seg, owner):
         status = OWNER_GONE
     else:
         status = record(seg, hi, lo, <uint32_t>(owner & 0xFFFF), &e, &h)

@@ -109,9 +109,10 @@ cdef void remove_hold(Segment* seg, uint32_t h) noexcept nogil:
     cdef Entry* entry = &seg.entries[e]
     cdef uint32_t shard = shard_of_entry(seg, e)
     cdef Shard* s = &seg.shards[shard]
-    cdef uint32_t* slot_head = list_of(seg, hold) if hold.slot else NULL
+    cdef uint32_t* slot_head
     if entry.flags & KEPT:
         leave_kept(seg, h)
+    slot_head = list_of(seg, hold) if hold.slot else NULL
     entry.pins -= hold.pins
     entry.refs -= hold.refs
     hold.entry = 0                       # the record is gone from here on

@@ -15,7 +15,7 @@ from plasma.channel cimport Endpoint
 from plasma.creation cimport create_when_room
 from plasma.holding cimport Holder, parse_id
 from plasma.layout cimport (
-    CREATED, CRASH_WRITE, DELETED, EXPOSED, FREED, GIVEN_UP, LOST, PENDING, SEALED, SPILLED, Contained, Segment, crash_point, round_up,
+    CREATED, CRASH_WRITE, DELETED, EXPOSED, FREE, FREED, GIVEN_UP, LOST, PENDING, SEALED, SPILLED, Contained, Segment, crash_point, round_up,
 )
 from plasma.recovery cimport reap_all, reap_slot
 from plasma.spiller cimport Spiller
@@ -242,7 +242,8 @@ cdef class Store(Holder):
             for child in contained:
                 if child == object_id:
                     raise ValueError(f"object {object_id.hex()} can't contain itself")
-                if not self.state(child):
+                parse_id(child, &hi, &lo)
+                if lifecycle.state_of(seg, hi, lo) == FREE:
                     raise ObjectNotFoundError(f"can't hold a reference on object {child.hex()}: the store doesn't know it")
         except BaseException:
             lifecycle.abort(seg, entry[0], hold[0])
