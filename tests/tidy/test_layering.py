@@ -18,6 +18,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "transfer": frozenset({"common", "objects", "rpc"}),
     "core": frozenset({"common", "objects", "environments"}),
     "node": frozenset({"common", "objects", "scheduling", "environments", "rpc", "gcs", "transfer"}),
+    "autoscaler": frozenset({"common", "scheduling", "node"}),
     "inline": frozenset({"common", "objects", "core"}),
     "dag": frozenset({"common", "objects", "core"}),
     "api": frozenset({"common", "objects", "environments", "core", "inline", "dag"}),
@@ -81,6 +82,11 @@ PURE = (
     "orchestrator/transfer/pulls.py",
     "orchestrator/transfer/push_manager.py",
     "orchestrator/transfer/wire.py",
+    "orchestrator/autoscaler/config.py",
+    "orchestrator/autoscaler/demand.py",
+    "orchestrator/autoscaler/planner.py",
+    "orchestrator/autoscaler/instances.py",
+    "orchestrator/autoscaler/reconciler.py",
 )
 IMPURE_MODULES = {
     "asyncio", "concurrent", "fcntl", "io", "mmap", "multiprocessing", "os", "pathlib", "queue", "secrets",

@@ -210,7 +210,7 @@ class TestOneCluster:
         assert home.infeasible[-1].verdict == "group_removed"
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(24))
 def test_whatever_happens_everybody_is_served_and_nothing_is_left(seed: int) -> None:
     rng = Random(seed)
     sim = Sim(seed, lossy=seed % 2 == 1)

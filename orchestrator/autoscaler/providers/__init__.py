@@ -1,0 +1,1 @@
+"""Where machines come from. `provider` says what is expected of each kind; `local` makes processes here."""
