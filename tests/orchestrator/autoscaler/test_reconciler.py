@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
 from orchestrator.autoscaler import reconciler as module
@@ -20,7 +18,6 @@ from orchestrator.autoscaler.reconciler import (
     Terminate,
 )
 from orchestrator.common.resources import ResourceSet
-from tests.orchestrator.autoscaler.sim import World
 
 CPU = ResourceSet.from_floats({"CPU": 1})
 FOUR = ResourceSet.from_floats({"CPU": 4})
@@ -235,37 +232,3 @@ def test_what_can_never_be_is_said_now_and_then() -> None:
     assert isinstance(said, Say) and said.text.startswith("demand that no node can ever serve: {CPU: 99}")
     assert one.step() == []
     assert len(one.step(module.SAY_AGAIN_S)) == 1
-
-
-SHAPES = [Shape(ResourceSet.from_floats(q)) for q in ({"CPU": 1}, {"CPU": 3}, {"CPU": 1, "GPU": 1})]
-
-
-@pytest.mark.parametrize("seed", range(24))
-def test_whatever_happens_demand_is_served_and_nothing_is_left(seed: int) -> None:
-    rng = Random(seed)
-    made = config(maximum=rng.choice([3, 4, 8]), least=rng.choice([0, 1, 2]), idle_timeout_s=30)
-    world = World(seed, made, faults=seed % 3 != 0)
-    for _ in range(1500):
-        if rng.random() < 0.05:
-            shape = rng.choice(SHAPES)
-            world.waiting[shape] += 1 if shape.resources["GPU"] else rng.choice([1, 3, 20])
-        if rng.random() < 0.005:
-            world.requested = ((SHAPES[0], rng.choice([0, 4, 8])),)
-        world.step()
-    world.is_quiet = True  # no more faults; what was begun goes on
-    world.requested = ()
-    for _ in range(4000):
-        world.step()
-        if not world.waiting and not any(m.tasks for m in world.machines):
-            break
-    assert not world.waiting, "not served"
-    for machine in world.machines:
-        machine.is_stuck = False
-    least = made.node_types["small"].min_workers
-    for _ in range(2500):
-        world.step()
-        if len(world.machines) == len(world.nodes()) == least:
-            break
-    assert len(world.machines) == least, [vars(m) for m in world.machines]
-    assert len(world.nodes()) == least
-    assert {one.provider_id for one in world.strangers} == {"s-1", "s-2"}

@@ -2,82 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from random import Random
-
-import pytest
-
 from orchestrator.common.resources import ResourceSet
 from orchestrator.common.scheduling_class import InBundle, OnNode, SchedulingClass
 from orchestrator.scheduling import events as local
 from orchestrator.scheduling.cluster import lease_events as ev
-from tests.orchestrator.scheduling.cluster.sim import Sim, SimNode, plain
+from tests.simulation.leases_world import Jobs, Sim, everything_is_back, plain
 
 ONE = plain(1)
-
-
-class Jobs:
-    """Clients with tasks: each lease runs one task and is given back."""
-
-    def __init__(self, sim: Sim, *, length_s: float = 0.5) -> None:
-        self.sim = sim
-        self.left: Counter[tuple[int, int, ev.ClassKey]] = Counter()
-        self.ran_on: Counter[int] = Counter()
-        self.running: Counter[tuple[int, int, ev.ClassKey]] = Counter()
-        self.most_running: Counter[tuple[int, int, ev.ClassKey]] = Counter()
-        self._classes: dict[tuple[int, int, ev.ClassKey], SchedulingClass] = {}
-        self._length_s = length_s
-        sim.on_lease = self._lease
-
-    def submit(
-        self, node: SimNode, client: int, key: ev.ClassKey, scheduling: SchedulingClass, n: int
-    ) -> None:
-        job = (node.number, client, key)
-        self._classes[job] = scheduling
-        self.left[job] += n
-        self._want(node, job)
-
-    def _want(self, node: SimNode, job: tuple[int, int, ev.ClassKey]) -> None:
-        node.route(ev.Demand(job[1], job[2], self._classes[job], self.left[job]))
-
-    def _lease(self, node: SimNode, client: int, key: ev.ClassKey, at: int, token: int) -> None:
-        job = (node.number, client, key)
-        back = lambda: node.give_back(client, key, at, token)  # noqa: E731
-        if not self.left[job]:
-            self.sim.clock.after(0.001, back)  # one too many
-            return
-        self.left[job] -= 1
-        self.running[job] += 1
-        self.most_running[job] = max(self.most_running[job], self.running[job])
-
-        def done() -> None:
-            self.running[job] -= 1
-            if not self.sim.nodes[at].alive:
-                self.left[job] += 1  # the task is run again
-                if node.alive:
-                    self._want(node, job)
-            else:
-                self.ran_on[at] += 1
-                back()
-
-        self.sim.clock.after(self.sim.rng.random() * 2 * self._length_s, done)
-
-    def is_done(self) -> bool:
-        return not any(
-            (self.left[job] or self.running[job]) for job in self._classes if self.sim.nodes[job[0]].alive
-        )
-
-
-def everything_is_back(sim: Sim) -> None:
-    """When nobody wants anything, nobody holds anything, and nothing is on its way."""
-    sim.run(40)
-    for node in sim.nodes.values():
-        if node.alive:
-            assert not node.router._book.wanted, node.router._book.wanted
-            assert node.scheduler.available == node.total, node.number
-            assert not node.scheduler.waiting()
-            for other in node.view:
-                assert not node.view.promised(other.node)
 
 
 class TestOneCluster:
@@ -208,28 +139,3 @@ class TestOneCluster:
         home.route(ev.GroupGone("g"))
         home.route(ev.Demand(1, "b", scheduling, 1))
         assert home.infeasible[-1].verdict == "group_removed"
-
-
-@pytest.mark.parametrize("seed", range(24))
-def test_whatever_happens_everybody_is_served_and_nothing_is_left(seed: int) -> None:
-    rng = Random(seed)
-    sim = Sim(seed, lossy=seed % 2 == 1)
-    nodes = [
-        sim.add(CPU=rng.choice([1, 2, 4]), **({"GPU": 1} if rng.random() < 0.3 else {})) for _ in range(4)
-    ]
-    nodes.append(sim.add(CPU=4, GPU=1))
-    jobs = Jobs(sim, length_s=rng.choice([0.01, 0.2, 1.0]))
-    victim = rng.choice(nodes[:4])
-    for _ in range(12):
-        node, scheduling = rng.choice(nodes), rng.choice([ONE, plain(0.5), plain(2), plain(1, GPU=0.5)])
-        key = scheduling.key()
-        client, n = rng.randrange(1, 4), rng.choice([1, 2, 5, 20])
-        sim.clock.after(
-            rng.random() * 3,
-            lambda a=(node, client, key, scheduling, n): jobs.submit(*a) if a[0].alive else None,
-        )
-    if seed % 3 == 0:
-        sim.clock.after(rng.random() * 4, lambda: sim.kill(victim))
-    sim.run(5)
-    sim.run_until(jobs.is_done, limit_s=400)
-    everything_is_back(sim)

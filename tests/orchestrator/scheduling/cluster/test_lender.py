@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from orchestrator.scheduling.cluster.lender import REPEAT_S, Answer, Lender, Want
-from tests.orchestrator.scheduling.cluster.sim import plain
+from tests.simulation.leases_world import plain
 
 ONE = plain(1)
 PEER, CLIENT = 7, 7_000_001

@@ -7,7 +7,7 @@ from collections import Counter
 from random import Random
 from typing import Any
 
-from orchestrator.autoscaler.config import AutoscalerConfig
+from orchestrator.autoscaler.config import AutoscalerConfig, NodeType
 from orchestrator.autoscaler.demand import Demand, Shape
 from orchestrator.autoscaler.instances import LIVING, State
 from orchestrator.autoscaler.reconciler import (
@@ -195,3 +195,49 @@ class World:
             assert count <= self.config.node_types[name].max_workers, kinds
         if not self.faults:
             assert len(self.machines) <= self.config.max_workers
+
+
+SHAPES = [Shape(ResourceSet.from_floats(q)) for q in ({"CPU": 1}, {"CPU": 3}, {"CPU": 1, "GPU": 1})]
+
+
+def config(maximum: int, least: int) -> AutoscalerConfig:
+    kinds = {
+        "small": NodeType("small", ResourceSet.from_floats({"CPU": 4}), min_workers=least),
+        "gpu": NodeType("gpu", ResourceSet.from_floats({"CPU": 4, "GPU": 1}), max_workers=2),
+    }
+    return AutoscalerConfig(kinds, max_workers=maximum, idle_timeout_s=30)
+
+
+def run(seed: int) -> None:
+    """Run one autoscaler through random demand, and, two times of three, through faults.
+
+    Raises:
+        AssertionError: a limit was passed, demand was not served, or a machine was left.
+    """
+    rng = Random(seed)
+    made = config(maximum=rng.choice([3, 4, 8]), least=rng.choice([0, 1, 2]))
+    world = World(seed, made, faults=seed % 3 != 0)
+    for _ in range(1500):
+        if rng.random() < 0.05:
+            shape = rng.choice(SHAPES)
+            world.waiting[shape] += 1 if shape.resources["GPU"] else rng.choice([1, 3, 20])
+        if rng.random() < 0.005:
+            world.requested = ((SHAPES[0], rng.choice([0, 4, 8])),)
+        world.step()
+    world.is_quiet = True  # no more faults; what was begun goes on
+    world.requested = ()
+    for _ in range(4000):
+        world.step()
+        if not world.waiting and not any(m.tasks for m in world.machines):
+            break
+    assert not world.waiting, "not served"
+    for machine in world.machines:
+        machine.is_stuck = False
+    least = made.node_types["small"].min_workers
+    for _ in range(2500):
+        world.step()
+        if len(world.machines) == len(world.nodes()) == least:
+            break
+    assert len(world.machines) == least, [vars(m) for m in world.machines]
+    assert len(world.nodes()) == least
+    assert {one.provider_id for one in world.strangers} == {"s-1", "s-2"}

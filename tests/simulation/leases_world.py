@@ -282,3 +282,115 @@ class Sim:
 
 def plain(scheduling_cpus: float, **more: float) -> SchedulingClass:
     return SchedulingClass(ResourceSet.from_floats({"CPU": scheduling_cpus, **more}))
+
+
+ONE = plain(1)
+
+
+class Jobs:
+    """Clients with tasks: each lease runs one task and is given back."""
+
+    def __init__(self, sim: Sim, *, length_s: float = 0.5) -> None:
+        self.sim = sim
+        self.left: Counter[tuple[int, int, remote.ClassKey]] = Counter()
+        self.ran_on: Counter[int] = Counter()
+        self.running: Counter[tuple[int, int, remote.ClassKey]] = Counter()
+        self.most_running: Counter[tuple[int, int, remote.ClassKey]] = Counter()
+        #: Leases that nobody wanted any more.
+        self.excess = 0
+        self._classes: dict[tuple[int, int, remote.ClassKey], SchedulingClass] = {}
+        self._length_s = length_s
+        sim.on_lease = self._lease
+
+    def submit(
+        self, node: SimNode, client: int, key: remote.ClassKey, scheduling: SchedulingClass, n: int
+    ) -> None:
+        job = (node.number, client, key)
+        self._classes[job] = scheduling
+        self.left[job] += n
+        self._want(node, job)
+
+    def cancel(self, node: SimNode) -> None:
+        """Clients of a node want nothing more."""
+        for job in self._classes:
+            if job[0] == node.number and node.alive:
+                self.left[job] = 0
+                self._want(node, job)
+
+    def _want(self, node: SimNode, job: tuple[int, int, remote.ClassKey]) -> None:
+        node.route(remote.Demand(job[1], job[2], self._classes[job], self.left[job]))
+
+    def _lease(self, node: SimNode, client: int, key: remote.ClassKey, at: int, token: int) -> None:
+        job = (node.number, client, key)
+        back = lambda: node.give_back(client, key, at, token)  # noqa: E731
+        if not self.left[job]:
+            self.excess += 1
+            self.sim.clock.after(0.001, back)
+            return
+        self.left[job] -= 1
+        self.running[job] += 1
+        self.most_running[job] = max(self.most_running[job], self.running[job])
+
+        def done() -> None:
+            self.running[job] -= 1
+            if not self.sim.nodes[at].alive:
+                self.left[job] += 1  # the task is run again
+                if node.alive:
+                    self._want(node, job)
+            else:
+                self.ran_on[at] += 1
+                back()
+
+        self.sim.clock.after(self.sim.rng.random() * 2 * self._length_s, done)
+
+    def is_done(self) -> bool:
+        return not any(
+            (self.left[job] or self.running[job]) for job in self._classes if self.sim.nodes[job[0]].alive
+        )
+
+
+def everything_is_back(sim: Sim) -> None:
+    """When nobody wants anything, nobody holds anything, and nothing is on its way."""
+    sim.run(40)
+    for node in sim.nodes.values():
+        if node.alive:
+            assert not node.router._book.wanted, node.router._book.wanted
+            assert node.scheduler.available == node.total, node.number
+            assert not node.scheduler.waiting()
+            for other in node.view:
+                assert not node.view.promised(other.node)
+
+
+def run(seed: int) -> None:
+    """Run one cluster through a random load and random faults.
+
+    Raises:
+        AssertionError: somebody was not served, or something was left.
+    """
+    rng = Random(seed)
+    sim = Sim(seed, lossy=seed % 2 == 1)
+    nodes = [
+        sim.add(CPU=rng.choice([1, 2, 4]), **({"GPU": 1} if rng.random() < 0.3 else {})) for _ in range(4)
+    ]
+    nodes.append(sim.add(CPU=4, GPU=1))
+    jobs = Jobs(sim, length_s=rng.choice([0.01, 0.2, 1.0]))
+    victim = rng.choice(nodes[:4])
+    for _ in range(12):
+        node, scheduling = rng.choice(nodes), rng.choice([ONE, plain(0.5), plain(2), plain(1, GPU=0.5)])
+        key = scheduling.key()
+        client, n = rng.randrange(1, 4), rng.choice([1, 2, 5, 20])
+        sim.clock.after(
+            rng.random() * 3,
+            lambda a=(node, client, key, scheduling, n): jobs.submit(*a) if a[0].alive else None,
+        )
+    if seed % 5 == 0:
+        for _ in range(3):
+            sim.clock.after(rng.random() * 4, lambda: jobs.cancel(rng.choice(nodes)))
+    if seed % 3 == 0:
+        sim.clock.after(rng.random() * 4, lambda: sim.kill(victim))
+    sim.run(5)
+    sim.run_until(jobs.is_done, limit_s=400)
+    everything_is_back(sim)
+    if seed % 2 == 0 and seed % 3 and seed % 5:
+        # Nothing was lost, everybody lives, and wants what he wanted: nothing was asked for twice.
+        assert not jobs.excess, jobs.excess
