@@ -44,10 +44,14 @@ class ActorCreation(Part):
         runtime = self._runtime
         submitter = self._submitter
         actor_id = bytes.fromhex(request["actor"])
-        kept = self._promise() if traits.max_restarts else None
+        # A detached actor is made by its node, from the store: this process may be gone by then.
+        detached = bool(request["detached"])
+        kept = self._promise() if traits.max_restarts or detached else None
         if kept is not None:
             request["constructor"] = kept.object_id.hex()
-        objects.put_parts(runtime.store, actor_id, [description], [kept.object_id] if kept else [])
+        # What is needed once only, the node holds until it has been used.
+        for_life = [kept.object_id] if kept is not None and traits.max_restarts else []
+        objects.put_parts(runtime.store, actor_id, [description], for_life)
         record = ActorRecord(actor_id, traits)
         hold = submitter.hold(record)
         options = {**creation, "id": actor_id.hex()}
@@ -55,11 +59,13 @@ class ActorCreation(Part):
         task = Task(runtime.next_seq(), template, runtime.current_task)
         task.actor = record
         task.returns.append(Entry(task.seq << 24, 0, None, task))
-        ready = partial(self._ready, kept=kept)
+        ready = partial(self._ready, kept=kept, sends=not detached)
         runtime.arguments.pack(task, args, kwargs, ready)
-        submitter.enter(record, task)
+        submitter.enter(record, None if detached else task)
         if task.place != WAITING:
             ready(task)
+        if detached:
+            return self._have_made(record, request, kept) or (actor_id, hold)
         # The constructor keeps the actor alive until it has run.
         task.held = (task.held, hold)
         if request["name"] is not None:
@@ -72,6 +78,17 @@ class ActorCreation(Part):
         else:
             self._node.ask_later(request, lambda answer: self._answered(record, answer))
         return actor_id, hold
+
+    def _have_made(
+        self, record: ActorRecord, request: dict[str, Any], kept: Hold | None
+    ) -> dict[str, Any] | None:
+        """Have the node make an actor; return its answer if it refuses. `kept` is the node's to hold then."""
+        answer = self._node.ask(request)
+        if "created" not in answer:
+            self._submitter.forget(record)
+            return answer
+        self._node.send({"op": "resolve_actor", "actor": request["actor"]})
+        return None
 
     def _on_late_answer(self, answer: dict[str, Any]) -> None:
         """A named actor, which was entered before, has its process by now; or never will."""
@@ -92,7 +109,7 @@ class ActorCreation(Part):
         runtime.store.declare(identity)
         return Hold(runtime.references.link, identity)
 
-    def _ready(self, task: Task, kept: Hold | None) -> None:
+    def _ready(self, task: Task, kept: Hold | None, sends: bool) -> None:
         """The arguments of a constructor are there, or failed: keep its call if need be, and send it."""
         record: ActorRecord = task.actor  # type: ignore[assignment]
         error: Any = None
@@ -106,9 +123,9 @@ class ActorCreation(Part):
                 objects.put_parts(self._runtime.store, kept.object_id, [task.message], contained)
         except Exception as reason:
             error = reason
-        if error is None:
+        if error is None and sends:
             self._submitter.ready(task)
-        else:
+        elif error is not None:
             self._submitter.argument_failed(record, task, error)
 
 

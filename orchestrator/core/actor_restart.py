@@ -1,4 +1,4 @@
-"""A worker becomes an actor that has died elsewhere: it finds the constructor's call in the store."""
+"""A worker becomes an actor whose constructor's call is in the store: it died elsewhere, or is detached."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def restart_actor(executor: Executor, message: dict[str, Any]) -> None:
     """
     runtime = executor.runtime
     identity = bytes.fromhex(message["constructor"])
+    executor.restarts = message["restarts"]
     executor.constructor = entry = runtime.references.borrow(identity)
 
     def construct() -> None:
@@ -35,7 +36,8 @@ def restart_actor(executor: Executor, message: dict[str, Any]) -> None:
             pause.start() if message["pause_s"] else construct()
             return
         # Lost with its creator; or all handles have gone, and with them what they kept.
-        cause = f"it could not be restarted: {entry.value}"
+        verb = "restarted" if executor.restarts else "made"
+        cause = f"it could not be {verb}: {entry.value}"
         runtime.node.send({"op": "actor_state", "actor": message["actor"], "state": "dead", "cause": cause})
         executor.stop()
 

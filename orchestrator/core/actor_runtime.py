@@ -87,7 +87,8 @@ class ActorRuntime:
         """Run the constructor and tell the creator and the node how it went."""
         sender, seq = run
         executor = self.executor
-        self.reconstructed = seq == NOBODYS_SEQ
+        somebody_waits = seq != NOBODYS_SEQ
+        self.reconstructed = executor.restarts > 0
         cls: Any = None
         started = perf_counter_ns()
         try:
@@ -101,7 +102,7 @@ class ActorRuntime:
         except BaseException as error:
             wrapped = task_error(error, f"{self.class_name}.__init__")
             self.runtime.history.failed_run(run, cls, started, error, False)
-            if not self.reconstructed:
+            if somebody_waits:
                 executor.replies.send(sender, (seq, ERROR, dump_error(wrapped), 0))
             self.cause = f"its constructor failed\n{wrapped}"
             self._init_failed = True
@@ -109,7 +110,7 @@ class ActorRuntime:
             return
         executor.ran((run, cls, started, perf_counter_ns(), None))
         self._send_state("alive", "", label=self._label())
-        if not self.reconstructed:
+        if somebody_waits:
             executor.replies.send_value(sender, seq, None, 0)
 
     def _send_state(self, state: str, cause: str, label: str = "") -> None:

@@ -69,12 +69,13 @@ class ActorSubmitter(Part):
             record.handles += 1
         return ActorHold(self._runtime.references.link, record.actor_id, self._dropped)
 
-    def enter(self, record: ActorRecord, constructor: Task) -> None:
-        """Begin with an actor created here."""
+    def enter(self, record: ActorRecord, constructor: Task | None) -> None:
+        """Begin with an actor created here; its constructor is its first call, unless the node makes it."""
         with self.lock:
             self._records[record.actor_id] = record
-            record.queue.append(constructor)
-            self._queued.add(record)
+            if constructor is not None:
+                record.queue.append(constructor)
+                self._queued.add(record)
 
     def forget(self, record: ActorRecord) -> None:
         """Undo `enter`."""

@@ -96,8 +96,9 @@ class Executor:
         self._interrupt: Run | None = None
         #: notes a run that has ended; see history.py
         self.ran = runtime.history.runs.append
-        #: the constructor's call of an actor that is being restarted here
+        #: the constructor's call of an actor that is made from the store, and how often it has been before
         self.constructor: Entry | None = None
+        self.restarts = 0
         self._main_ident = threading.get_ident()
         self.pid = os.getpid()
         self.back_pressure = BackPressure(runtime)

@@ -25,6 +25,9 @@ also keeps it in the store, inside the actor's own object, where it lives as lon
 detached actor the node has one); so a restart needs nobody but the node. The name stays taken. Whoever has
 calls for the actor asks for its address again, and hears it when the constructor has returned.
 
+**Detached actors** are made in the same way the first time, from the store, as their creator may be gone
+before they have a process. What one that is not restarted needs once only, the node holds until it is alive.
+
 A dead actor's name is free at once. The dead are remembered, the last `DEAD_MAX` of them, so that whoever
 comes late with a handle hears the cause. An actor whose owner dies goes with it, unless it is detached.
 """
@@ -112,7 +115,7 @@ class Tell(NamedTuple):
 
 
 class HoldActor(NamedTuple):
-    """Keep a reference to a detached actor's object: it needs no handles to live."""
+    """Keep a reference to a detached actor's object: it needs no handles to live; or to its constructor's."""
 
     actor: str
 
@@ -177,6 +180,11 @@ class ActorRecord:
         return self.spec.max_restarts < 0 or self.restarts < self.spec.max_restarts
 
     @property
+    def is_made_from_store(self) -> bool:
+        """Whether its constructor is not sent by its creator: it is detached, and that may be gone."""
+        return self.spec.detached and bool(self.spec.constructor)
+
+    @property
     def pause_s(self) -> float:
         """How long the next process waits before it runs the constructor."""
         first_s, last_s = RESTART_PAUSE_S
@@ -213,9 +221,11 @@ class ActorTable:
         if spec.name is not None:
             self._names[spec.namespace, spec.name] = spec.actor
         hold: list[Instruction] = [HoldActor(spec.actor)] if spec.detached else []
+        if self._records[spec.actor].is_made_from_store and not spec.max_restarts:
+            hold.append(HoldActor(spec.constructor))
         # Whoever gives a name waits to hear that it is free. A refusal or a worker at once comes before this.
         news: list[Instruction] = []
-        if spec.name is not None:
+        if spec.name is not None or spec.detached:
             news.append(Tell(client, {"op": "reply", "req": request, "actor": spec.actor, "created": True}))
         return [*hold, RequestPlacement(0 if spec.detached else client, spec), *news]
 
@@ -226,13 +236,13 @@ class ActorTable:
             return [KillActorWorker(worker, "its actor is no longer wanted")]
         record.state, record.worker = ActorState.STARTING, worker
         self._workers[worker] = actor
-        if record.restarts:
+        if record.restarts or record.is_made_from_store:
             order: dict[str, Any] = {
                 "op": "restart_actor",
                 "actor": actor,
                 "constructor": record.spec.constructor,
             }
-            order["pause_s"] = record.pause_s
+            order |= {"pause_s": record.pause_s, "restarts": record.restarts}
             return [Tell(worker, order)]
         message = {"op": "actor_worker", "actor": actor, "worker": worker, "req": record.request}
         return [Tell(record.creator, message)]
@@ -256,7 +266,7 @@ class ActorTable:
             return []
         record.state = ActorState.ALIVE
         record.failed_starts = 0
-        return self._answer_waiters(record)
+        return [*self._answer_waiters(record), *_drop_constructor(record)]
 
     def end(
         self, actor: str, cause: str, *, no_restart: bool = True, init_failed: bool = False
@@ -409,7 +419,7 @@ class ActorTable:
         self._dead[spec.actor] = None
         out = self._answer_waiters(record)
         if spec.detached:
-            out.append(DropActor(spec.actor))
+            out += [DropActor(spec.actor), *_drop_constructor(record)]
         if len(self._dead) > DEAD_MAX:
             oldest = next(iter(self._dead))
             del self._dead[oldest], self._records[oldest]
@@ -436,6 +446,12 @@ class ActorTable:
         for actor in self._names.values():
             assert self._records[actor].state is not ActorState.DEAD, actor
         assert len(self._dead) <= DEAD_MAX
+
+
+def _drop_constructor(record: ActorRecord) -> list[Instruction]:
+    """Return what lets a constructor's call go that is needed no more: nobody restarts the actor."""
+    spec = record.spec
+    return [DropActor(spec.constructor)] if record.is_made_from_store and not spec.max_restarts else []
 
 
 def _address(

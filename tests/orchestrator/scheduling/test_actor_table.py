@@ -172,7 +172,7 @@ def test_an_actor_whose_process_dies_is_restarted_from_its_kept_constructor() ->
     assert table.fate("aa") == {"restarting": True, "restarts": 1}
     table.validate()
     assert table.resolve(OTHER, "aa") == [], "its callers wait"
-    order = {"op": "restart_actor", "actor": "aa", "constructor": "kept", "pause_s": 0.0}
+    order = {"op": "restart_actor", "actor": "aa", "constructor": "kept", "pause_s": 0.0, "restarts": 1}
     assert table.placed("aa", WORKER + 1) == [Tell(WORKER + 1, order)]
     table.validate()
     ((client, message),) = told(table.alive("aa", WORKER + 1))
@@ -235,8 +235,34 @@ def test_a_restart_that_can_never_be_placed_is_told_to_who_waits() -> None:
 def test_the_node_keeps_detached_actors() -> None:
     table = ActorTable()
     made = spec(detached=True)
-    assert create(table, made) == [HoldActor("aa"), RequestPlacement(0, made)]
+    hold, request, (_, answer) = create(table, made)
+    assert (hold, request) == (HoldActor("aa"), RequestPlacement(0, made))
+    assert answer["created"], "its creator need not wait for a process"
     assert table.end("aa", "killed")[-1] == DropActor("aa")
+
+
+def test_a_detached_actor_is_made_from_the_store_as_its_creator_may_be_gone() -> None:
+    table = ActorTable()
+    made = spec(detached=True, constructor="kept")
+    assert HoldActor("kept") in create(table, made)
+    assert table.client_died(DRIVER, None) == []
+    ((worker, order),) = told(table.placed("aa", WORKER))
+    assert (worker, order["op"], order["constructor"]) == (WORKER, "restart_actor", "kept")
+    assert DropActor("kept") in table.alive("aa", WORKER), "it is needed no more"
+    table.validate()
+
+
+def test_the_constructor_of_a_detached_actor_that_never_lived_is_let_go() -> None:
+    table = ActorTable()
+    create(table, spec(detached=True, constructor="kept"))
+    assert DropActor("kept") in table.end("aa", "killed")
+
+
+def test_the_constructor_of_a_detached_actor_that_may_be_restarted_is_kept_by_its_own_object() -> None:
+    table = ActorTable()
+    assert HoldActor("kept") not in create(table, restartable(detached=True))
+    table.placed("aa", WORKER)
+    assert DropActor("kept") not in table.alive("aa", WORKER)
 
 
 def test_names_are_listed_by_namespace() -> None:
