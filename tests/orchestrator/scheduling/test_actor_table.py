@@ -243,7 +243,7 @@ def test_the_node_keeps_detached_actors() -> None:
 
 def test_a_detached_actor_is_made_from_the_store_as_its_creator_may_be_gone() -> None:
     table = ActorTable()
-    made = spec(detached=True, constructor="kept")
+    made = spec(detached=True)._replace(constructor="kept")
     assert HoldActor("kept") in create(table, made)
     assert table.client_died(DRIVER, None) == []
     ((worker, order),) = told(table.placed("aa", WORKER))
@@ -254,7 +254,7 @@ def test_a_detached_actor_is_made_from_the_store_as_its_creator_may_be_gone() ->
 
 def test_the_constructor_of_a_detached_actor_that_never_lived_is_let_go() -> None:
     table = ActorTable()
-    create(table, spec(detached=True, constructor="kept"))
+    create(table, spec(detached=True)._replace(constructor="kept"))
     assert DropActor("kept") in table.end("aa", "killed")
 
 
