@@ -16,18 +16,6 @@ from orchestrator.rpc.join_string import split_address
 
 TIMEOUT_S = 3.0
 
-#: Alerts of the other end, by a piece of OpenSSL's name for them.
-_OTHER_CLUSTER = "belongs to another cluster: it does not know the CA of this node; use its own join string"
-_REJOIN = "start the node again with the join string"
-_ALERTS = {
-    "CERTIFICATE_EXPIRED": f"says that this node's certificate has expired, by its clock: {_REJOIN}",
-    "UNKNOWN_CA": _OTHER_CLUSTER,
-    "DECRYPT_ERROR": _OTHER_CLUSTER,
-    "BAD_CERTIFICATE": f"does not accept this node's certificate: {_REJOIN}",
-    "CERTIFICATE_UNKNOWN": f"does not accept this node's certificate: {_REJOIN}",
-    "CERTIFICATE_REQUIRED": f"wants a certificate, and this node has shown none: {_REJOIN}",
-}
-
 
 async def diagnose(address: str, identity: Identity) -> str:
     """Try to connect to a server of the cluster; return what is wrong with it, "" if nothing is."""
@@ -50,11 +38,7 @@ async def diagnose(address: str, identity: Identity) -> str:
             f"{address} belongs to another cluster: its certificate is not of this CA ({exc.verify_message})"
         )
     except ssl.SSLError as exc:
-        reason = exc.reason or str(exc)
-        for piece, meaning in _ALERTS.items():
-            if piece in reason:
-                return f"{address} {meaning}"
-        return f"{address} breaks off the TLS handshake: {reason}"
+        return f"{address} breaks off the TLS handshake: {exc.reason or exc}"
     except (OSError, EOFError) as exc:
         return f"the connection to {address} broke: {exc}"
 
@@ -79,11 +63,20 @@ async def _diagnose(address: str, identity: Identity) -> str:
         sock.close()
         raise
     try:
-        # With TLS 1.3 the server looks at our certificate after we are done: its verdict is the first thing
-        # we read.
-        first = await reader.read(1)
-        return (
-            "" if first else f"{address} closes connections without a word: it is about to end, or to begin"
-        )
+        # With TLS 1.3 the server looks at our certificate after we are done: its verdict comes first.
+        if await reader.read(1):
+            return ""
     finally:
         await joining.end_streams(writer)
+    return await _ask_why(host, port, address, identity)
+
+
+async def _ask_why(host: str, port: int, address: str, identity: Identity) -> str:
+    """gRPC closes without a word on a certificate that it does not accept. A head can be asked."""
+    try:
+        verdict = await joining.ask_verdict(host, port, identity.certificate)
+    except (OSError, EOFError, ValueError):
+        verdict = ""
+    if verdict:
+        return f"{address} does not accept this node's certificate: {verdict}"
+    return f"{address} closes connections without a word: it is about to end, or to begin"

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from orchestrator.rpc import joining
-from orchestrator.rpc.joining import JoinDesk, JoinRefused
+from orchestrator.rpc.joining import JoinDesk, JoinRefused, Judged
 
 #: First bytes must have come by then.
 GREETING_TIMEOUT_S = 5.0
@@ -185,6 +185,9 @@ class Doorway:
             node_id = await asyncio.wait_for(take_in(), joining.JOIN_TIMEOUT_S)
             self.counts["joined"] += 1
             self._complain(f"{peer} joined as node {node_id}")
+        except Judged as exc:
+            if str(exc):
+                self._note("certificate_refused", f"{peer} has a certificate that is of no use here: {exc}")
         except JoinRefused as exc:
             self._note("join_refused", f"{peer} was refused: {exc}")
         except (TimeoutError, asyncio.TimeoutError):

@@ -12,6 +12,9 @@ node  certificate request, proof         the head checks the proof, and signs th
 head  certificate, cluster id, proof     the node checks the proof: it has joined
 ===== ================================== ================================================================
 
+A node whose certificate gRPC refused (without a word, as it does) sends that instead of its first message,
+and is told what is wrong with it: the one question that needs no proof.
+
 A proof is an HMAC under the secret over both nonces, the head's TLS certificate and the sender's message. So
 the secret never travels, a proof is of no use on another connection (whoever sits in between has no
 certificate of the cluster's), and neither side can be talked into signing for the other. Messages are JSON
@@ -50,6 +53,10 @@ class JoinRefused(Exception):
     """The head does not take this peer; the text is for both sides."""
 
 
+class Judged(JoinRefused):
+    """The peer only asked what is wrong with its certificate; "" if nothing is."""
+
+
 class Joined(NamedTuple):
     """What a node has after joining."""
 
@@ -79,12 +86,18 @@ class JoinDesk:
         """
         try:
             return await self._serve(reader, writer)
+        except Judged:
+            raise
         except (JoinRefused, CredentialError) as exc:
             await _send(writer, {"refused": str(exc)})
             raise JoinRefused(str(exc)) from None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
         hello = await _receive(reader)
+        if "certificate" in hello:
+            text = self._verdict(_field(hello, "certificate", str).encode())
+            await _send(writer, {"verdict": text})
+            raise Judged(text)
         theirs = Versions(_field(hello, "protocol", int), _field(hello, "python", str))
         text = objection(self._versions, theirs)
         if text:
@@ -107,6 +120,14 @@ class JoinDesk:
         mine = credentials.proof(self._authority.secret, b"head", nonces, self._leaf, body.encode())
         await _send(writer, {"body": body, "proof": mine.hex()})
         return credentials.common_name(certificate)
+
+    def _verdict(self, certificate: bytes) -> str:
+        try:
+            if not credentials.is_signed_by(_der(certificate), self._authority.ca):
+                return "it was issued by another cluster: use the join string of this head"
+        except ValueError:
+            return "it is no certificate"
+        return Identity(b"", certificate, b"").objection(credentials.utc_now())
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
@@ -176,12 +197,8 @@ async def join(
 
 
 async def _join(where: JoinString, node_id: str, addresses: list[str], versions: Versions) -> Joined:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
     # Whom to believe is known only after the CA has come, and is checked then.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    reader, writer = await open_tls(where.host, where.port, PREFACE, context)
+    reader, writer = await open_tls(where.host, where.port, PREFACE, _unverified())
     try:
         leaf: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
         await _send(writer, {**versions._asdict(), "nonce": os.urandom(16).hex()})
@@ -202,6 +219,30 @@ async def _join(where: JoinString, node_id: str, addresses: list[str], versions:
         return Joined(identity, _field(content, "cluster", str))
     finally:
         await end_streams(writer)
+
+
+async def ask_verdict(host: str, port: int, certificate: bytes) -> str:
+    """Ask a head what is wrong with a certificate; "" if nothing is.
+
+    Raises:
+        OSError, EOFError, ValueError: there is no head, or it does not know the question.
+    """
+    reader, writer = await open_tls(host, port, PREFACE, _unverified())
+    try:
+        await _send(writer, {"certificate": certificate.decode()})
+        text: str = _field(await _receive(reader), "verdict", str)
+        return text[:1000]
+    finally:
+        await end_streams(writer)
+
+
+def _unverified() -> ssl.SSLContext:
+    """Return TLS settings for a head that is not known yet."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _check_head(where: JoinString, ca: bytes, leaf: bytes) -> None:
