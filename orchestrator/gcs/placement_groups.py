@@ -212,7 +212,8 @@ class GroupTable:
         record, part = self._find(node, group, attempt)
         if record is None or part is None or part.state not in UNDECIDED:
             return Done(0), []
-        self._drop_part(record, part)
+        # Its part is released like the others: the question may have reached it twice, and have been answered
+        # with yes the second time.
         return Done(1), self._roll_back(record, f"node {node} refused: {cause[:500]}")
 
     def committed(self, node: int, group: str, attempt: int) -> tuple[Answer, list[Effect]]:
