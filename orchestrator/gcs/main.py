@@ -44,26 +44,34 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--session-dir", required=True, metavar="DIR", help="private: keys lie there")
     parser.add_argument("--cluster-id", default="", metavar="HEX", help="of a new cluster; random by default")
+    parser.add_argument(
+        "--refuse-groups-after",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long a placement group may want what no node has; 0: for ever, as nodes may be added",
+    )
     parser.add_argument("--parent", type=int, default=0, metavar="PID", help="end with this parent")
     return parser
 
 
 async def _serve(options: argparse.Namespace) -> int:
-    from orchestrator.gcs.starting import StartError, start_head
+    from orchestrator.gcs.starting import HeadOptions, StartError, start_head
 
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
-        running = await start_head(
+        wanted = HeadOptions(
             listen=options.listen,
-            advertise=options.advertise,
             storage_url=options.storage,
             session_dir=options.session_dir,
+            advertise=options.advertise,
             cluster_id=options.cluster_id,
-            complain=_complain,
+            refuse_after_s=options.refuse_groups_after or None,
         )
+        running = await start_head(wanted, _complain)
     except StartError as exc:
         _say({"error": str(exc)})
         _complain(f"not started: {exc}")

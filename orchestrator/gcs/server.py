@@ -17,7 +17,7 @@ from orchestrator.gcs.messages import Heartbeat, Leaving, Register, ToNode
 from orchestrator.gcs.nodes import HealthPolicy
 from orchestrator.gcs.requests import Answer, Refused
 from orchestrator.gcs.shell import Shell
-from orchestrator.gcs.storage import Storage
+from orchestrator.gcs.storage import Rows, Storage
 from orchestrator.rpc import channels
 from orchestrator.rpc.codec import UnknownMessage
 from orchestrator.rpc.credentials import Authority, Identity
@@ -46,7 +46,9 @@ class HeadConfig(NamedTuple):
     #: Where the private Unix socket may lie.
     session_dir: str
     cluster_id: str
-    policy: HealthPolicy = HealthPolicy()
+    #: See `GroupTable`.
+    refuse_after_s: float | None
+    policy: HealthPolicy
 
 
 class _Session:
@@ -64,7 +66,12 @@ class GcsServer:
     """Serves from `start` to `stop`."""
 
     def __init__(
-        self, config: HeadConfig, storage: Storage, sock: socket.socket, complain: Callable[[str], None]
+        self,
+        config: HeadConfig,
+        storage: Storage,
+        rows: Rows,
+        sock: socket.socket,
+        complain: Callable[[str], None],
     ) -> None:
         self._config = config
         self._complain = complain
@@ -74,13 +81,14 @@ class GcsServer:
         self._calls_count: dict[int, int] = {}
         self._tasks: list[asyncio.Task[Any]] = []
         self.head = Head(
-            storage.load(),
+            rows,
             cluster_id=config.cluster_id,
             # Milliseconds since 1970 and some random bits: no two heads of a cluster have the same.
             epoch=int(time.time() * 1000) << 20 | int.from_bytes(os.urandom(2), "big"),
             now_s=time.monotonic(),
             choose=BundleChoice(),
             policy=config.policy,
+            refuse_after_s=config.refuse_after_s,
             storage=storage.description,
         )
         self.shell = Shell(storage, self._send, self._close, self._reply)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from orchestrator.common.ids import random_hex
@@ -25,6 +26,8 @@ from orchestrator.rpc.versions import Versions, own_versions
 AUTHORITY_KEY = "authority"
 #: The name of the head's own certificate: no node has it.
 HEAD_ID = "0" * 16
+#: Hosts that mean all addresses of the machine.
+EVERYWHERE = ("", "0.0.0.0", "::")
 
 
 class StartError(Exception):
@@ -46,88 +49,73 @@ class RunningHead(NamedTuple):
         self.storage.close()
 
 
+class HeadOptions(NamedTuple):
+    """What a head is started with."""
+
+    #: `host:port`; port 0 for any that is free, an empty host for all addresses.
+    listen: str
+    #: See `storage.open_storage`.
+    storage_url: str
+    #: A private directory, in which the credentials are written for processes of this machine.
+    session_dir: str
+    #: The host that the join string names; that of `listen` by default.
+    advertise: str = ""
+    #: Of a new cluster; random by default.
+    cluster_id: str = ""
+    #: See `placement_groups.GroupTable`.
+    refuse_after_s: float | None = 60.0
+    policy: HealthPolicy = HealthPolicy()
+
+
 async def start_head(
-    *,
-    listen: str,
-    storage_url: str,
-    session_dir: str,
-    complain: Callable[[str], None],
-    advertise: str = "",
-    cluster_id: str = "",
-    policy: HealthPolicy | None = None,
-    versions: Versions | None = None,
+    options: HeadOptions, complain: Callable[[str], None], versions: Versions | None = None
 ) -> RunningHead:
     """Start to serve in this loop.
 
     Args:
-        listen: `host:port`; port 0 for any that is free, an empty host for all addresses.
-        storage_url: see `storage.open_storage`.
-        session_dir: a private directory, in which the credentials are written for processes of this machine.
+        options: where, and on what.
         complain: is told what went wrong in a line of text.
-        advertise: the host that the join string names; that of `listen` by default.
-        cluster_id: of a new cluster; random by default.
-        policy: when a silent node is dead.
-        versions: those of this process by default.
+        versions: what nodes must have; those of this process by default.
 
     Raises:
         StartError: it cannot be; nothing is left behind.
     """
-    try:
-        host, port = (
-            split_address(listen, "--listen") if not listen.startswith(":") else ("", int(listen[1:]))
-        )
-        sock = doorway.bind(host, port)
-    except (JoinStringError, OSError, ValueError) as exc:
-        raise StartError(str(exc)) from None
-    try:
-        return await _start_on(
-            sock, host, storage_url, session_dir, complain, advertise, cluster_id, policy, versions
-        )
-    except BaseException:
-        sock.close()
-        raise
-
-
-async def _start_on(
-    sock: socket.socket,
-    host: str,
-    storage_url: str,
-    session_dir: str,
-    complain: Callable[[str], None],
-    advertise: str,
-    cluster_id: str,
-    policy: HealthPolicy | None,
-    versions: Versions | None,
-) -> RunningHead:
-    port: int = sock.getsockname()[1]
-    try:
-        storage = open_storage(storage_url)
-    except (StorageError, ValueError) as exc:
-        raise StartError(str(exc)) from None
-    try:
-        authority = _authority_of(storage, storage.load())
-        authority.save(session_dir)
-        shown = advertise or (host if host not in ("", "0.0.0.0", "::") else socket.gethostname())
-        addresses = [name for name in dict.fromkeys((shown, host, "127.0.0.1", "localhost")) if name]
-        identity = authority.issue(HEAD_ID, addresses, credentials.utc_now())
-        config = HeadConfig(
-            authority,
-            identity,
-            own_versions() if versions is None else versions,
-            session_dir,
-            cluster_id or random_hex(),
-            HealthPolicy() if policy is None else policy,
-        )
-        server = GcsServer(config, storage, sock, complain)
-        await server.start()
-    except (StorageError, CredentialError, OSError) as exc:
-        storage.close()
-        raise StartError(str(exc)) from None
-    except BaseException:
-        storage.close()
-        raise
+    # Undone in the reverse order, unless all of it is done.
+    with ExitStack() as undo:
+        try:
+            host, port = _split_listen(options.listen)
+            sock = doorway.bind(host, port)
+            undo.callback(sock.close)
+            storage = open_storage(options.storage_url, complain)
+            undo.callback(storage.close)
+            rows = storage.load()
+            authority = _authority_of(storage, rows)
+            authority.save(options.session_dir)
+            shown = options.advertise or (host if host not in EVERYWHERE else socket.gethostname())
+            names = [name for name in dict.fromkeys((shown, host, "127.0.0.1", "localhost")) if name]
+            config = HeadConfig(
+                authority,
+                authority.issue(HEAD_ID, names, credentials.utc_now()),
+                own_versions() if versions is None else versions,
+                options.session_dir,
+                options.cluster_id or random_hex(),
+                options.refuse_after_s,
+                options.policy,
+            )
+            server = GcsServer(config, storage, rows, sock, complain)
+            await server.start()
+        except (JoinStringError, StorageError, CredentialError, OSError, ValueError) as exc:
+            raise StartError(str(exc)) from None
+        undo.pop_all()
+    port = server.doorway.port
     join_string = JoinString(shown.lower(), port, authority.fingerprint(), authority.secret)
     return RunningHead(server, storage, join_address(shown, port), join_string, server.head.cluster_id)
+
+
+def _split_listen(listen: str) -> tuple[str, int]:
+    if listen.startswith(":") and listen.count(":") == 1:
+        return "", split_address(f"any{listen}", "--listen")[1]
+    return split_address(listen, "--listen")
 
 
 def _authority_of(storage: Storage, rows: Rows) -> Authority:

@@ -7,7 +7,7 @@ of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from orchestrator.gcs.effects import Write
@@ -44,8 +44,10 @@ class Storage(Protocol):
         """Give everything back. What was committed stays."""
 
 
-def open_storage(url: str) -> Storage:
+def open_storage(url: str, complain: Callable[[str], None] = lambda text: None) -> Storage:
     """Open a storage: `memory`, `sqlite:///path`, `redis://host:port/db` or `unix:///path/of/redis.sock`.
+
+    `complain` is told when a commit has to wait for long.
 
     Raises:
         StorageError: it cannot be opened, or is held by another head that lives.
@@ -63,5 +65,5 @@ def open_storage(url: str) -> Storage:
     if kind in ("redis", "rediss", "unix"):
         from orchestrator.gcs.storage.redis import RedisStorage
 
-        return RedisStorage(url)
+        return RedisStorage(url, complain=complain)
     raise ValueError(f"{url[:100]!r} names no storage: it is memory, sqlite:///PATH or redis://HOST:PORT/DB")
