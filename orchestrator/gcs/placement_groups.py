@@ -10,7 +10,8 @@ PENDING      a part refused, was suspected  PENDING      the attempt is rolled b
 PENDING      no nodes could ever, for       INFEASIBLE   whoever watches hears why
              `refuse_after_s`
 CREATED      a node died                    RESCHEDULING the bundles that were there are placed anew
-RESCHEDULING all new parts prepared         CREATED
+RESCHEDULING all new parts prepared         CREATED      or still RESCHEDULING, if another node died
+                                                         meanwhile
 any living   remove, its job ended          REMOVED      every part is released
 ============ ============================== ============ ==================================================
 
@@ -201,10 +202,13 @@ class GroupTable:
             return []
         for part in parts:
             part.state = PartState.COMMITTING
-        assert 0 not in record.holders(), record.spec.group
-        record.state, record.cause = GroupState.CREATED, ""
-        self._wanting.pop(record.spec.group, None)
         tells = [Tell(part.node, CommitBundles(record.spec.group, part.attempt)) for part in parts]
+        if 0 in record.holders():
+            # While this repair was under way, another node of the group died: the next attempt is about that.
+            assert record.state is GroupState.RESCHEDULING, record.spec.group
+        else:
+            record.state, record.cause = GroupState.CREATED, ""
+            self._wanting.pop(record.spec.group, None)
         return [*tells, *self._news(record)]
 
     def refused(self, node: int, group: str, attempt: int, cause: str) -> tuple[Answer, list[Effect]]:

@@ -118,6 +118,20 @@ def test_a_node_that_dies_takes_its_bundles_and_no_others(table: GroupTable, cho
     assert told == [(4, CommitBundles("g", 2)), (9, GroupChanged("g", "CREATED", "", (1, 4, 3)))]
 
 
+def test_a_second_node_that_dies_during_the_repair(table: GroupTable, chooser: Chooser) -> None:
+    created(table, chooser, [1, 2, 3])
+    table.node_died(2)
+    chooser.answers += [[4], [5]]
+    tick(table)
+    table.node_died(3)
+    assert tells(table.prepared(4, "g", 2)[1])[0] == (4, CommitBundles("g", 2))
+    assert state(table) == "RESCHEDULING"
+    ((node, asked),) = tick(table)
+    assert (node, asked.attempt, [bundle.bundle for bundle in asked.bundles]) == (5, 3, [2])
+    table.prepared(5, "g", 3)
+    assert state(table) == "CREATED"
+
+
 def test_a_node_that_dies_or_is_suspected_while_it_is_asked(table: GroupTable, chooser: Chooser) -> None:
     table.create(9, SPEC)
     chooser.answers += [[1, 2, 3], [1, 2, 4]]
