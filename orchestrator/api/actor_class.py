@@ -17,7 +17,7 @@ from orchestrator.api.remote_function import is_generator
 from orchestrator.api.session import ensure_runtime
 from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
-from orchestrator.common.ids import random_hex
+from orchestrator.common.ids import random_id
 from orchestrator.common.options import ACTOR, METHOD, STREAMING
 from orchestrator.common.task_context import PLAIN_CONTEXT, context_of
 from orchestrator.core.actor_record import SHUTDOWN_HOOKS, ActorTraits
@@ -178,7 +178,7 @@ def _create(
         kwargs,
         request={
             "op": "create_actor",
-            "actor": random_hex(),
+            "actor": random_id(runtime.here).hex(),
             "name": name,
             "namespace": namespace,
             "class_name": class_name,

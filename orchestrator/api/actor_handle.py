@@ -256,6 +256,8 @@ def rebuild_handle(actor_id: bytes) -> ActorHandle:
     record, hold = known
     description = Description(record.traits, None, {})
     buffer = runtime.store.try_get(actor_id)
+    if buffer is None and runtime.references.is_foreign(actor_id):
+        buffer = runtime.lineage.fetch(actor_id)
     if buffer is not None:
         description = pickle.loads(bytes(memoryview(buffer)))
         record.describe(description.traits)

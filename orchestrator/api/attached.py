@@ -100,6 +100,7 @@ def _attach(
         "driver_cwd": os.getcwd(),
         "num_cpus": facts["num_cpus"],
         "labels": facts["labels"],
+        "node_index": facts["node_index"],
         "main_path": main_path(),
         "namespace": info["namespace"] or random_hex(),
         "observes": observes,

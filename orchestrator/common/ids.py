@@ -1,31 +1,68 @@
 """Ids that two processes can compute without talking to each other.
 
-An id is 16 bytes: an 8-byte prefix that names one process of one session, then a big-endian
-64-bit number: the process's sequence number in the upper 40 bits, the index of a return value
-in the lower 24. A worker that knows who submitted a task and under which number therefore knows
-the id of each of its results, and nothing about ids travels in a message.
+An id is 16 bytes:
 
-40 bits of sequence last 12 days at a million tasks per second; 24 bits allow 16 million items
-from one generator.
+======  =====  =========================================================================================
+offset  bytes  what
+======  =====  =========================================================================================
+0       2      index of the *home node*: the node of the process that made it; 0 in a private session
+2       6      which process: its address, masked with a hash of the session's name
+8       5      the process's sequence number, big-endian
+13      3      index of a return value
+======  =====  =========================================================================================
+
+A worker that knows who submitted a task and under which number therefore knows the id of each of its results,
+and nothing about ids travels in a message; and whoever has an id knows which node keeps account of the
+object. The mask keeps a reference that was pickled in one session from naming something in another.
+
+40 bits of sequence last 12 days at a million tasks per second; 24 bits allow 16 million items from one
+generator. Functions, and what else is named by its content, have a hash after the home node.
 """
 
 from __future__ import annotations
 
 import os
+from functools import lru_cache
+from typing import NamedTuple
 
 ID_SIZE_BYTES = 16
+NODE_BYTES = 2
+PREFIX_BYTES = 8
 INDEX_BITS = 24
 INDEX_MAX = (1 << INDEX_BITS) - 1
+#: Bits of a process's address in a store: its slot, and the slot's generation.
+ADDRESS_BITS = 48
 
 
-def process_prefix(session: str, address: int) -> bytes:
-    """Return the 8-byte prefix of the process with this address in this session.
+class Process(NamedTuple):
+    """A process of a cluster: the index of its node, and its address in that node's store."""
 
-    It is a hash and not random so that a peer can compute it; the session's name is random.
-    """
+    node: int
+    address: int
+
+
+@lru_cache(maxsize=16)
+def _mask(session: str) -> int:
     import hashlib  # not at the top: it brings OpenSSL along, 3 ms before the node can be started
 
-    return hashlib.blake2b(address.to_bytes(8, "big"), digest_size=8, key=session.encode()[:64]).digest()
+    return int.from_bytes(hashlib.blake2b(session.encode(), digest_size=ADDRESS_BITS // 8).digest(), "big")
+
+
+def process_prefix(session: str, address: int, node: int = 0) -> bytes:
+    """Return the first 8 bytes of the ids of the process with this address on a node of this session."""
+    masked = (address ^ _mask(session)) & ((1 << ADDRESS_BITS) - 1)
+    return (node << ADDRESS_BITS | masked).to_bytes(PREFIX_BYTES, "big")
+
+
+def process_of(session: str, identity: bytes) -> Process:
+    """Return the process whose ids begin like this one."""
+    number = int.from_bytes(identity[:PREFIX_BYTES], "big")
+    return Process(number >> ADDRESS_BITS, (number & ((1 << ADDRESS_BITS) - 1)) ^ _mask(session))
+
+
+def home_of(identity: bytes) -> int:
+    """Return the index of the node that keeps account of an object or an actor."""
+    return int.from_bytes(identity[:NODE_BYTES], "big")
 
 
 def object_id(prefix: bytes, sequence: int, index: int = 0) -> bytes:
@@ -48,11 +85,14 @@ def first_result_of(identity: bytes) -> bytes:
     return identity[:-3] + bytes(3)
 
 
-def content_id(blob: bytes) -> bytes:
-    """Return the id of a blob that is the same in every process: functions are exported under it."""
+def content_id(blob: bytes, node: int = 0) -> bytes:
+    """Return the id of a blob that is the same in every process of a node: functions are exported under
+    it.
+    """
     import hashlib
 
-    return hashlib.blake2b(blob, digest_size=ID_SIZE_BYTES).digest()
+    digest = hashlib.blake2b(blob, digest_size=ID_SIZE_BYTES - NODE_BYTES).digest()
+    return node.to_bytes(NODE_BYTES, "big") + digest
 
 
 class Id(bytes):
@@ -71,5 +111,10 @@ class Id(bytes):
 
 
 def random_hex() -> str:
-    """Return 32 random hexadecimal digits: actor ids, session names."""
+    """Return 32 random hexadecimal digits: session names."""
     return os.urandom(16).hex()
+
+
+def random_id(node: int = 0) -> bytes:
+    """Return an id that nothing else has: actors, placement groups."""
+    return node.to_bytes(NODE_BYTES, "big") + os.urandom(ID_SIZE_BYTES - NODE_BYTES)

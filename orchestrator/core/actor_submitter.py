@@ -85,7 +85,7 @@ class ActorSubmitter(Part):
 
     def know(self, actor_id: bytes) -> tuple[ActorRecord, Hold] | None:
         """Take a reference to an actor created elsewhere; None when it has ended long ago."""
-        if not self._runtime.store.add_ref(actor_id):
+        if not self._runtime.references.take_ref(actor_id):
             return None
         with self.lock:
             record = self._records.get(actor_id)
@@ -387,6 +387,12 @@ class ActorSubmitter(Part):
         record.init_failed = record.init_failed or bool(message.get("init_failed"))
         record.verdict = report.get("verdict", "")
         self.dead(record, cause)
+
+    def on_lost(self, record: ActorRecord, address: int, report: dict[str, Any]) -> None:
+        """The process of an actor of another node's is dead, and only that node knows whether there will
+        be another.
+        """
+        self._restarting(record, address, report)
 
     # -- handles, time
 

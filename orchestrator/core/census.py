@@ -26,7 +26,6 @@ from orchestrator.core.messages import LONG, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
 from orchestrator.core.task import QUEUED, WAITING, Task
-from orchestrator.objects import plasma_adapter as objects
 
 if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime
@@ -112,9 +111,7 @@ class Census(Part):
     def _send(self, address: int, message: tuple[Any, ...]) -> None:
         payload = pickle.dumps(message, PROTOCOL)
         if len(payload) > config.MESSAGE_BYTES_MAX:
-            identity = os.urandom(16)
-            objects.put_parts(self._runtime.store, identity, [payload], owner=address)
-            message = (LONG, identity)
+            message = (LONG, self._runtime.elsewhere.store_message(address, payload))
         self._runtime.send_control(address, message)
 
     # -- leaving

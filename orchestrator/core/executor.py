@@ -105,6 +105,7 @@ class Executor:
         runtime.handlers[CANCEL] = self.on_cancel
         runtime.handlers[CONSUMED] = self.back_pressure.on_consumed
         runtime.handlers["restart_actor"] = partial(restart_actor, self)
+        runtime.handlers["no_handles"] = self._no_handles
         runtime.handlers[CHECK_HANDLES] = lambda sender: self.check_handles()
         runtime.handlers["died"] = self.replies.forget
         runtime.on_tick = self._on_tick
@@ -257,7 +258,12 @@ class Executor:
 
     def fetch_long(self, message: tuple[Any, ...]) -> tuple[Any, ...]:
         """Return the message that was too long for the channel and is in the store instead."""
-        fetched: tuple[Any, ...] = loads(self.runtime.store.get(message[2], timeout_s=10.0))
+        identity = message[2]
+        is_foreign = self.runtime.references.is_foreign(identity)
+        store, lineage = self.runtime.store, self.runtime.lineage
+        fetched: tuple[Any, ...] = loads(
+            lineage.fetch(identity) if is_foreign else store.get(identity, timeout_s=10.0)
+        )
         return fetched
 
     def unpack(self, message: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -340,8 +346,15 @@ class Executor:
         """End this process when it is an actor nobody has a handle of any more."""
         actor = self.actor
         if actor is not None and not self.stopping and not actor.detached:
-            if self.runtime.store.state(actor.actor_id) != SEALED:
-                self.stop()
+            # Of an actor that was created on another node that node says so: see `_no_handles`.
+            if not self.runtime.references.is_foreign(actor.actor_id):
+                if self.runtime.store.state(actor.actor_id) != SEALED:
+                    self.stop()
+
+    def _no_handles(self, message: dict[str, Any]) -> None:
+        """The node on which this actor was created says that nobody has a handle of it any more."""
+        if self.actor is not None and self.actor.actor_id.hex() == message["actor"]:
+            self.stop()
 
     def stop(self, *, drain: bool = True) -> None:
         """End the process once everything that was sent to it is done, or with `drain=False` what runs."""

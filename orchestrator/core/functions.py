@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
@@ -26,9 +27,13 @@ if TYPE_CHECKING:
 class Functions(Part):
     """The functions and classes this process has exported or imported in this session."""
 
-    def __init__(self, store: Store, references: References) -> None:
+    def __init__(self, store: Store, references: References, here: int = 0) -> None:
         self._store = store
         self._references = references
+        #: index of this node, which is part of a function's id
+        self._here = here
+        #: brings an object of another node here and returns its buffer; see lineage.py
+        self.fetch: Callable[[bytes], Any] | None = None
         self._keys: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
         self._holds: dict[bytes, Hold] = {}
         self._imported: dict[bytes, Any] = {}
@@ -63,7 +68,7 @@ class Functions(Part):
                 f"{name} is {len(blob) >> 20} MiB pickled: put() large data instead of capturing it",
                 stacklevel=3,
             )
-        key = content_id(blob)
+        key = content_id(blob, self._here)
         self._store_once(key, blob, captured)
         self._keys[function] = key
         self._count_export(name)
@@ -101,8 +106,12 @@ class Functions(Part):
         function = self._imported.get(key)
         if function is None:
             try:
-                buffer = self._store.get(key, timeout_s=1.0)
-            except objects.PlasmaError:
+                buffer = (
+                    self.fetch(key)
+                    if self.fetch is not None and self._references.is_foreign(key)
+                    else self._store.get(key, timeout_s=1.0)
+                )
+            except (objects.PlasmaError, exceptions.ObjectLostError):
                 raise exceptions.ObjectLostError(
                     f"function {key.hex()} is gone with the process that had it"
                 ) from None

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common import config
-from orchestrator.common.ids import INDEX_BITS, index_of, object_id, process_prefix, sequence_of
+from orchestrator.common.ids import INDEX_BITS, index_of, object_id, sequence_of
 from orchestrator.common.options import STREAMING
 from orchestrator.core.entry import ERROR, PENDING, STORED, Entry, Hold
 from orchestrator.core.messages import PROTOCOL, RECOVER
@@ -167,7 +167,7 @@ class Lineage(Part):
         """An object is missing: its entry is PENDING afterwards, or ERROR with the reason."""
         identity = self._references.id_of(entry)
         with self._lock:
-            if entry.state in (PENDING, ERROR):
+            if entry.state in (PENDING, ERROR) or self._references.fetch(entry):
                 return
             if self._store.state(identity) == objects.FREED:
                 text = f"object {identity.hex()} was freed: free() was called with it"
@@ -175,6 +175,9 @@ class Lineage(Part):
                 return
             if identity[:8] == self._runtime.prefix:
                 self._restore(entry, identity)
+            elif self._references.is_foreign(identity):
+                text = f"object {identity.hex()} is lost: its node is dead, or nobody referred to it any more"
+                self._decide(entry, exceptions.ObjectLostError(text))
             else:
                 self._ask_owner(entry, identity)
 
@@ -225,10 +228,23 @@ class Lineage(Part):
     def on_recover(self, sender: int, identity: bytes) -> None:
         """A process misses an object that this one owns."""
         with self._lock:
+            self._references.give_up_fetching(identity)
             entry = self._references.own(identity)
             if entry is None:
                 # The reference that the asking process has recorded for this one.
                 entry = Entry(identity, STORED)
+                entry.hold = Hold(self._references.link, identity)
+            self._restore(entry, identity)
+
+    def on_missing(self, message: dict[str, Any]) -> None:
+        """The node says that no node has the bytes of an object any more that this process owns."""
+        identity = bytes.fromhex(message["object"])
+        with self._lock:
+            self._references.give_up_fetching(identity)
+            entry = self._references.own(identity)
+            if entry is None:
+                self._store.add_ref(identity)
+                entry = Entry(int.from_bytes(identity[8:], "big"), STORED)
                 entry.hold = Hold(self._references.link, identity)
             self._restore(entry, identity)
 
@@ -276,9 +292,9 @@ class Lineage(Part):
         """Return the address of the process whose ids begin like this, or 0."""
         address = self._owners.get(prefix, 0)
         if not address:
-            session = self._runtime.session
+            prefix_of = self._runtime.elsewhere.prefix_of
             self._owners = {
-                process_prefix(session, client["address"]): client["address"]
+                prefix_of(client["address"]): client["address"]
                 for client in self._store.clients()
                 if client["state"] == "active"
             }

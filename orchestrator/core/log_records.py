@@ -13,7 +13,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.common.ids import object_id, process_prefix
+from orchestrator.common.ids import object_id
 
 if TYPE_CHECKING:
     import logging
@@ -33,7 +33,7 @@ def task_id(runtime: Runtime) -> str | None:
     if run is None:
         return None
     submitter, seq = run
-    return object_id(process_prefix(runtime.session, submitter), seq).hex()
+    return object_id(runtime.elsewhere.prefix_of(submitter), seq).hex()
 
 
 def ids_of(runtime: Runtime) -> dict[str, str]:

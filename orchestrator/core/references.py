@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common.clock import monotonic
+from orchestrator.common.ids import home_of
 from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry, Hold, StoreLink
 from orchestrator.core.failures import see
 from orchestrator.core.part import Part
@@ -48,8 +49,17 @@ class MissingObject(Exception):
 class References(Part):
     """Promotion, borrowing and waiting for borrowed objects, of one process."""
 
-    def __init__(self, store: Store, id_of: Callable[[Entry], bytes]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        id_of: Callable[[Entry], bytes],
+        here: int = 0,
+        tell_node: Callable[[dict[str, Any]], None] = lambda message: None,
+    ) -> None:
         self._store = store
+        #: index of this node; 0 in a private session: then no object is anywhere else
+        self._here = here
+        self._tell_node = tell_node
         self.link = StoreLink(store)
         self.id_of = id_of
         self.gathering = Gathering()
@@ -166,14 +176,29 @@ class References(Part):
         if known is not None:
             return known
         entry = Entry(identity)
-        if self._store.add_ref(identity):
+        if self.take_ref(identity):
             entry.hold = Hold(self.link, identity)
             self._settle(entry, self._store.state(identity))
+            if self.is_foreign(identity):
+                self._own[identity] = entry  # so that the node is told once
         else:
             # Gone; or lost, and somebody who still holds it will have it made again.
             entry.state = STORED
             self.recover(entry)
         return entry
+
+    def take_ref(self, identity: bytes) -> bool:
+        """Take a counted reference to an object made elsewhere; False if it is gone.
+
+        One of another node the table may never have heard of; its node is told that it is needed here.
+        """
+        if not self.is_foreign(identity):
+            return self._store.add_ref(identity)
+        self._store.watch(identity)  # the table knows it from here on
+        taken = self._store.add_ref(identity)
+        self._store.unwatch(identity)
+        self._tell_node({"op": "borrow", "object": identity.hex()})
+        return taken
 
     def _settle(self, entry: Entry, state: int) -> bool:
         """Complete a borrowed entry from its state in the table; False while that is undecided."""
@@ -206,6 +231,38 @@ class References(Part):
         self._watched[identity] = entry
         if self._settle(entry, self._store.watch(identity)):
             self._watched.pop(identity, None)
+        elif self._here:
+            # Its bytes may exist already, on another node.
+            self._tell_node({"op": "want", "object": identity.hex()})
+
+    def is_foreign(self, identity: bytes) -> bool:
+        """Tell whether another node keeps account of an object."""
+        return self._here != 0 and home_of(identity) != self._here
+
+    def fetch(self, entry: Entry) -> bool:
+        """Have the bytes of a STORED entry brought here, if they are elsewhere or on their way.
+
+        The entry is PENDING then, until they are here. False: nobody has them, or this is a private
+        session, in which they can't be elsewhere.
+        """
+        if not self._here:
+            return False
+        identity = self.id_of(entry)
+        if self._store.state(identity) not in (objects.PENDING, objects.CREATED):
+            return False
+        entry.state = PENDING
+        self._watched[identity] = entry
+        if self._settle(entry, self._store.watch(identity)):
+            self._watched.pop(identity, None)
+        else:
+            self._tell_node({"op": "want", "object": identity.hex()})
+        return True
+
+    def give_up_fetching(self, identity: bytes) -> None:
+        """No bytes are left anywhere of an object that was being fetched."""
+        entry = self._watched.pop(identity, None)
+        if entry is not None and entry.state == PENDING:
+            entry.state = STORED
 
     def lose(self, error: exceptions.OrchestratorError) -> None:
         """Nobody will produce the watched entries any more."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestrator.common import config
-from orchestrator.common.ids import object_id, process_prefix
+from orchestrator.common.ids import home_of, object_id
 from orchestrator.core.entry import BLOB, ERROR, PLAIN, STORED
 from orchestrator.core.messages import END, ITEM, LONG, MANY, PROTOCOL
 from orchestrator.core.values import dump_error, task_error
@@ -79,9 +79,7 @@ class Replies:
 
     def _store_message(self, address: int, payload: bytes) -> bytes:
         """Put a reply that is too long for a channel into the store, for its receiver."""
-        identity = os.urandom(16)
-        objects.put_parts(self._runtime.store, identity, [payload], owner=address)
-        return dumps((LONG, identity), PROTOCOL)
+        return dumps((LONG, self._runtime.elsewhere.store_message(address, payload)), PROTOCOL)
 
     def send_value(self, address: int, seq: int, value: Any, spent_us: int) -> None:
         """Send the result of a task with one return value."""
@@ -109,13 +107,15 @@ class Replies:
             payload = objects.Serialized([payload], len(payload))
         prefix = self._prefixes.get(address)
         if prefix is None:
-            prefix = self._prefixes[address] = process_prefix(self._runtime.session, address)
+            prefix = self._prefixes[address] = self._runtime.elsewhere.prefix_of(address)
+        identity = object_id(prefix, seq, index)
         try:
-            objects.put_value(
-                self._runtime.store, object_id(prefix, seq, index), payload, contained, owner=address
-            )
+            objects.put_value(self._runtime.store, identity, payload, contained, owner=address)
         except objects.ObjectExistsError:
             pass  # stored by an earlier run of this task, whose reply was lost with its worker
+        if home_of(identity) != self._runtime.here:
+            # Before the reply: its receiver's node knows then where the bytes are.
+            self._runtime.elsewhere.gave(identity, address, payload.size_bytes)
         return STORED, None
 
     def send_many(self, address: int, seq: int, values: Any, count: int, spent_us: int) -> None:

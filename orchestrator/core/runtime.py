@@ -12,6 +12,7 @@ One `Runtime` exists per process and session; its parts know each other only thr
     dispatcher        which task goes to which lent worker      dispatcher.py
     lineage           lost objects, made again                  lineage.py
     history, census   what ran here; the state of everybody     history.py, census.py
+    elsewhere         processes of other nodes                   elsewhere.py
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ class Runtime(Part):
         self.info = info
         #: False once the session is over; references of it then raise
         self.open = True
-        self.prefix = process_prefix(session, store.address)
+        #: index of this node; 0 in a private session, which has no other
+        self.here: int = info.get("node_index", 0)
+        self.prefix = process_prefix(session, store.address, self.here)
         self.next_seq: Callable[[], int] = itertools.count(1).__next__
         #: leases and actors by address: who may send replies
         self.peers: dict[int, Lease | ActorRecord] = {}
@@ -93,6 +96,7 @@ class Runtime(Part):
         from orchestrator.core.census import Census
         from orchestrator.core.completion import Completion
         from orchestrator.core.contexts import Contexts
+        from orchestrator.core.elsewhere import Elsewhere
         from orchestrator.core.environment_scope import EnvironmentScope
         from orchestrator.core.functions import Functions
         from orchestrator.core.history import History
@@ -104,9 +108,9 @@ class Runtime(Part):
         self.pump.tick = self.tick
         self.callbacks = Callbacks(self.call_user)
         self.node: NodeLink = make["NodeLink"](self.endpoint, node_address, self.pump)
-        self.references: References = make["References"](store, self.id_of)
+        self.references: References = make["References"](store, self.id_of, self.here, self.node.send)
         self.environment = EnvironmentScope(info)
-        self.functions = Functions(store, self.references)
+        self.functions = Functions(store, self.references, self.here)
         self.unseen = UnseenFailures(self.warn, raisable)
         self.completion = Completion(self.references, self.unseen)
         self.arguments: Arguments = make["Arguments"](store, self.references, self.prefix, self.next_seq)
@@ -117,11 +121,14 @@ class Runtime(Part):
         self.actor_creation: ActorCreation = make["ActorCreation"](self, self.actors)
         self.lineage = Lineage(self)
         self.history = History()
+        self.elsewhere = Elsewhere(self)
         self.census = Census(self)
         self.completion.note_failure = self.history.failed_task
         if call_sites.is_wanted():
             call_sites.record_call_sites(self)
         self.references.recover = self.lineage.recover
+        self.functions.fetch = self.lineage.fetch
+        self.handlers["missing"] = self.lineage.on_missing
         self.completion.keep = self.lineage.keep
 
     def _part_classes(self) -> dict[str, Callable[..., Any]]:
@@ -158,7 +165,16 @@ class Runtime(Part):
         self.dispatcher.close()
         self.callbacks.close()
         parts = ("dispatcher", "tasks", "actors", "actor_creation", "arguments", "environment", "contexts")
-        for name in (*parts, "completion", "functions", "lineage", "census", "node", "references"):
+        for name in (
+            *parts,
+            "completion",
+            "functions",
+            "lineage",
+            "census",
+            "elsewhere",
+            "node",
+            "references",
+        ):
             vars(getattr(self, name)).clear()
             delattr(self, name)
         del self.pump
@@ -223,10 +239,7 @@ class Runtime(Part):
                 if peer is not None:
                     self.dispatcher.on_retired(peer, *message[1:])  # type: ignore[arg-type]
             elif head == LONG:
-                buffer = self.store.try_get(message[1])
-                if buffer is not None:
-                    self.handle(sender, bytes(memoryview(buffer)))
-                    self.references.release(message[1])
+                self.elsewhere.handle_long(sender, message[1])
             else:
                 self.handlers[head](sender, *message[1:])
         except Exception:
@@ -244,10 +257,13 @@ class Runtime(Part):
             self.actors.on_died(message)
         elif peer is not None and peer.state is None:  # type: ignore[union-attr]
             self.tasks.on_died(peer, report)  # type: ignore[arg-type]
+        elif peer is not None:
+            self.actors.on_lost(peer, address, report)  # type: ignore[arg-type]
         handler = self.handlers.get("died")
         if handler is not None:
             handler(address)
-        self.references.owner_died(process_prefix(self.session, address))
+        node, there = message.get("process") or (self.here, address)
+        self.references.owner_died(process_prefix(self.session, there, node))
         # The channels to it are memory of the store's.
         self.endpoint.close_sender(address)
 

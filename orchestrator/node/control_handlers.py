@@ -30,6 +30,8 @@ LABEL_CHARS_MAX = 100
 
 #: What those say who are no clients yet.
 _FROM_STRANGERS = frozenset({"ready", "attach"})
+#: What processes of other nodes may ask for.
+_FROM_ABROAD = frozenset({"resolve_actor", "kill_actor", "actor_state", "return", "kill_worker"})
 #: Fields whose names are Python's own.
 _PARAMETERS = {"class": "class_key"}
 
@@ -55,6 +57,20 @@ class ControlHandlers:
         if op not in _FROM_STRANGERS and sender not in self._node.clients:
             self._node.complain(f"{op} from {sender}, which is no client")
             return
+        member = self._node.member
+        if member is not None and member.route(sender, op, fields, payload):
+            return
+        getattr(self, f"on_{op}")(sender, **{_PARAMETERS.get(name, name): v for name, v in fields.items()})
+
+    def handle_from_abroad(self, sender: int, payload: bytes) -> None:
+        """Do what a process of another node asks for; `sender` is its stand-in.
+
+        Raises:
+            BadMessage: it makes no sense.
+        """
+        op, fields = control.decode(payload)
+        if op not in _FROM_ABROAD:
+            raise control.BadMessage(f"{op}: not for processes of other nodes")
         getattr(self, f"on_{op}")(sender, **{_PARAMETERS.get(name, name): v for name, v in fields.items()})
 
     def on_ready(self, sender: int, token: int, pid: int) -> None:
@@ -99,12 +115,25 @@ class ControlHandlers:
     def on_lease(self, sender: int, class_key: int | str, want: int, **scheduling: Any) -> None:
         """A client says how many more workers it wants for one of its classes."""
         wanted = self._scheduling(sender, scheduling)
-        job = self._node.jobs.of(sender)
-        self._node.tell_scheduler(events.LeaseWanted(sender, class_key, wanted, want, job))
+        if self._node.member is not None:
+            self._node.member.leases.wanted(sender, class_key, wanted, want)
+        else:
+            job = self._node.jobs.of(sender)
+            self._node.tell_scheduler(events.LeaseWanted(sender, class_key, wanted, want, job))
 
     def on_pool(self, sender: int, env: str) -> None:
         """The driver says what its workers are to be made for."""
         self._node.tell_scheduler(events.PoolWanted(key_of(self._node.jobs.of(sender), env)))
+
+    def on_borrow(self, sender: int, object: bytes) -> None:
+        """A client has a reference to an object of another node: of no interest in a private session."""
+
+    def on_want(self, sender: int, object: bytes) -> None:
+        """A client waits for the bytes of an object, which can only come from a process of this node."""
+
+    def on_gave(self, sender: int, object: bytes, owner: int, size: int) -> None:
+        """A worker has stored an object for a process of another node."""
+        self._node.complain(f"from {sender}: an object for {owner}, and there are no other nodes")
 
     def on_return(self, sender: int, worker: int) -> None:
         """A client gives a worker back."""

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.common.resources import ResourceSet
 from orchestrator.node import system
 from orchestrator.node.control_handlers import ControlHandlers
-from orchestrator.node.death import make_report
+from orchestrator.node.departures import Departures
 from orchestrator.node.environment_desk import EnvironmentDesk
 from orchestrator.node.line_forwarder import LineForwarder
 from orchestrator.node.logs import LogKeeper
@@ -46,7 +46,7 @@ from orchestrator.node.zygote_link import Exited, Forked, NotForked, ZygoteGone,
 from orchestrator.objects.named_objects import NamedObjects
 from orchestrator.scheduling import actor_table, events, placement_groups
 from orchestrator.scheduling.actor_table import ActorTable
-from orchestrator.scheduling.jobs import PRIVATE, JobSpec, JobTable, environment_of, job_of
+from orchestrator.scheduling.jobs import PRIVATE, JobSpec, JobTable, job_of
 from orchestrator.scheduling.local_scheduler import LocalScheduler
 from orchestrator.scheduling.placement_groups import GroupTable
 from orchestrator.scheduling.wait_graph import WaitGraph
@@ -54,6 +54,7 @@ from orchestrator.scheduling.wait_graph import WaitGraph
 Instruction = events.Instruction | actor_table.Instruction | placement_groups.Instruction
 
 if TYPE_CHECKING:
+    from orchestrator.node.cluster_member import ClusterMember
     from orchestrator.node.drivers import Drivers
 
 #: The longest time without a look at timers, and at the driver where the kernel has no pidfd.
@@ -79,7 +80,7 @@ class Daemon:
     def __init__(self, config: dict[str, Any], launcher: socket.socket, zygote: ZygoteLink) -> None:
         import plasma
 
-        self._session_dir: str = config["session_dir"]
+        self.session_dir: str = config["session_dir"]
         self._parent_pid: int = config["parent_pid"]
         #: Whose end is the session's, in words.
         self._parent = "the supervisor"
@@ -88,20 +89,24 @@ class Daemon:
         self._stop_reason: str | None = None
         self._complaints_count = 0
         self._zygote_deaths_s: list[float] = []
+        self._member_due_s = 0.0
 
-        self._store = plasma.Store.attach(config["store_fd"], name="node")
-        self._endpoint = self._store.endpoint
-        self.address: int = self._store.address
-        self.node_id = f"{self.address:016x}"
+        self.store = plasma.Store.attach(config["store_fd"], name="node", agent=True)
+        self.endpoint = self.store.endpoint
+        self.address: int = self.store.address
+        cluster = config.get("cluster")
+        self.node_id: str = cluster["node_id"] if cluster else f"{self.address:016x}"
+        #: What a channel raises that will never take a message.
+        self.hopeless = (plasma.PeerDiedError, plasma.MessageTooLargeError)
         self.outbox = Outbox(
-            lambda address: self._endpoint.sender(address, 0),
-            (plasma.PeerDiedError, plasma.MessageTooLargeError),
+            lambda address: self.endpoint.sender(address, 0),
+            self.hopeless,
         )
         self.reactor = Reactor()
         self._zygote = zygote
         self.lines = LineForwarder(self.outbox, self.jobs)
         self.pool = WorkerPool(
-            zygote, self.reactor, LogKeeper(os.path.join(self._session_dir, LOGS)), self.lines.forward
+            zygote, self.reactor, LogKeeper(os.path.join(self.session_dir, LOGS)), self.lines.forward
         )
         machine = describe_machine(config["resources"], config["info"].get("labels") or {}, self.node_id)
         #: What was declared, and what the node knows of itself.
@@ -114,21 +119,34 @@ class Daemon:
             labels=machine.labels,
         )
         self.actors = ActorTable()
-        self.named_objects = NamedObjects(self._store)
+        self.named_objects = NamedObjects(self.store)
         self.wait_graph = WaitGraph()
         #: Detached actors, whose objects this process keeps.
         self._held_actors: set[str] = set()
         self.groups = GroupTable()
-        self._handlers = ControlHandlers(self)
-        self._memory = MemoryGuard(self._store, self.pool, self.scheduler.slots, self.kill, self.complain)
+        self.handlers = ControlHandlers(self)
+        self.departures = Departures(self)
+        self.memory = MemoryGuard(self.store, self.pool, self.scheduler.slots, self.kill, self.complain)
         self._environments = EnvironmentDesk(
-            self._session_dir,
+            self.session_dir,
             self.tell_scheduler,
             lambda jobs, text: self.lines.say(map(self.jobs.driver_of, jobs), "runtime environment", text),
         )
         #: Everybody who hears of deaths: drivers, and workers that are ready.
         self.clients: dict[int, None] = {}
         self.drivers: Drivers | None = None
+        #: The name that its processes share, in a cluster with those of other nodes; and which node this is.
+        self.session: str = config["info"]["session"]
+        self.index = 0
+        #: This node as one of several; None where there are no others.
+        self.member: ClusterMember | None = None
+        if cluster:
+            sys.path += [entry for entry in cluster["import_path"] if entry not in sys.path]
+            from orchestrator.node.cluster_member import ClusterMember
+
+            self.member = ClusterMember(self, cluster)
+            self.outbox.abroad = self.member.abroad
+            self.session, self.index = self.member.session, self.member.here
         self._begin(config["info"], config["store_fd"])
 
     def _begin(self, info: dict[str, Any], segment_fd: int) -> None:
@@ -144,7 +162,7 @@ class Daemon:
         from orchestrator.node.drivers import Drivers
 
         self.tell_scheduler(events.PoolWanted(None))
-        self.drivers = Drivers(self, self._session_dir, info, segment_fd)
+        self.drivers = Drivers(self, self.session_dir, info, segment_fd)
 
     # ------------------------------------------------------------ the loop
 
@@ -162,10 +180,12 @@ class Daemon:
         self._launcher.sendall(json.dumps(hello).encode() + b"\n")
         ticked_at_s = time.monotonic()
         while self._stop_reason is None:
-            asleep = self._endpoint.arm()
+            asleep = self.endpoint.arm()
             self.reactor.run_once(self._timeout_s() if asleep else 0)
             if not asleep:
-                self._read_messages()
+                self.read_messages()
+            if self.member is not None:
+                self.member.objects.look()
             self.outbox.flush()
             self._zygote.flush()
             self.lines.watch_backlog(self.pool)
@@ -174,14 +194,16 @@ class Daemon:
             if now_s - ticked_at_s >= TICK_S or (deadline_s is not None and deadline_s <= now_s):
                 ticked_at_s = now_s
                 self._tick(now_s)
-            self._memory.look(now_s)
+            self.memory.look(now_s)
             if self.drivers is not None:
                 self.drivers.tick(now_s)
+            if self.member is not None:
+                self._member_due_s = now_s + self.member.tick()
         return self._stop_reason
 
     def _watch_everything(self) -> None:
         reactor = self.reactor
-        reactor.watch(self._endpoint.fileno(), self._on_doorbell)
+        reactor.watch(self.endpoint.fileno(), self._on_doorbell)
         reactor.watch(self._zygote.fileno(), self._on_zygote)
         reactor.watch(self._launcher.fileno(), self._on_launcher)
         parent_fd = system.open_pidfd(self._parent_pid)
@@ -198,18 +220,22 @@ class Daemon:
     def _timeout_s(self) -> float:
         if self.outbox.flush() or self._zygote.flush():
             return RETRY_S
-        deadline_s = self._memory.due_s()
+        if self.member is not None and self.member.go_on():
+            return RETRY_S
+        deadline_s = self.memory.due_s()
         scheduled_s = self.scheduler.deadline_s()
         if scheduled_s is not None:
             deadline_s = min(deadline_s, scheduled_s)
         if self.drivers is not None:
             deadline_s = min(deadline_s, self.drivers.due_s(time.monotonic()))
+        if self.member is not None:
+            deadline_s = min(deadline_s, self._member_due_s)
         return min(max(deadline_s - time.monotonic(), 0.0), TICK_S)
 
     def _tick(self, now_s: float) -> None:
         self._check_parent()
         self.pool.kill_overdue(now_s)
-        self._memory.relieve(now_s)
+        self.memory.relieve(now_s)
         self._environments.tick(now_s)
         self.tell_scheduler(events.Tick())
 
@@ -246,17 +272,17 @@ class Daemon:
     # ------------------------------------------------------------ control messages
 
     def _on_doorbell(self) -> None:
-        self._endpoint.drain()
-        self._read_messages()
+        self.endpoint.drain()
+        self.read_messages()
 
-    def _read_messages(self) -> None:
+    def read_messages(self) -> None:
         for _ in range(MESSAGES_PER_ROUND):
-            message = self._endpoint.receive(0)
+            message = self.endpoint.receive(0)
             if message is None:
-                self._handlers.answer_postponed()
+                self.handlers.answer_postponed()
                 break
-            self._handlers.handle(*message)
-        while self._endpoint.receive(1) is not None:
+            self.handlers.handle(*message)
+        while self.endpoint.receive(1) is not None:
             self.complain("a task was sent to the node")
 
     # ------------------------------------------------------------ instructions
@@ -264,6 +290,8 @@ class Daemon:
     def tell_scheduler(self, event: events.Event) -> None:
         """Hand an event to the scheduler, and do what it says."""
         self.perform_all(self.scheduler.handle(event, time.monotonic()))
+        if self.member is not None:
+            self.member.leases.scheduler_changed()
 
     def perform_all(self, instructions: Sequence[Instruction]) -> None:
         """Do what a state machine says."""
@@ -276,6 +304,8 @@ class Daemon:
                 process = self.pool.get(token)
                 assert process is not None
                 grant = {"op": "granted", "class": class_key, "worker": process.address, "pid": process.pid}
+                if self.member is not None:
+                    self.member.leases.local_grant(client, class_key)
                 self.outbox.send(client, grant)
             case events.Reclaim(client, class_key, token):
                 process = self.pool.get(token) if token is not None else None
@@ -297,8 +327,14 @@ class Daemon:
                 process = self.pool.get(token)
                 assert process is not None
                 process.label = self.actors.class_name(actor)
+                if self.member is not None and self.member.placed_here(actor, process.address):
+                    return
                 self.perform_all(self.actors.placed(actor, process.address))
             case events.Infeasible(client, class_key, actor, verdict, cause):
+                if self.member is not None and self.member.leases.local_refusal(
+                    client, class_key, actor, verdict, cause
+                ):
+                    return
                 if actor is not None:
                     self.perform_all(self.actors.infeasible(actor, verdict, cause))
                     return
@@ -319,20 +355,29 @@ class Daemon:
             case actor_table.Tell(client, message):
                 self.outbox.send(client, message)
             case actor_table.RequestPlacement(client, spec):
-                job = job_of(spec.scheduling.env)
-                self.tell_scheduler(events.ActorWanted(client, spec.actor, spec.scheduling, spec.hold, job))
+                if self.member is not None:
+                    self.member.leases.actor_wanted(client, spec)
+                else:
+                    job = job_of(spec.scheduling.env)
+                    wanted = events.ActorWanted(client, spec.actor, spec.scheduling, spec.hold, job)
+                    self.tell_scheduler(wanted)
             case actor_table.WithdrawPlacement(actor):
-                self.tell_scheduler(events.ActorWithdrawn(actor))
+                if self.member is not None:
+                    self.member.leases.actor_withdrawn(actor)
+                else:
+                    self.tell_scheduler(events.ActorWithdrawn(actor))
             case actor_table.KillActorWorker(worker, reason):
                 process = self.pool.at(worker)
                 if process is not None:
                     self.kill(process, reason)
+                elif self.member is not None:
+                    self.member.kill_abroad(worker, reason)
             case actor_table.HoldActor(actor):
                 self._hold_actor(actor)
             case actor_table.DropActor(actor):
                 if actor in self._held_actors:
                     self._held_actors.remove(actor)
-                    self._store.drop_ref(bytes.fromhex(actor))
+                    self.store.drop_ref(bytes.fromhex(actor))
 
     def _explain(self, client: int, actor: str | None, text: str, group: str | None) -> None:
         """Say why an actor or a group waits: to its creator, to its job's driver, or to the log."""
@@ -346,7 +391,7 @@ class Daemon:
 
     def _hold_actor(self, actor: str) -> None:
         try:
-            if self._store.add_ref(bytes.fromhex(actor)):
+            if self.store.add_ref(bytes.fromhex(actor)):
                 self._held_actors.add(actor)
         except ValueError:
             self.complain(f"{actor!r:.100} is not the id of an actor")
@@ -368,14 +413,14 @@ class Daemon:
 
     def has_left(self, address: int) -> bool:
         """Tell whether a client's slot in the store is free, after reaping it if it is dead."""
-        if self._store.reap_client(address):
-            self._endpoint.close_sender(address)
+        if self.store.reap_client(address):
+            self.endpoint.close_sender(address)
             return True
-        return all(client["address"] != address for client in self._store.clients())
+        return all(client["address"] != address for client in self.store.clients())
 
     def reap_store(self) -> None:
         """Reap whoever has died without being known here."""
-        self._store.reap()
+        self.store.reap()
 
     def kill(self, process: WorkerProcess, reason: str) -> None:
         """End a worker at once; its death will be reported."""
@@ -393,9 +438,9 @@ class Daemon:
                     self.pool.forked(token, pid, pidfd)
                 case NotForked(token, error):
                     self.complain(f"a worker could not be forked: {error}")
-                    self._worker_gone(self.pool.get(token), None, 0)
+                    self.departures.worker_gone(self.pool.get(token), None, 0)
                 case Exited(pid, status, rss_max_bytes):
-                    self._worker_gone(self.pool.with_pid(pid), status, rss_max_bytes)
+                    self.departures.worker_gone(self.pool.with_pid(pid), status, rss_max_bytes)
                 case ZygoteGone():
                     self._zygote_gone()
 
@@ -415,7 +460,7 @@ class Daemon:
         self._zygote.start_by_exec()
         self.reactor.watch(self._zygote.fileno(), self._on_zygote)
         for process in unborn:
-            self._worker_gone(process, None, 0)
+            self.departures.worker_gone(process, None, 0)
 
     def _reap_orphans(self) -> None:
         while True:
@@ -427,59 +472,9 @@ class Daemon:
                 return
             process = self.pool.with_pid(pid)
             if process is not None:
-                self._worker_gone(process, status, 0)
+                self.departures.worker_gone(process, status, 0)
             elif not self._environments.exited(pid, status) and pid != self._zygote.pid:
-                self._store.reap()  # perhaps a worker whose birth the zygote did not live to report
-
-    def _worker_gone(self, process: WorkerProcess | None, status: int | None, rss_max_bytes: int) -> None:
-        """Settle everything about a worker that is dead, in the order in which others may rely on it."""
-        if process is None:
-            return
-        address = process.address
-        slot = self.scheduler.slots.get(process.token)
-        actor = slot.actor if slot is not None else None
-        self.pool.remove(process)  # its last lines go to the driver before the news
-        self.clients.pop(address, None)
-        self.jobs.client_gone(address)
-        self.outbox.forget(address)
-        self._endpoint.close_sender(address)
-        if not address:
-            self._store.reap()
-            if status:
-                self.complain(
-                    f"worker {process.token} (pid {process.pid}) ended before it was ready: {status}"
-                )
-            if environment_of(process.env) and status and process.decision is None:
-                # It ended by itself before it took work: so would the next one.
-                how = make_report(
-                    pid=process.pid, node=self.node_id, status=status, decision=None, stderr_tail=[]
-                )["reason"]
-                said = "".join(f"\n    {line}" for line in process.stderr_tail)[-8000:]
-                cause = f"it needs a runtime environment in which no worker starts: one {how}{said}"
-                self.tell_scheduler(events.EnvironmentFailed(process.env, cause))
-            self.tell_scheduler(events.WorkerDied(process.token))
-            return
-        self._store.reap_client(address)
-        killed = status is not None and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        report = make_report(
-            pid=process.pid,
-            node=self.node_id,
-            status=status,
-            decision=process.decision,
-            verdict=process.verdict,
-            stderr_tail=process.stderr_tail,
-            memory=self._memory.witness.testify() if killed else None,
-            rss_max_bytes=rss_max_bytes,
-        )
-        instructions = self.actors.client_died(address, report)
-        self.wait_graph.over(address)
-        news = {"op": "died", "worker": address, "actor": actor, "report": report}
-        if actor is not None:
-            news |= self.actors.fate(actor)
-        self.outbox.broadcast(self.clients, news)
-        self.tell_scheduler(events.WorkerDied(process.token))
-        self.groups.client_died(address)
-        self.perform_all(instructions)
+                self.store.reap()  # perhaps a worker whose birth the zygote did not live to report
 
     # ------------------------------------------------------------ the end
 
@@ -487,10 +482,12 @@ class Daemon:
         """End every process below this one, and leave the store."""
         if self.drivers is not None:
             self.drivers.close()
+        if self.member is not None:
+            self.member.close()
         self._zygote.kill()
         self.pool.kill_all()
         if not system.kill_children_until_none(timeout_s=1.5):
             self.complain("some processes did not end")
         if os.getppid() == self._parent_pid:
-            self._store.reap()
-        self._store.close()
+            self.store.reap()
+        self.store.close()

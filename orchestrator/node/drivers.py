@@ -70,12 +70,13 @@ class Drivers:
     def _facts(self) -> dict[str, Any]:
         """Return what a driver has to know before it can attach."""
         return {
-            "session": self._info["session"],
+            "session": self._node.session,
             "session_dir": self._session_dir,
             "node": self._node.address,
             "node_pid": os.getpid(),
             "num_cpus": self._info["num_cpus"],
             "labels": self._node.labels,
+            "node_index": self._node.index,
         }
 
     # ------------------------------------------------------------ attaching
@@ -107,6 +108,8 @@ class Drivers:
             "main_path": main,
             "namespace": spec["namespace"],
             "logging": logging,
+            "session": node.session,
+            "node_index": node.index,
         }
         with open(os.path.join(self._session_dir, JOBS, name), "w", encoding="utf-8") as file:
             json.dump(facts, file)
@@ -114,6 +117,8 @@ class Drivers:
         self._by_ticket[ticket] = job
         node.clients[sender] = None
         node.tell_scheduler(events.JobBegan(name))
+        if node.member is not None:
+            node.member.jobs.began(name, sender, facts, spec)
         node.outbox.send(sender, {"op": "reply", "req": req, "job": name})
 
     # ------------------------------------------------------------ leaving
@@ -147,6 +152,8 @@ class Drivers:
             node.named_objects.forget_all(job.spec.namespace)
         node.wait_graph.over(address)
         node.tell_scheduler(events.JobEnded(job.job, reason))
+        if node.member is not None:
+            node.member.jobs.over(job.job, reason)
         self._settle()
 
     def _settle(self) -> None:
@@ -158,6 +165,8 @@ class Drivers:
                 node.outbox.forget(address)
                 news = {"op": "died", "worker": address, "actor": None, "report": report}
                 node.outbox.broadcast(node.clients, news)
+                if node.member is not None:
+                    node.member.process_died(address, news)
 
     def due_s(self, now_s: float) -> float:
         """Return when `tick` is wanted at the latest."""

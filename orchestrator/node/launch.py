@@ -179,7 +179,12 @@ class NodeProcess:
 
 
 def start_node(
-    store: HasDescriptor, *, resources: dict[str, float], session_dir: str, info: dict[str, Any]
+    store: HasDescriptor,
+    *,
+    resources: dict[str, float],
+    session_dir: str,
+    info: dict[str, Any],
+    cluster: dict[str, Any] | None = None,
 ) -> NodeProcess:
     """Start a node process that serves `store`, and return without waiting for it.
 
@@ -197,7 +202,7 @@ def start_node(
     lock_fd = directories.open_session_dir(session_dir)
     ours, theirs = socket.socketpair()
     with theirs:
-        fds = (theirs.fileno(), store.fd, lock_fd)
+        fds = (theirs.fileno(), store.fd, lock_fd, *((cluster["listen_fd"],) if cluster else ()))
         config = {
             "resources": resources,
             "session_dir": session_dir,
@@ -205,6 +210,8 @@ def start_node(
             "parent_pid": os.getpid(),
             "store_fd": store.fd,
             "lock_fd": lock_fd,
+            # Such a node has libraries to import, and is started without `site`.
+            "cluster": cluster and {**cluster, "import_path": [entry for entry in sys.path if entry]},
         }
         try:
             with open(_log_path(session_dir), "ab") as log:

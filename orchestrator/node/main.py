@@ -19,13 +19,15 @@ def main(launcher_fd: int) -> NoReturn:
     config = _read_config(launcher)
     status = 1
     try:
-        for fd in (config["store_fd"], config["lock_fd"], launcher_fd):
+        cluster = config.get("cluster")
+        ours = [config["lock_fd"], launcher_fd, *([cluster["listen_fd"]] if cluster else [])]
+        for fd in (config["store_fd"], *ours):
             os.set_inheritable(fd, False)
         system.unblock_signals()
         zygote = ZygoteLink(config["store_fd"], config["info"])
         # Before anything else, the imports below too: its own take the longest, and go on beside all that
         # follows.
-        zygote.start_by_fork(close_fds=[launcher_fd, config["lock_fd"]])
+        zygote.start_by_fork(close_fds=ours)
 
         from orchestrator.node.daemon import Daemon
         from orchestrator.node.session_dir import sweep_dead_sessions

@@ -378,6 +378,11 @@ class ActorTable:
             told |= {"cause": record.cause, "init_failed": record.init_failed}
         return told
 
+    def owner_of(self, actor: str) -> int:
+        """Return with whom an actor dies; 0 for nobody, or if it is not known."""
+        record = self._records.get(actor)
+        return record.owner if record is not None else 0
+
     def of_worker(self, worker: int) -> str | None:
         """Return the actor that this worker hosts."""
         return self._workers.get(worker)

@@ -17,7 +17,10 @@ LAYERS: dict[str, frozenset[str]] = {
     "gcs": frozenset({"common", "scheduling", "rpc"}),
     "transfer": frozenset({"common", "objects", "rpc"}),
     "core": frozenset({"common", "objects", "environments"}),
-    "node": frozenset({"common", "objects", "scheduling", "environments", "rpc", "gcs", "transfer"}),
+    "gateway": frozenset({"common"}),
+    "node": frozenset(
+        {"common", "objects", "scheduling", "environments", "rpc", "gcs", "transfer", "gateway"}
+    ),
     "autoscaler": frozenset({"common", "scheduling", "node"}),
     "inline": frozenset({"common", "objects", "core"}),
     "dag": frozenset({"common", "objects", "core"}),
@@ -52,6 +55,11 @@ PLASMA_DOOR = {
 
 #: Folders and files that do no I/O and know no clock, thread or socket but what they are handed.
 PURE = (
+    "orchestrator/gateway/directory.py",
+    "orchestrator/gateway/directory_records.py",
+    "orchestrator/gateway/frames.py",
+    "orchestrator/gateway/handshake.py",
+    "orchestrator/gateway/stream.py",
     "orchestrator/scheduling",
     "plasma/eviction.py",
     "orchestrator/rpc/codec.py",

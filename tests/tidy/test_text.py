@@ -22,6 +22,12 @@ LINES_MAX = 500
 LINES_ALLOWED: dict[str, int] = {
     # The state machine of objects stays in one file: nowhere else may a state change.
     "plasma/lifecycle.pyx": 781,
+    # One state machine: what one half of it sends the other answers.
+    "orchestrator/gateway/directory.py": 550,
+    # The one place that knows all parts of a process.
+    "orchestrator/core/runtime.py": 520,
+    # A model of everything around that state machine.
+    "tests/simulation/directory_sim.py": 520,
 }
 
 

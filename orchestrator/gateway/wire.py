@@ -1,0 +1,158 @@
+"""A non-blocking connection, with TLS or without, behind one face."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from collections import deque
+
+#: What one call reads at most: large enough that a busy link costs few calls.
+READ_BYTES = 256 * 1024
+#: What one call writes at most.
+WRITE_BYTES = 256 * 1024
+
+_AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class WireClosed(OSError):
+    """The connection is over: closed by the other end, reset, or refused."""
+
+
+class Wire:
+    """One TCP connection. All methods return at once.
+
+    Args:
+        sock: connected, or about to be (`connecting`).
+        tls: the context of a TLS connection; None for one in the clear.
+        server_name: of the certificate that the other end must show; None on the listening side.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        tls: ssl.SSLContext | None,
+        *,
+        server_name: str | None = None,
+        connecting: bool = False,
+    ) -> None:
+        sock.setblocking(False)
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock = sock
+        self._tls = tls
+        self._server_name = server_name
+        self._connecting = connecting
+        #: TLS is agreed on, or there is none.
+        self._agreed = tls is None
+        self._unsent: deque[memoryview] = deque()
+
+    @classmethod
+    def dial(cls, host: str, port: int, tls: ssl.SSLContext | None, server_name: str) -> Wire:
+        """Begin a connection.
+
+        Raises:
+            OSError: the host has no address, or nobody listens there.
+        """
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
+        try:
+            sock.setblocking(False)
+            code = sock.connect_ex(address)
+            if code not in (0, errno.EINPROGRESS):
+                raise OSError(code, f"{errno.errorcode.get(code, code)} from {host}:{port}")
+            return cls(sock, tls, server_name=server_name, connecting=True)
+        except BaseException:
+            sock.close()
+            raise
+
+    def fileno(self) -> int:
+        """Return the descriptor to watch."""
+        return self._sock.fileno()
+
+    @property
+    def wants_to_write(self) -> bool:
+        """Whether `write` has something to do as soon as the descriptor is writable."""
+        return self._connecting or not self._agreed or bool(self._unsent)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the kernel hasn't taken yet."""
+        return sum(map(len, self._unsent))
+
+    def send(self, pieces: list[bytes]) -> None:
+        """Write what fits now; the rest waits for `write`."""
+        if pieces:
+            joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._unsent.append(memoryview(joined))
+            self.write()
+
+    def write(self) -> None:
+        """Go on with what waits: connecting, agreeing on TLS, bytes.
+
+        Raises:
+            WireClosed: it is over.
+        """
+        try:
+            if not self._ready():
+                return
+            while self._unsent:
+                piece = self._unsent[0]
+                sent = self._sock.send(piece[:WRITE_BYTES])
+                if sent == len(piece):
+                    self._unsent.popleft()
+                else:
+                    self._unsent[0] = piece[sent:]
+        except _AGAIN:
+            return
+        except OSError as error:
+            raise WireClosed(str(error)) from None
+
+    def read(self) -> bytes:
+        """Return what has arrived; empty if nothing has.
+
+        Raises:
+            WireClosed: it is over.
+        """
+        try:
+            if not self._ready():
+                return b""
+            piece = self._sock.recv(READ_BYTES)
+            if piece and isinstance(self._sock, ssl.SSLSocket):
+                # No descriptor tells of what TLS has decrypted already.
+                while left := self._sock.pending():
+                    piece += self._sock.recv(left)
+        except _AGAIN:
+            return b""
+        except OSError as error:
+            raise WireClosed(str(error)) from None
+        if not piece:
+            raise WireClosed("closed by the other end")
+        return piece
+
+    def _ready(self) -> bool:
+        if self._connecting:
+            code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, errno.errorcode.get(code, str(code)))
+            try:
+                self._sock.getpeername()
+            except OSError:
+                return False
+            self._connecting = False
+        if not self._agreed:
+            assert self._tls is not None
+            if not isinstance(self._sock, ssl.SSLSocket):
+                self._sock = self._tls.wrap_socket(
+                    self._sock,
+                    server_side=self._server_name is None,
+                    server_hostname=self._server_name,
+                    do_handshake_on_connect=False,
+                )
+            self._sock.do_handshake()
+            self._agreed = True
+        return True
+
+    def close(self) -> None:
+        """End the connection. The descriptor must not be watched any more."""
+        self._sock.close()

@@ -1,0 +1,516 @@
+"""Several nodes with real directories; stores, processes and links are models; everything follows from the
+seed.
+
+Processes make objects, pass references on, read, drop, and die; nodes die. Links keep their order and take
+any time. At every moment an object that a living process refers to must exist somewhere or be reported lost
+for a reason; at the end, when all have dropped everything, nothing may be left anywhere.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable
+from random import Random
+
+from orchestrator.common.ids import home_of, object_id, process_prefix
+from orchestrator.gateway import directory as d
+from orchestrator.gateway.directory import Directory, Instruction
+
+SESSION = "simulated"
+
+
+class Entry:
+    """An object in the table of one node."""
+
+    def __init__(self) -> None:
+        self.state = d.PENDING
+        #: references by process; agents' ones by stand-in
+        self.users: dict[Proc, int] = {}
+        self.agents: set[int] = set()
+        self.kept = False
+        self.watched = False
+
+    def needed(self) -> bool:
+        return bool(self.users)
+
+
+class Proc:
+    """A process, and the references it has."""
+
+    def __init__(self, node: SimNode, address: int) -> None:
+        self.node, self.address = node, address
+        self.alive = True
+        self.refs: dict[bytes, int] = {}
+        #: how many of them it holds for messages that were not answered
+        self.lent: dict[bytes, int] = {}
+        self.number = itertools.count(1)
+        #: objects whose values it owns and may make again
+        self.can_make: set[bytes] = set()
+
+    def __repr__(self) -> str:
+        return f"{self.node.index}.{self.address}"
+
+
+class SimNode:
+    """A node: a table of objects, a directory, processes."""
+
+    def __init__(self, sim: Sim, index: int) -> None:
+        self.sim, self.index = sim, index
+        self.alive = True
+        self.directory = Directory(index)
+        self.table: dict[bytes, Entry] = {}
+        self.procs = [Proc(self, 100 + n) for n in range(2)]
+        self.news: deque[bytes] = deque()
+        self.pulls: dict[bytes, tuple[int, ...]] = {}
+        #: messages of processes that are held back
+        self.held: dict[int, deque[tuple[SimNode, object]]] = {}
+        #: (proc, object) whose wait for the bytes is not over
+        self.waits: set[tuple[Proc, bytes]] = set()
+
+    # ---- the store
+
+    def state(self, identity: bytes) -> int:
+        entry = self.table.get(identity)
+        return entry.state if entry is not None else d.ABSENT
+
+    def entry(self, identity: bytes) -> Entry:
+        return self.table.setdefault(identity, Entry())
+
+    def use(self, proc: Proc, identity: bytes) -> None:
+        entry = self.entry(identity)
+        entry.users[proc] = entry.users.get(proc, 0) + 1
+
+    def unuse(self, proc: Proc, identity: bytes) -> None:
+        entry = self.table.get(identity)
+        if entry is None or proc not in entry.users:
+            return
+        entry.users[proc] -= 1
+        if not entry.users[proc]:
+            del entry.users[proc]
+        self.settle(identity, entry)
+
+    def settle(self, identity: bytes, entry: Entry) -> None:
+        if entry.users:
+            return
+        if entry.kept:
+            self.news.append(identity)
+        elif not entry.agents:
+            self.table.pop(identity, None)
+            self.sim.freed(self, identity)
+
+    # ---- performing
+
+    def perform(self, instructions: Iterable[Instruction]) -> None:
+        todo = deque(instructions)
+        while todo:
+            match todo.popleft():
+                case d.Send(node, message):
+                    self.sim.send(self, node, message)
+                case d.Keep(identity):
+                    entry = self.entry(identity)
+                    entry.kept = True
+                    if not entry.needed():
+                        self.news.append(identity)
+                case d.Release(identity, given_to):
+                    entry = self.table.get(identity)
+                    if entry is None or not entry.kept:
+                        continue
+                    if entry.needed():
+                        continue
+                    entry.kept = False
+                    entry.agents.discard(given_to)
+                    if not entry.agents:
+                        del self.table[identity]
+                        self.sim.freed(self, identity)
+                    todo.extend(self.directory.released(identity))
+                case d.Watch(identity):
+                    self.entry(identity).watched = True
+                case d.Pull(identity, sources, _):
+                    self.pulls[identity] = sources
+                case d.StopPull(identity):
+                    self.pulls.pop(identity, None)
+                case d.Lose(identity, verdict):
+                    entry = self.table.get(identity)
+                    if entry is not None and entry.state == d.PENDING:
+                        entry.state = d.LOST
+                        self.sim.lost(self, identity, verdict)
+                case d.Missing(identity):
+                    todo.extend(self.missing(identity))
+                case d.LetGo(process):
+                    for target, message in self.held.pop(process, ()):
+                        self.sim.post(self, target, message)
+        self.directory.validate()
+
+    def missing(self, identity: bytes) -> list[Instruction]:
+        if self.state(identity) in (d.SEALED,):
+            return self.directory.decided(identity, d.SEALED)
+        for proc in self.procs:
+            if proc.alive and identity.startswith(proc_prefix(proc)) and identity in proc.can_make:
+                # The owner makes it again, here.
+                self.sim.later(lambda: self.seal(identity))
+                return []
+        return self.directory.owner_died(lambda one: one == identity, self.state)
+
+    def seal(self, identity: bytes) -> None:
+        entry = self.table.get(identity)
+        if not self.alive or entry is None or entry.state == d.SEALED:
+            return
+        entry.state = d.SEALED
+        if entry.watched:
+            entry.watched = False
+            self.perform(self.directory.decided(identity, d.SEALED))
+
+    def look(self) -> None:
+        while self.news:
+            identity = self.news.popleft()
+            entry = self.table.get(identity)
+            if entry is not None and entry.kept and not entry.needed():
+                self.perform(self.directory.unneeded(identity))
+
+    def finish_pull(self, identity: bytes) -> None:
+        sources = self.pulls.pop(identity, None)
+        if sources is None:
+            return
+        nodes = self.sim.nodes
+        if any(nodes[one].alive and nodes[one].state(identity) == d.SEALED for one in sources):
+            self.entry(identity).state = d.SEALED
+            self.perform(self.directory.pulled(identity))
+        else:
+            self.perform(self.directory.pull_failed(identity, sources, "not there"))
+
+    # ---- what other nodes say
+
+    def hear(self, node: int, message: dict) -> None:
+        identity = bytes.fromhex(message["object"])
+        state = self.state(identity)
+        directory = self.directory
+        match message["op"]:
+            case "stored":
+                owner = next((p for p in self.procs if identity.startswith(proc_prefix(p))), None)
+                if owner is not None and owner.alive and identity in owner.refs:
+                    entry = self.entry(identity)
+                    entry.users.setdefault(owner, owner.refs[identity])
+                self.perform(directory.on_stored(node, identity, message["size"], self.state(identity)))
+            case "borrow":
+                self.perform(directory.on_borrow(node, identity, state))
+            case "borrowed":
+                self.perform(directory.on_borrowed(node, identity))
+            case "unknown":
+                self.sim.unknown(self, identity)
+                self.perform(directory.on_unknown(node, identity, message["verdict"]))
+            case "unborrow":
+                self.perform(directory.on_unborrow(node, identity))
+            case "want":
+                self.perform(directory.on_want(node, identity, state))
+            case "located":
+                self.perform(directory.on_located(node, identity, message["nodes"], message["size"]))
+            case "lost":
+                self.perform(directory.on_lost(node, identity, message["verdict"]))
+            case "copied":
+                self.perform(directory.on_copied(node, identity))
+            case "dropped":
+                self.perform(directory.on_dropped(node, identity))
+            case "stale":
+                self.perform(directory.on_stale(node, identity, message["nodes"]))
+            case "free":
+                self.perform(directory.on_free(node, identity))
+            case other:
+                raise AssertionError(other)
+
+
+def proc_prefix(proc: Proc) -> bytes:
+    return process_prefix(SESSION, proc.address, proc.node.index)
+
+
+class Sim:
+    """The cluster."""
+
+    def __init__(self, seed: int, nodes: int = 3, *, deaths: bool = True) -> None:
+        self.rng = Random(seed)
+        self.deaths = deaths
+        self.nodes = {index: SimNode(self, index) for index in range(1, nodes + 1)}
+        self.links: dict[tuple[int, int], deque] = {}
+        self.todo: list = []
+        #: objects that may be gone though somebody refers to them, with the reason
+        self.excused: set[bytes] = set()
+        self.log: list[str] = []
+
+    # ---- links
+
+    def send(self, source: SimNode, target: int, message: dict) -> None:
+        if self.nodes[target].alive and source.alive:
+            self.links.setdefault((source.index, target), deque()).append(("news", message))
+
+    def post(self, source: SimNode, target: SimNode, action) -> None:
+        if target is source:
+            self.later(action)
+        elif target.alive and source.alive:
+            self.links.setdefault((source.index, target.index), deque()).append(("post", action))
+
+    def later(self, action) -> None:
+        self.todo.append(action)
+
+    def say(self, proc: Proc, target: SimNode, action) -> None:
+        """A message of a process: held back while its node waits for acknowledgements."""
+        node = proc.node
+        held = node.held.get(proc.address)
+        if held is not None:
+            held.append((target, action))
+        elif target is not node and node.directory.is_held(proc.address):
+            node.held[proc.address] = deque([(target, action)])
+        else:
+            self.post(node, target, action)
+
+    # ---- what processes do
+
+    def make(self, proc: Proc) -> None:
+        """A value of its own, or the result of a task on another node."""
+        identity = object_id(proc_prefix(proc), next(proc.number))
+        proc.refs[identity] = 1
+        node = proc.node
+        if self.rng.random() < 0.5:
+            node.use(proc, identity)
+            node.entry(identity).state = d.SEALED
+            if self.rng.random() < 0.5:
+                proc.can_make.add(identity)
+            return
+        proc.can_make.add(identity)
+        other = self.rng.choice([one for one in self.nodes.values() if one.alive])
+        if other is node:
+            node.use(proc, identity)
+            node.entry(identity).state = d.SEALED
+            return
+        promoted = self.rng.random() < 0.5
+        if promoted:
+            node.use(proc, identity)
+
+        def run() -> None:
+            # A worker over there stores the result for the stand-in of this process, and says so.
+            if not proc.alive:
+                return
+            agent = proc.node.index * 1000 + proc.address
+            entry = other.entry(identity)
+            if entry.state != d.SEALED:
+                entry.state = d.SEALED
+            entry.agents.add(agent)
+            other.perform(other.directory.gave(identity, agent, 10, node.index))
+
+        self.post(node, other, run)
+
+    def give(self, proc: Proc) -> None:
+        """Pass a reference to another process, holding it until the answer."""
+        known = [one for one in proc.refs if self.exists_at(proc, one)]
+        if not known:
+            return
+        identity = self.rng.choice(known)
+        target = self.rng.choice([p for n in self.nodes.values() if n.alive for p in n.procs if p.alive])
+        if target is proc:
+            return
+        self.take(proc, identity)
+        proc.lent[identity] = proc.lent.get(identity, 0) + 1
+
+        def answered() -> None:
+            proc.lent[identity] -= 1
+            self.drop(proc, identity)
+
+        def arrive() -> None:
+            if target.alive and target.node.alive:
+                self.receive(target, identity)
+                self.say(target, proc.node, answered)
+            else:
+                self.later(answered)
+
+        self.say(proc, target.node, arrive)
+
+    def exists_at(self, proc: Proc, identity: bytes) -> bool:
+        return proc.node.state(identity) != d.ABSENT
+
+    def take(self, proc: Proc, identity: bytes) -> None:
+        proc.refs[identity] = proc.refs.get(identity, 0) + 1
+        proc.node.use(proc, identity)
+
+    def receive(self, proc: Proc, identity: bytes) -> None:
+        self.take(proc, identity)
+        if home_of(identity) != proc.node.index:
+            proc.node.perform(proc.node.directory.borrow(proc.address, identity))
+
+    def drop(self, proc: Proc, identity: bytes) -> None:
+        if not proc.alive or not proc.node.alive or identity not in proc.refs:
+            return
+        proc.refs[identity] -= 1
+        if not proc.refs[identity]:
+            del proc.refs[identity]
+        proc.node.unuse(proc, identity)
+
+    def read(self, proc: Proc) -> None:
+        if not proc.refs:
+            return
+        identity = self.rng.choice(list(proc.refs))
+        node = proc.node
+        if node.state(identity) == d.PENDING:
+            node.perform(node.directory.want(identity, node.state(identity)))
+
+    # ---- deaths
+
+    def kill_proc(self, proc: Proc) -> None:
+        if not proc.alive:
+            return
+        proc.alive = False
+        node = proc.node
+        # What it passed on, and was not answered, it holds no longer.
+        self.excused |= {one for one, count in proc.lent.items() if count}
+        for identity in list(proc.refs):
+            entry = node.table.get(identity)
+            if entry is not None and entry.users.pop(proc, None):
+                node.settle(identity, entry)
+        proc.refs.clear()
+        prefix = proc_prefix(proc)
+        self.excused |= {one for n in self.nodes.values() for one in n.table if one.startswith(prefix)}
+        node.perform(node.directory.owner_died(lambda one: one.startswith(prefix), node.state))
+        agent = node.index * 1000 + proc.address
+        for other in self.nodes.values():
+            if other is not node and other.alive:
+                self.post(node, other, lambda other=other: self.agent_gone(other, agent, node.index))
+
+    def agent_gone(self, other: SimNode, agent: int, node: int) -> None:
+        for identity, entry in list(other.table.items()):
+            if agent in entry.agents:
+                entry.agents.discard(agent)
+                if not entry.kept:
+                    other.settle(identity, entry)
+        other.perform(other.directory.stand_in_gone(agent, node))
+
+    def kill_node(self, node: SimNode) -> None:
+        if not node.alive or sum(n.alive for n in self.nodes.values()) <= 2:
+            return
+        node.alive = False
+        for proc in node.procs:
+            proc.alive = False
+            proc.refs.clear()
+            self.excused |= {one for one, count in proc.lent.items() if count}
+        for identity in {one for n in self.nodes.values() for one in n.table}:
+            if home_of(identity) == node.index or not any(
+                n.alive and n.state(identity) == d.SEALED for n in self.nodes.values()
+            ):
+                self.excused.add(identity)
+        for link in [link for link in self.links if node.index in link]:
+            self.links[link] = deque()
+        for other in self.nodes.values():
+            if other.alive:
+                self.later(lambda other=other: self.node_died(other, node.index))
+
+    def node_died(self, other: SimNode, dead: int) -> None:
+        if not other.alive:
+            return
+        for address in (100, 101):
+            self.agent_gone(other, dead * 1000 + address, dead)
+        for identity, sources in list(other.pulls.items()):
+            if dead in sources:
+                left = tuple(one for one in sources if one != dead)
+                if left:
+                    other.pulls[identity] = left
+                else:
+                    del other.pulls[identity]
+                    other.perform(other.directory.pull_failed(identity, sources, "dead"))
+        other.perform(other.directory.node_died(dead))
+
+    # ---- checks
+
+    def freed(self, node: SimNode, identity: bytes) -> None:
+        if home_of(identity) != node.index:
+            return
+        users = [
+            (n.index, p)
+            for n in self.nodes.values()
+            if n.alive
+            for p in n.procs
+            if identity in p.refs and p.alive
+        ]
+        if users and identity not in self.excused:
+            own = {p for _, p in users if p.node is node and node.state(identity) == d.ABSENT}
+            others = [user for user in users if user[1] not in own]
+            assert not others, f"freed at home while {others} refer to it"
+
+    def unknown(self, node: SimNode, identity: bytes) -> None:
+        assert identity in self.excused, f"node {node.index} could not borrow {identity.hex()}"
+
+    def lost(self, node: SimNode, identity: bytes, verdict: str) -> None:
+        owner_can = any(
+            identity in p.can_make for n in self.nodes.values() if n.alive for p in n.procs if p.alive
+        )
+        assert identity in self.excused or not owner_can, f"{identity.hex()} lost at {node.index}: {verdict}"
+
+    # ---- running
+
+    def step(self) -> bool:
+        """One thing that was under way happens; False when nothing is."""
+        choices: list = [link for link, queue in self.links.items() if queue]
+        choices += ["todo"] if self.todo else []
+        choices += [("pull", n, one) for n in self.nodes.values() if n.alive for one in n.pulls]
+        choices += [("look", n) for n in self.nodes.values() if n.alive and n.news]
+        if not choices:
+            return False
+        match self.rng.choice(choices):
+            case "todo":
+                self.todo.pop(self.rng.randrange(len(self.todo)))()
+            case ("pull", node, identity):
+                node.finish_pull(identity)
+            case ("look", node):
+                node.look()
+            case link:
+                kind, what = self.links[link].popleft()
+                target = self.nodes[link[1]]
+                if target.alive:
+                    if kind == "news":
+                        target.hear(link[0], what)
+                    else:
+                        what()
+        return True
+
+    def act(self) -> None:
+        procs = [p for n in self.nodes.values() if n.alive for p in n.procs if p.alive]
+        if not procs:
+            return
+        proc = self.rng.choice(procs)
+        roll = self.rng.random()
+        if roll < 0.25:
+            self.make(proc)
+        elif roll < 0.6:
+            self.give(proc)
+        elif roll < 0.75:
+            self.read(proc)
+        elif roll < 0.97 or not self.deaths:
+            own = [one for one, count in proc.refs.items() if count > proc.lent.get(one, 0)]
+            if own:
+                self.drop(proc, self.rng.choice(own))
+        elif roll < 0.99:
+            self.kill_proc(proc)
+        else:
+            self.kill_node(proc.node)
+
+    def run(self, acts: int = 150) -> None:
+        for _ in range(acts):
+            self.act()
+            for _ in range(self.rng.randrange(6)):
+                self.step()
+        while self.step():
+            pass
+        # Everybody lets go of everything: nothing may be left.
+        for node in self.nodes.values():
+            for proc in node.procs:
+                for identity, count in list(proc.refs.items()):
+                    for _ in range(count):
+                        self.drop(proc, identity)
+        while self.step():
+            pass
+        for node in self.nodes.values():
+            if node.alive:
+                node.look()
+        while self.step():
+            pass
+        for node in self.nodes.values():
+            if node.alive:
+                assert not node.held, node.held
+                assert not node.table, {i.hex(): vars(e) for i, e in node.table.items()}
+                assert not len(node.directory), node.directory.counts()

@@ -1,0 +1,19 @@
+"""No object goes while somebody refers to it, and none stays: whatever the order of events, and whoever
+dies."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.simulation.directory_sim import Sim
+
+SEEDS = 150
+
+
+@pytest.mark.parametrize("deaths", [False, True])
+def test_references_across_nodes(deaths):
+    for seed in range(SEEDS):
+        try:
+            Sim(seed, deaths=deaths).run()
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
