@@ -226,14 +226,17 @@ class _Planner:
             if self._speed_left <= 0:
                 return count
             best = max(allowed, key=lambda one: self._score(one, shape, count))
-            self._start(best)
-            self._speed_left -= 1
-            opened = self._new_bin(best.name)
-            bins.append(opened)
-            n = min(count, opened.room(shape))
-            if fill:
-                opened.take(shape.resources, n)
-            count -= n
+            capacity = _capacity(best, shape)
+            # As long as it is filled completely, nothing about the choice changes.
+            for _ in range(min(max(1, count // capacity), self._left(best), self._speed_left)):
+                self._start(best)
+                self._speed_left -= 1
+                opened = self._new_bin(best.name)
+                bins.append(opened)
+                n = min(count, capacity)
+                if fill:
+                    opened.take(shape.resources, n)
+                count -= n
         return 0
 
     def _score(self, one: NodeType, shape: Shape, count: int) -> tuple[float, int, float, str]:
@@ -242,10 +245,13 @@ class _Planner:
         used = [min(1.0, n * shape.resources[name] / one.resources[name]) for name in one.resources]
         return sum(used) / len(used), one.priority, -_size(one.resources), one.name
 
+    def _left(self, one: NodeType) -> int:
+        """Return how many more nodes of a type the limits allow."""
+        of_type = one.max_workers - self._counts[one.name] - self._launch[one.name]
+        return min(of_type, self._config.max_workers - self._counts.total() - self._launch.total())
+
     def _may(self, one: NodeType) -> bool:
-        if self._counts[one.name] + self._launch[one.name] >= one.max_workers:
-            return False
-        return self._counts.total() + self._launch.total() < self._config.max_workers
+        return self._left(one) > 0
 
     def _start(self, one: NodeType) -> None:
         self._launch[one.name] += 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from random import Random
 
@@ -49,8 +49,10 @@ class SimNode:
         self.node_id = f"{number:016x}"
         self.scheduler = LocalScheduler(total, pool_size=2, node_id=self.node_id, labels=labels)
         self.view = ClusterView()
-        chooser = NodeChooser(self.view, number, Random(number))
-        self.router = LeaseRouter(number, self.view, chooser, self.scheduler.places.room)
+        self.router = LeaseRouter(number, self.view, NodeChooser(self.view, number, Random(number)))
+        #: What is to happen on this node, one after the other: as in the loop of a node process.
+        self._queue: deque[Callable[[], None]] = deque()
+        self._is_busy = False
         self.lender = Lender(self.scheduler.places.room)
         self.version = 0
         self.alive = True
@@ -65,17 +67,29 @@ class SimNode:
 
     # ------------------------------------------------------------ what happens on a node
 
-    def route(self, event: remote.Event) -> None:
-        if not self.alive:
+    def _post(self, action: Callable[[], None]) -> None:
+        self._queue.append(action)
+        if self._is_busy:
             return
+        self._is_busy = True
+        while self._queue and self.alive:
+            self._queue.popleft()()
+        self._is_busy = False
+
+    def route(self, event: remote.Event) -> None:
+        self._post(lambda: self._route(event))
+
+    def schedule(self, event: local.Event) -> None:
+        self._post(lambda: self._schedule(event))
+
+    def asked(self, peer: int, ask: remote.AskNode) -> None:
+        self._post(lambda: self._asked(peer, ask))
+
+    def _route(self, event: remote.Event) -> None:
         for out in self.router.handle(event, self.sim.clock.now_s):
             match out:
-                case remote.AskNode() if out.node == self.number:
-                    self.schedule(
-                        local.LeaseWanted(out.client, out.class_key, out.scheduling, out.want, out.job)
-                    )
                 case remote.AskNode():
-                    self.sim.asked += 1
+                    self.sim.asked += out.node != self.number
                     peer = self.sim.nodes[out.node]
                     self.sim.send(self, peer, lambda peer=peer, ask=out: peer.asked(self.number, ask), "ask")
                 case remote.Infeasible():
@@ -88,9 +102,7 @@ class SimNode:
         if self.sim.rng.random() < 0.1:  # it looks at everything, and takes as long
             self.view.validate()
 
-    def schedule(self, event: local.Event) -> None:
-        if not self.alive:
-            return
+    def _schedule(self, event: local.Event) -> None:
         for out in self.scheduler.handle(event, self.sim.clock.now_s):
             match out:
                 case local.StartWorker(token):
@@ -100,14 +112,18 @@ class SimNode:
                     self.sim.clock.after(0.01, lambda t=token: self._worker_gone(t))
                 case local.Grant(client, class_key, token):
                     self._granted(client, class_key, token)
-                case local.Infeasible(client=client, class_key=class_key) if client >= 10**6:
-                    self.lender.failed(client, class_key)
+                case local.Infeasible(client=client, class_key=class_key, verdict=verdict, cause=cause):
+                    asker = self.lender.failed(client, class_key)
+                    assert asker is not None
+                    failure = remote.Failed(client % 10**6, class_key, self.number, verdict, cause)
+                    peer = self.sim.nodes[asker]
+                    self.sim.send(self, peer, lambda p=peer, f=failure: p.route(f), "failure")
         self.scheduler.validate()
         self._local_report()
         self._settle()
 
-    def asked(self, peer: int, ask: remote.AskNode) -> None:
-        client = 10**6 * peer + ask.client
+    def _asked(self, peer: int, ask: remote.AskNode) -> None:
+        client = ask.client if peer == self.number else 10**6 * peer + ask.client
         for want in self.lender.asked(
             peer,
             client,
@@ -123,12 +139,10 @@ class SimNode:
         self._settle()
 
     def _granted(self, client: int, class_key: remote.ClassKey, token: int) -> None:
-        if self.lender.granted(client, class_key):
-            peer = self.sim.nodes[client // 10**6]
-            real = client % 10**6
-            self.sim.send(self, peer, lambda: peer.lease_came(real, class_key, self.number, token), "grant")
-        else:
-            self.lease_came(client, class_key, self.number, token)
+        asker = self.lender.granted(client, class_key)
+        assert asker is not None, client
+        peer, real = self.sim.nodes[asker], client % 10**6
+        self.sim.send(self, peer, lambda: peer.lease_came(real, class_key, self.number, token), "grant")
 
     def lease_came(self, client: int, class_key: remote.ClassKey, node: int, token: int) -> None:
         self.sim.grants[self.number, client, class_key] += 1
@@ -147,7 +161,7 @@ class SimNode:
         self.sim.send(self, peer, lambda: peer.schedule(event), "return")
 
     def _want(self, want: Want) -> None:
-        self.schedule(local.LeaseWanted(want.client, want.class_key, want.scheduling, want.want, want.job))
+        self._schedule(local.LeaseWanted(want.client, want.class_key, want.scheduling, want.want, want.job))
 
     def _settle(self) -> None:
         for out in self.lender.settle(self.sim.clock.now_s):

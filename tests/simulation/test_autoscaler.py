@@ -31,8 +31,8 @@ def end_without_telling(self: Reconciler, one: Instance, cause: str) -> None:
     self.instances.change(one, Change.GONE, self._now_s, cause)
 
 
-def always(self: planner._Planner, one: NodeType) -> bool:
-    return True
+def always(self: planner._Planner, one: NodeType) -> int:
+    return 100
 
 
 def change_without_draining(self: Reconciler, one: Instance, change: Change, cause: str = "") -> None:
@@ -44,7 +44,7 @@ def change_without_draining(self: Reconciler, one: Instance, change: Change, cau
 
 BUGS: dict[str, tuple[type, str, Callable[..., Any]]] = {
     "a machine is forgotten": (Reconciler, "_end", end_without_telling),
-    "limits are none": (planner._Planner, "_may", always),
+    "limits are none": (planner._Planner, "_left", always),
     "a node goes without being drained": (Reconciler, "_change", change_without_draining),
 }
 

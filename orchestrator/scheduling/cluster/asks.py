@@ -145,12 +145,10 @@ class AskBook:
     """All demands of the clients of one node, and how units move between the places they can be in.
 
     Args:
-        local: the number of the node. It hears and answers an ask in the same moment.
         view: where units that are given to nodes with room for them are promised.
     """
 
-    def __init__(self, local: int, view: ClusterView) -> None:
-        self.local = local
+    def __init__(self, view: ClusterView) -> None:
         self._view = view
         #: Demands for which something is wanted or open; those that were served last come last.
         self.wanted: dict[tuple[int, ClassKey], Wanted] = {}
@@ -174,7 +172,7 @@ class AskBook:
         done = [key for key, one in self.wanted.items() if not one.want and not one.open and not one.reserved]
         for key in done:
             asks = self.wanted.pop(key).asks.values()
-            self._seen[key] = {ask.node: ask.seen for ask in asks if ask.node != self.local}
+            self._seen[key] = {ask.node: ask.seen for ask in asks}
 
     def forget_client(self, client: int) -> None:
         """Take out everything of a client that is gone, and tell the nodes."""
@@ -229,13 +227,10 @@ class AskBook:
                 want=told,
                 seen=ask.seen,
                 serial=ask.serial,
-                patient=ask.patient or ask.node == self.local,
+                patient=ask.patient,
                 job=one.job,
             )
         )
-        if ask.node == self.local:
-            ask.open = told
-            self.promise(one, ask, min(ask.promised, ask.open))
 
     def granted(self, one: Wanted, ask: Ask) -> bool:
         """Take a grant into account; return whether it was of a unit that had been promised in the view."""
@@ -278,7 +273,7 @@ class AskBook:
     def demote(self, one: Wanted) -> None:
         """Count units as waiting that were given to a node with room which has none for them any more."""
         for ask in one.asks.values():
-            if ask.promised and (ask.patient or ask.node == self.local):
+            if ask.promised and ask.patient:
                 short = self._view.shortage(ask.node, one.scheduling.resources)
                 if short:
                     self.promise(one, ask, max(0, ask.promised - short))

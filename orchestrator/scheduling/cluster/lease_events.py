@@ -103,7 +103,7 @@ Event = (
 class AskNode(NamedTuple):
     """Tell a node how many workers of a class it may still grant to a client: an absolute number, 0 cancels.
 
-    For this node's own number: tell the local scheduler.
+    That is for the node's `Lender`, also if the node is this one.
     """
 
     node: int

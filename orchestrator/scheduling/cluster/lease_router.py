@@ -25,6 +25,11 @@ everybody. With the router it would wait for a moment in which the node has nobo
 node is busy. When room appears elsewhere it moves. A node that was asked because it had room, and has none,
 refuses at once: that is spill-back, and the refusal comes with the news that made the choice wrong.
 
+*The own node* is asked as the others are, through its own `Lender`, and answers at once. What a grant of
+the local scheduler means for the router must not be overtaken by what the router says meanwhile. So the
+caller keeps one queue of events for a router, does all that it returns for one event, and then hands over
+the next.
+
 *Placement groups.* The view knows nothing of bundles. A unit for a certain bundle waits on its node. One
 for any bundle tries the nodes of the group in turn, then waits on one of them, and begins again after
 `SWEEP_S`.
@@ -86,22 +91,13 @@ class LeaseRouter:
         view: what is known of the cluster. The caller reports nodes to it, this one as well, and says so
             (`ViewChanged`); the router counts in it what it has asked for.
         chooser: chooses nodes by that view.
-        room: how many leases of a class this node could serve with what is free now (`Places.room`). Asked
-            for placement groups only, of which the view knows nothing.
     """
 
-    def __init__(
-        self,
-        local: int,
-        view: ClusterView,
-        chooser: NodeChooser,
-        room: Callable[[SchedulingClass], int],
-    ) -> None:
+    def __init__(self, local: int, view: ClusterView, chooser: NodeChooser) -> None:
         self._local = local
         self._view = view
         self._chooser = chooser
-        self._room = room
-        self._book = AskBook(local, view)
+        self._book = AskBook(view)
         self._groups: dict[str, tuple[int, ...]] = {}
         self._groups_gone: dict[str, None] = {}
         #: Node to the version of its report, and the time, at which something was first spent there.
@@ -228,7 +224,7 @@ class LeaseRouter:
                 self._view.forgive(node)
         for one in self._book.wanted.values():
             for ask in one.asks.values():
-                if ask.open and ask.node != self._local and self._now_s - ask.heard_s >= SILENT_S:
+                if ask.open and self._now_s - ask.heard_s >= SILENT_S:
                     self._is_silent(one, ask)
             if one.want and not one.explained and self._now_s - one.since_s >= EXPLAIN_AFTER_S:
                 one.explained = True
@@ -350,7 +346,7 @@ class LeaseRouter:
         return sum(placed.values()) == n
 
     def _make_way(self, one: Wanted, count: int) -> None:
-        """Ask waiting units back; those of the own node are back at once."""
+        """Ask waiting units back, first those of the own node: they are back soonest."""
         for ask in sorted(one.asks.values(), key=lambda ask: ask.node != self._local):
             back = min(count, ask.waiting)
             if back > 0:
@@ -372,6 +368,7 @@ class LeaseRouter:
         if not nodes or not one.want:
             return
         targets = [nodes[group.bundle]] if group.bundle >= 0 else list(dict.fromkeys(nodes))
+        targets.sort(key=lambda node: node != self._local)
         if len(targets) == 1:
             if one.held:
                 self._book.give(one, targets[0], one.held, self._now_s, promised=False, patient=True)
@@ -381,11 +378,6 @@ class LeaseRouter:
             for ask in one.asks.values():
                 if ask.told and ask.patient:
                     self._book.tell(one, ask, 0)
-        if self._local in targets and self._local not in one.refused_s:
-            here = min(one.held, self._room(one.scheduling))
-            if here:
-                self._book.give(one, self._local, here, self._now_s, promised=False, patient=True)
-            one.refused_s[self._local] = self._now_s
         trying = any(ask.open and not ask.patient for ask in one.asks.values())
         if not one.held or trying:
             return

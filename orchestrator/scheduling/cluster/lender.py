@@ -1,4 +1,6 @@
-"""The other side of the lease router: what other nodes have asked this one for, and what they are answered.
+"""The other side of the lease router: what nodes have asked this one for, and what they are answered.
+
+The node's own router asks here as those of other nodes do.
 
 Each ask is answered with what is kept of it, after the grants that it has led to; the answer is repeated
 every `REPEAT_S` as long as anything is kept, so that whoever asked can tell a long wait from a node that
@@ -24,7 +26,7 @@ CHECK_S = 0.05
 
 
 class Want(NamedTuple):
-    """Tell the local scheduler what a client of another node wants: a `LeaseWanted` of its stand-in."""
+    """Tell the local scheduler what a client, or another node's stand-in, wants: a `LeaseWanted`."""
 
     client: int
     class_key: ClassKey
@@ -88,7 +90,7 @@ class Lender:
         patient: bool,
         job: str = "",
     ) -> list[Want]:
-        """Take an ask of another node, on behalf of the client with this stand-in; then call `settle`."""
+        """Take an ask of a node, on behalf of its client, or of the client's stand-in; then call `settle`."""
         key = (client, class_key)
         record = self._records.get(key)
         if record is None:
@@ -104,14 +106,14 @@ class Lender:
         self._active[key] = None
         return [Want(client, class_key, scheduling, wanted, job)]
 
-    def granted(self, client: int, class_key: ClassKey) -> bool:
-        """Note a grant of the local scheduler; return whether it was asked for by another node."""
+    def granted(self, client: int, class_key: ClassKey) -> int | None:
+        """Note a grant of the local scheduler; return the node that has asked for it, None if none has."""
         record = self._records.get((client, class_key))
         if record is None:
-            return False
+            return None
         record.granted += 1
         record.open = max(0, record.open - 1)
-        return True
+        return record.peer
 
     def settle(self, now_s: float) -> list[Want | Answer]:
         """Return the answers that are due, and what they take back from the local scheduler."""
@@ -133,13 +135,13 @@ class Lender:
                 del self._active[key]
         return out
 
-    def failed(self, client: int, class_key: ClassKey) -> bool:
-        """Note that the local scheduler has dropped a demand; return whether it was another node's."""
+    def failed(self, client: int, class_key: ClassKey) -> int | None:
+        """Note that the local scheduler has dropped a demand; return the node that has asked for it."""
         record = self._records.get((client, class_key))
         if record is None:
-            return False
+            return None
         record.open = 0
-        return True
+        return record.peer
 
     def drain(self) -> None:
         """Keep nothing any more: this node is about to leave."""

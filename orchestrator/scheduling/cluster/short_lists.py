@@ -87,20 +87,21 @@ class HybridList(_ShortList):
         if lowest == _NONE:
             return
         if lowest % ACCELERATED == 0:
-            self._pack(view, levels, lowest)
+            self._pack(view, levels, lowest, int(np.count_nonzero(fitting)))
         else:
             self._by_level(levels)
         heapq.heapify(self._heap)
 
-    def _pack(self, view: ClusterView, levels: Levels, lowest: int) -> None:
+    def _pack(self, view: ClusterView, levels: Levels, lowest: int, count: int) -> None:
         """List rows that are not half full, in their order, from a random place among the first."""
         rows = np.flatnonzero(levels == lowest)
         first = self._rng.randrange(min(max(1, int(TOP_PART * len(view))), len(rows)))
         listed = rows[first : first + LISTED_MAX].tolist()
-        self._heap = [(_coarse(lowest), float(place), row) for place, row in enumerate(listed)]
-        self.has_more = len(listed) < int(np.count_nonzero(levels != _NONE))
+        key = _coarse(lowest)
+        self._heap = [(key, place, row) for place, row in enumerate(listed)]
+        self.has_more = len(listed) < count
         if self.has_more:
-            self._bound = _coarse(lowest)
+            self._bound = key
 
     def _by_level(self, levels: Levels) -> None:
         """List the least used rows."""

@@ -21,7 +21,7 @@ class Node:
 def test_what_is_granted_at_once_is_answered_with_nothing_left() -> None:
     node = Node(room=2)
     assert node.ask(1) == [Want(CLIENT, "a", ONE, 1)]
-    assert node.lender.granted(CLIENT, "a")
+    assert node.lender.granted(CLIENT, "a") == PEER
     assert node.lender.settle(0.0) == [Answer(PEER, CLIENT, "a", 1, 0)]
     assert node.lender.deadline_s(0.0) is None
 
@@ -68,9 +68,9 @@ def test_a_node_that_drains_keeps_nothing() -> None:
     assert node.lender.settle(0.2) == [Answer(PEER, CLIENT, "a", 2, 0)]
 
 
-def test_grants_to_clients_of_this_node_are_none_of_its_business() -> None:
+def test_what_nobody_has_asked_for_is_nobody_s() -> None:
     node = Node(room=9)
-    assert not node.lender.granted(1, "a") and not node.lender.failed(1, "a")
+    assert node.lender.granted(1, "a") is None and node.lender.failed(1, "a") is None
 
 
 def test_a_client_that_is_gone_is_forgotten() -> None:
