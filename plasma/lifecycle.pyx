@@ -7,6 +7,7 @@
                                └──abandon, its promiser died──▶ LOST ──last hold──▶ FREE
 
     DELETED or LOST ──renew──▶ PENDING: somebody who still holds it has the object made once more
+    SEALED ──drop_copy──▶ CREATED ──abort──▶ PENDING: an agent that keeps it gives up its data (keeping.pyx)
 
     PENDING  known, not produced here yet. Owns no memory. `owner` promised it (0: somebody merely waits for it).
     CREATED  `creator` writes it; nobody else can see its data. It owns its block.
@@ -507,6 +508,7 @@ cdef int declare(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcep
     another is on record (PROMISING), for our reaper to find it, and keeps nothing: without holders there is none.
     """
     cdef uint32_t shard = shard_of_id(hi, lo), e, h, mine
+    cdef Entry* entry
     cdef int status
     lock_shard(seg, shard)
     e = find_entry(seg, hi, lo)
@@ -519,29 +521,35 @@ cdef int declare(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcep
     if status != OK:
         unlock_shard(seg, shard)
         return status
-    mine = h if owner == seg.address else hold_for(seg, e, seg.slot)
-    if mine == 0:
-        if hold_is_empty(&seg.holds[h]):
-            remove_hold(seg, h)
-        settle(seg, e)
-        return LEDGER_FULL
-    if seg.entries[e].state == PENDING or seg.holds[h].refs == 0:
+    entry = &seg.entries[e]
+    if owner != seg.address and (entry.owner == 0 or entry.owner == seg.address) and (
+            entry.state == PENDING or entry.state == CREATED):
+        mine = hold_for(seg, e, seg.slot)
+        if mine == 0:
+            if hold_is_empty(&seg.holds[h]):
+                remove_hold(seg, h)
+            settle(seg, e)
+            return LEDGER_FULL
+        if hold_is_empty(&seg.holds[mine]):
+            seg.holds[mine].flags |= PROMISING
+    if entry.state == PENDING or seg.holds[h].refs == 0:
         change_refs(seg, h, 1)
-    elif seg.entries[e].given_to == owner:
-        seg.entries[e].given_to = 0      # no longer the maker's to take back
-    seg.entries[e].flags |= REFERENCED
+    elif entry.given_to == owner:
+        entry.given_to = 0               # no longer the maker's to take back
+    entry.flags |= REFERENCED
     lru_remove(seg, e)
-    if seg.entries[e].owner == 0:
-        seg.entries[e].owner = seg.address
-    let_go(seg, e, mine)                 # leaves the promise, if it is one
+    if entry.owner == 0:
+        entry.owner = seg.address
     unlock_shard(seg, shard)
     return OK
 
 
 cdef void let_go(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
-    """A record of this client goes when it holds nothing; if the client promised the object, the promise stays."""
-    if not hold_is_empty(&seg.holds[h]):
+    """A record of this client, of which something was given up just now, goes when nothing is left; if the client
+    promised the object, the promise stays. (Should we die before it is marked: the sweep asks whose promise it was.)"""
+    if not keeps_nothing(&seg.holds[h]):
         return
+    seg.holds[h].flags = 0
     if (seg.entries[e].state == PENDING or seg.entries[e].state == CREATED) and seg.entries[e].owner == seg.address:
         if seg.entries[e].flags & KEPT:
             leave_kept(seg, h)

@@ -38,10 +38,20 @@ class Churn:
         self.store = store
         self.rng = random.Random(seed)
         self.views: list[plasma.Buffer] = []
+        self.agent = store.stand_in("prey's agent")
         self.steps: list[Callable[[bytes], object]] = [
             *(self.put, self.put, self.put_containing, self.write_slowly, self.abort),
             *(self.get, self.get, self.let_go, self.delete, self.reference, self.dereference),
             *(self.declare, self.abandon, self.watch, self.message, self.read),
+            *(
+                self.keep,
+                self.keep,
+                self.unkeep,
+                self.take_unneeded,
+                self.drop_copy,
+                self.declare_for_another,
+            ),
+            *(self.agent_reference, self.agent_dereference, self.renew_agent),
         ]
 
     def put(self, object_id: bytes) -> None:
@@ -87,6 +97,34 @@ class Churn:
 
     def watch(self, object_id: bytes) -> None:
         self.store.watch(object_id)
+
+    def keep(self, object_id: bytes) -> None:
+        self.agent.keep(object_id)
+
+    def unkeep(self, object_id: bytes) -> None:
+        self.agent.unkeep(object_id)
+
+    def take_unneeded(self, _: bytes) -> None:
+        for object_id in self.agent.take_unneeded(self.rng.choice([1, 256])):
+            self.agent.unkeep_if_unneeded(object_id)
+
+    def drop_copy(self, object_id: bytes) -> None:
+        self.agent.drop_copy(object_id)
+
+    def declare_for_another(self, object_id: bytes) -> None:
+        owner = self.rng.choice([c["address"] for c in self.store.clients() if c["name"] != "hunter"])
+        self.rng.choice([self.store, self.agent]).declare(object_id, owner)
+
+    def agent_reference(self, object_id: bytes) -> None:
+        self.agent.add_ref(object_id)
+
+    def agent_dereference(self, object_id: bytes) -> None:
+        self.agent.drop_ref(object_id)
+
+    def renew_agent(self, _: bytes) -> None:
+        if self.rng.random() < 0.1:
+            self.agent.close()
+            self.agent = self.store.stand_in("another")
 
     def message(self, object_id: bytes) -> None:
         peers = [c["address"] for c in self.store.clients() if c["address"] != self.store.address]

@@ -13,6 +13,7 @@ import pytest
 from plasma import (
     ABSENT,
     LOST,
+    SPILLED,
     ObjectLostError,
     Store,
 )
@@ -162,3 +163,52 @@ def test_a_death_of_the_keeper(store, point):
     store.drop_ref(A)
     store.drop_ref(B)
     assert store.list() == []
+
+
+@pytest.mark.parametrize("restored", [False, True], ids=["on disk", "restored"])
+@pytest.mark.parametrize("point", ["drop_claimed", "delete_cascading", "delete_intent", "delete_file"])
+def test_a_death_while_a_copy_with_a_file_is_dropped(tmp_path, point, restored):
+    if (point, restored) == ("delete_intent", False):
+        return  # it has no memory
+    with temporary_store(8 << 20, spill_directory=str(tmp_path / "spilled")) as store:
+        store.put_parts(B, [b"inside"])
+        put(store, A, 1 << 20, referenced=True, contained=[B])
+        number = 0
+        while store.state(A) != SPILLED:  # of the same age by a coarse clock, another may go first
+            put(store, b"%016d" % number, 1 << 20, referenced=True)
+            number += 1
+        if restored:
+            store.get(A, 0).release()
+
+        def body(prey: Store) -> None:
+            agent = prey.stand_in()
+            agent.keep(A)
+            agent.drop_copy(A)
+
+        die(store, body, point)
+        store.reap()
+        assert_sound(store)
+        assert (store.state(A), store.state(B)) == (LOST, ABSENT)
+        store.drop_ref(A)
+
+
+def test_a_promise_for_another_survives_neither_party_and_no_step(store, keeper):
+    """Whoever waits is told, wherever the promiser died."""
+    for point in ("keep_held", "get_locked", "create_held", "create_committed", "seal_locked"):
+        far = keeper.stand_in()
+
+        def body(prey: Store, owner: int = far.address) -> None:
+            prey.declare(A, owner)
+            prey.stand_in().keep(B)
+            prey.create_buffer(A, 10).abort()
+            prey.try_get(A)
+            prey.put_parts(A, [b"x"], owner=owner)
+
+        store.watch(A)
+        die(store, body, point)
+        bell = store.endpoint.bell()
+        store.reap()
+        assert store.endpoint.bell() != bell
+        assert store.state(A) == LOST
+        far.close()
+        assert store.list() == []

@@ -13,7 +13,9 @@ from plasma import ObjectStoreFullError, Store
 from plasma.testing import assert_sound
 
 IDS = [bytes([n]) * 16 for n in range(1, 8)]
-CLIENTS = st.integers(0, 1)
+#: the last is an agent
+AGENT = 2
+CLIENTS = st.integers(0, AGENT)
 MIB = 1 << 20
 
 
@@ -22,42 +24,63 @@ class Modelled:
 
     def __init__(self, state: int) -> None:
         self.state = state
-        self.refs = [0, 0]
+        self.refs = [0, 0, 0]
         self.referenced = False
         self.promised_by: int | None = None
         self.written_by: int | None = None
         self.given_to: int | None = None
         self.contained: set[bytes] = set()
+        self.kept = False
+        self.used = False
 
 
 class Lives(RuleBasedStateMachine):
-    """Two clients, seven ids, every operation that changes a state. Views are taken and dropped at once: what
-    they keep alive is the business of the model in test_store."""
+    """Two clients and an agent, seven ids, every operation that changes a state. Views are taken and dropped
+    at once: what they keep alive is the business of the model in test_store."""
 
     @initialize()
     def open(self):
         self.store = Store.create(8 * MIB, max_objects=512, max_clients=4)
-        self.clients = [self.store, Store.attach(self.store.fd)]
+        self.clients = [self.store, Store.attach(self.store.fd), self.store.stand_in()]
+        self.agent = self.clients[AGENT]
         self.model: dict[bytes, Modelled] = {}
         self.writing: dict[bytes, plasma.Allocation] = {}
+        self.news: set[bytes] = set()
 
     def parents(self, object_id):
         return any(object_id in one.contained for one in self.model.values())
 
+    def held(self, object_id):
+        one = self.model[object_id]
+        return any(one.refs) or self.parents(object_id) or one.kept
+
+    def used_for_a_moment(self, object_id, who):
+        """A client held it and let go."""
+        if object_id in self.model and who != AGENT:
+            self.model[object_id].used = True
+        self.settle()
+
     def settle(self):
-        """Frees in the model what nothing keeps."""
+        """Frees in the model what nothing keeps, and finds what is no longer in use."""
         again = True
         while again:
             again = False
             for object_id, one in list(self.model.items()):
-                kept = any(one.refs) or self.parents(object_id)
+                kept = self.held(object_id)
                 gone = one.state == plasma.SEALED and one.referenced and not kept
                 gone = gone or (one.state in (plasma.PENDING, plasma.LOST) and not kept)
                 if gone:
                     del self.model[object_id]
                     again = True
+        for object_id, one in self.model.items():
+            writer = one.written_by if one.state == plasma.CREATED else None
+            used = any(one.refs[:AGENT]) or self.parents(object_id) or writer in (0, 1)
+            if one.kept and one.used and not used:
+                self.news.add(object_id)
+            one.used = used
+        self.news &= self.model.keys()
 
-    @rule(object_id=st.sampled_from(IDS), who=CLIENTS, owner=st.sampled_from([None, 0, 1]),
+    @rule(object_id=st.sampled_from(IDS), who=CLIENTS, owner=st.sampled_from([None, 0, 1, AGENT]),
           contained=st.sets(st.sampled_from(IDS), max_size=2))  # fmt: skip
     def create(self, object_id, who, owner, contained):
         one = self.model.get(object_id)
@@ -70,6 +93,9 @@ class Lives(RuleBasedStateMachine):
             return
         except plasma.ObjectNotFoundError:
             assert not all(child in self.model for child in inside)
+            if one is not None:
+                one.referenced = self.held(object_id)
+            self.used_for_a_moment(object_id, min(who, AGENT if owner is None else owner))
             return
         assert (one is None or one.state == plasma.PENDING) and all(child in self.model for child in inside)
         one = self.model.setdefault(object_id, Modelled(plasma.CREATED))
@@ -81,6 +107,7 @@ class Lives(RuleBasedStateMachine):
         for child in inside:
             self.model[child].referenced = True
         self.writing[object_id] = allocation
+        self.settle()
 
     @precondition(lambda self: self.writing)
     @rule(data=st.data())
@@ -102,19 +129,20 @@ class Lives(RuleBasedStateMachine):
         one.contained = set()
         if one.given_to is not None and one.refs[one.given_to]:
             one.refs[one.given_to] -= 1
-        one.referenced = any(one.refs) or self.parents(object_id)
+        one.referenced = self.held(object_id)
         one.state = plasma.PENDING
         self.settle()
 
-    @rule(object_id=st.sampled_from(IDS), who=CLIENTS)
-    def declare(self, object_id, who):
-        self.clients[who].declare(object_id)
+    @rule(object_id=st.sampled_from(IDS), who=CLIENTS, owner=CLIENTS)
+    def declare(self, object_id, who, owner):
+        self.clients[who].declare(object_id, self.clients[owner].address)
         one = self.model.setdefault(object_id, Modelled(plasma.PENDING))
-        if one.state == plasma.PENDING or not one.refs[who]:
-            one.refs[who] += 1
-        elif one.given_to == who:
+        if one.state == plasma.PENDING or not one.refs[owner]:
+            one.refs[owner] += 1
+        elif one.given_to == owner:
             one.given_to = None  # its own from now on: an abort doesn't take it back
         one.referenced = True
+        self.used_for_a_moment(object_id, AGENT)
 
     @rule(object_id=st.sampled_from(IDS), who=CLIENTS)
     def abandon(self, object_id, who):
@@ -130,6 +158,7 @@ class Lives(RuleBasedStateMachine):
         if object_id in self.model:
             self.model[object_id].refs[who] += 1
             self.model[object_id].referenced = True
+            self.settle()
 
     @rule(object_id=st.sampled_from(IDS), who=CLIENTS)
     def drop_ref(self, object_id, who):
@@ -145,7 +174,7 @@ class Lives(RuleBasedStateMachine):
     @rule(object_id=st.sampled_from(IDS), who=CLIENTS)
     def delete(self, object_id, who):
         one = self.model.get(object_id)
-        if one is not None and (any(one.refs) or self.parents(object_id)):
+        if one is not None and self.held(object_id):
             return  # its id stays taken until they are gone: test_store
         try:
             self.clients[who].delete(object_id)
@@ -163,7 +192,7 @@ class Lives(RuleBasedStateMachine):
         """What is held and has lost its data can be promised once more; all who hold it keep it."""
         one = self.model.get(object_id)
         address = self.clients[owner].address
-        if one is not None and one.state == plasma.SEALED and (any(one.refs) or self.parents(object_id)):
+        if one is not None and one.state == plasma.SEALED and self.held(object_id):
             self.clients[who].delete(object_id)
             assert self.store.state(object_id) == plasma.ABSENT and self.store.knows(object_id)
         elif one is None or one.state != plasma.LOST:
@@ -184,6 +213,9 @@ class Lives(RuleBasedStateMachine):
             assert one is not None and one.state == plasma.LOST
         else:
             assert (buffer is not None) == (one is not None and one.state == plasma.SEALED)
+            if buffer is not None:
+                buffer.release()
+                self.used_for_a_moment(object_id, who)
 
     @rule(object_id=st.sampled_from(IDS), who=CLIENTS)
     def wait_in_vain(self, object_id, who):
@@ -191,6 +223,50 @@ class Lives(RuleBasedStateMachine):
         final = one is not None and one.state in (plasma.SEALED, plasma.LOST)
         expected = ([object_id], []) if final else ([], [object_id])
         assert self.clients[who].wait([object_id], 1, 0) == expected
+        if not final:
+            self.used_for_a_moment(object_id, who)
+
+    # -- the agent
+
+    @rule(object_id=st.sampled_from(IDS))
+    def keep(self, object_id):
+        one = self.model.setdefault(object_id, Modelled(plasma.PENDING))
+        assert self.agent.keep(object_id) == one.state
+        one.kept = one.referenced = True
+
+    @rule(object_id=st.sampled_from(IDS), only_unneeded=st.booleans())
+    def unkeep(self, object_id, only_unneeded):
+        one = self.model.get(object_id)
+        try:
+            done = self.agent.unkeep_if_unneeded(object_id) if only_unneeded else self.agent.unkeep(object_id)
+        except plasma.NotOwnerError:
+            assert one is None or not one.kept
+            return
+        assert done == (not one.used if only_unneeded else None)
+        if done is not False:
+            one.kept = False
+            self.news.discard(object_id)
+            self.settle()
+
+    @rule(object_id=st.sampled_from(IDS))
+    def drop_copy(self, object_id):
+        one = self.model.get(object_id)
+        try:
+            done = self.agent.drop_copy(object_id)
+        except plasma.NotOwnerError:
+            assert one is None or not one.kept
+            return
+        assert done == (one.state == plasma.SEALED)
+        if done:
+            one.state, one.contained, one.given_to = plasma.PENDING, set(), None
+            self.settle()
+
+    @rule()
+    def take_unneeded(self):
+        told = self.agent.take_unneeded()
+        assert len(told) == len(set(told))
+        assert set(told) == {object_id for object_id in self.news if not self.model[object_id].used}
+        self.news.clear()
 
     @invariant()
     def the_store_agrees(self):
@@ -198,6 +274,8 @@ class Lives(RuleBasedStateMachine):
             assert_sound(self.store)
             states = {object_id: self.store.state(object_id) for object_id in IDS}
             assert {k: v for k, v in states.items() if v} == {k: one.state for k, one in self.model.items()}
+            for object_id, one in self.model.items():
+                assert self.store.is_needed(object_id) == one.used
 
     def teardown(self):
         if hasattr(self, "store"):
