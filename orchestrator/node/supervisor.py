@@ -8,6 +8,7 @@ what                    what follows
 SIGTERM, SIGINT         the node drains: what runs may finish, actors' hooks run, for a while; all ends
 the same once more      all ends at once
 the node ends, or dies  all ends; unless it was drained, with exit code 1, and the reason is kept
+a companion ends        it is started again (`companion`): what stands beside the node on a head
 this process is killed  the node sees it by pidfd and socket, ends what is below it, and cleans up
 ======================= =============================================================================
 
@@ -23,18 +24,22 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from orchestrator.exceptions import NodeDiedError
 from orchestrator.node import launch, spill_dir, system
 from orchestrator.node import session_dir as directories
+from orchestrator.node.companion import Companion
 from orchestrator.node.drivers import DRAINED
 
 #: What a drain gives to tasks that run.
 DRAIN_S = 5.0
 #: What the node gets beyond that, for actors' hooks and its own end.
 STOP_S = 8.0
+#: What a companion gets to end, and how often it is looked after.
+COMPANION_GRACE_S = 3.0
+LOOK_S = 0.2
 
 
 class Options(NamedTuple):
@@ -48,6 +53,8 @@ class Options(NamedTuple):
     #: Where sessions live, instead of the usual place; and where objects are spilled to.
     root: str | None = None
     spill_root: str | None = None
+    #: What is kept alive beside the node, from before its start until after its end: (name, command).
+    companions: Sequence[tuple[str, list[str]]] = ()
     #: Descriptor to which the outcome of the start is written; -1: to stderr, for people.
     report_fd: int = -1
 
@@ -90,6 +97,7 @@ class _Supervisor:
         self._options = options
         self._root = directories.runtime_root(options.root)
         self._path = os.path.join(self._root, directories.HEAD)
+        self._companions: list[Companion] = []
         self._wake_r, wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         system.unblock_signals()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -124,6 +132,7 @@ class _Supervisor:
                 raise OSError(_stands_already(self._path)) from None
             try:
                 spill_dir.link(self._path, spill_path)
+                self._start_companions()
                 node.wait_hello()
                 self._log_to_file()
                 directories.write_facts(self._path, _facts(session, node.pid))
@@ -131,11 +140,13 @@ class _Supervisor:
                 reason = self._wait(node)
             except BaseException:
                 node.kill()
+                self._stop_companions()
                 raise
             if reason:
                 print(f"{time.strftime('%H:%M:%S')} the session ends: {reason}", file=sys.stderr, flush=True)
                 directories.note_failure(self._root, f"{reason}{node.log_tail()}")
             node.stop()
+            self._stop_companions()
         return 1 if reason else 0
 
     def _wait(self, node: launch.NodeProcess) -> str:
@@ -149,10 +160,11 @@ class _Supervisor:
             poll.register(pidfd, select.POLLIN)
         try:
             while node.alive():
-                left_s = min(deadline_s - time.monotonic(), 1.0)
+                left_s = min(deadline_s - time.monotonic(), LOOK_S if self._companions else 1.0)
                 if left_s <= 0:
                     return ""
                 poll.poll(left_s * 1000)
+                self._watch_companions()
                 if self._was_told_to_end():
                     if draining:
                         return ""
@@ -164,6 +176,23 @@ class _Supervisor:
                 os.close(pidfd)
         reason = node.end_reason()
         return "" if draining or reason == DRAINED else f"the node process ended: {reason}"
+
+    def _start_companions(self) -> None:
+        for name, command in self._options.companions:
+            log_path = os.path.join(self._path, directories.LOGS, f"{name}.log")
+            companion = Companion(name, command, log_path, {directories.MARK: self._path})
+            self._companions.append(companion)
+            companion.start(time.monotonic())
+
+    def _watch_companions(self) -> None:
+        for companion in self._companions:
+            said = companion.tick(time.monotonic())
+            if said:
+                print(f"{time.strftime('%H:%M:%S')} {said}", file=sys.stderr, flush=True)
+
+    def _stop_companions(self) -> None:
+        for companion in reversed(self._companions):
+            companion.stop(COMPANION_GRACE_S)
 
     def _was_told_to_end(self) -> bool:
         try:

@@ -20,9 +20,9 @@ PATIENCE_S = 60.0
 class StandingSession:
     """A session begun with `start`, in a runtime directory of the test's own."""
 
-    def __init__(self, root: Path, cpus: float = 2, **resources: float) -> None:
+    def __init__(self, root: Path, **more: Any) -> None:
         self.root = root
-        options = standing.Options({"CPU": float(cpus), **resources}, {"zone": "a"}, 256 << 20)
+        options = standing.Options({"CPU": 2.0}, {"zone": "a"}, 256 << 20, **more)
         facts = standing.start(options)
         self.path: str = facts["session_dir"]
         self.session = standing.Standing(self.path)
