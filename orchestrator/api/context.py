@@ -30,8 +30,8 @@ class RuntimeContext:
         return executor.actor if executor is not None else None
 
     def get_job_id(self) -> str:
-        """Return the session's name."""
-        return self._runtime.session
+        """Return the id of the job that this code works for; in a private session that is its name."""
+        return str(self._runtime.info.get("job", self._runtime.session))
 
     def get_session_name(self) -> str:
         """Return the session's name."""

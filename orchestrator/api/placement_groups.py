@@ -110,7 +110,8 @@ def placement_group(
         strategy: "PACK" (the default) or "SPREAD" if possible, "STRICT_PACK" on one node, "STRICT_SPREAD"
             each bundle on a node of its own, which a session of one node can do for one bundle only.
         name: by which `get_placement_group` finds it; unique in the namespace while it lives.
-        lifetime: None or "detached"; either way it lasts until it is removed or the session ends.
+        lifetime: None, or "detached" for one that outlives the driver, in a session that stands. It lasts
+            until then, or until it is removed, or the session ends.
         bundle_label_selector: conditions on the labels of each bundle's node.
 
     Raises:
@@ -129,7 +130,8 @@ def placement_group(
     runtime = ensure_runtime()
     _check_selectors(bundle_label_selector, len(specs), runtime.info.get("labels") or {})
     group = PlacementGroup(random_hex(), specs)
-    message = {"op": "create_group", "group": group.id.hex(), "strategy": strategy, "bundles": specs}
+    message: dict[str, Any] = {"op": "create_group", "group": group.id.hex(), "strategy": strategy}
+    message |= {"bundles": specs, "detached": lifetime == "detached"}
     if name:
         namespace = runtime.info.get("namespace") or ""
         answer = runtime.node.ask({**message, "name": name, "namespace": namespace})

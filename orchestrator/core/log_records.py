@@ -41,9 +41,9 @@ def ids_of(runtime: Runtime) -> dict[str, str]:
     from orchestrator.core.history import name_of
 
     if not runtime.open:
-        return {"job_id": runtime.session}
+        return {"job_id": runtime.info.get("job", runtime.session)}
     ids = {
-        "job_id": runtime.session,
+        "job_id": runtime.info.get("job", runtime.session),
         "worker_id": f"{runtime.store.address:016x}",
         "node_id": f"{runtime.node.address:016x}",
     }

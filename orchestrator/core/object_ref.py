@@ -52,8 +52,8 @@ class ObjectRef(Generic[T]):
         return Id(first_result_of(self.binary()))
 
     def job_id(self) -> Id:
-        """Return the id of the session, as `get_runtime_context().get_job_id()` has it."""
-        return Id(bytes.fromhex(self._runtime.session))
+        """Return the id of the job that this code works for, as `get_runtime_context().get_job_id()`."""
+        return Id(bytes.fromhex(self._runtime.info.get("job", self._runtime.session)))
 
     def owner_address(self) -> bytes:
         """Return what names the process that owns the object: the same for all of its objects."""

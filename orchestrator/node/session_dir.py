@@ -3,8 +3,11 @@
 It lies in `$XDG_RUNTIME_DIR/orchestrator`, or in `/tmp/orchestrator-<uid>` where there is no such thing.
 Both are 0700 and must belong to the user: on a shared machine anybody could have made
 `/tmp/orchestrator-1000` first, and would read the logs. A lock on the file `lock` tells that the session
-lives. It is held by an open file description that the driver and the node share, so that it is released when
+lives. It is held by an open file description that the node and its parent share, so that it is released when
 both are gone, however they went; whoever ends a session removes the directories that nobody holds.
+
+A session that stands has in it the socket at which drivers come in, the facts by which it is found and ended,
+and those of its jobs. Begun with `start --head` it has a fixed name, so that its lock admits one at a place.
 """
 
 from __future__ import annotations

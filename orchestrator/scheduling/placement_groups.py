@@ -12,8 +12,9 @@ CREATED    remove              REMOVED     the scheduler ends what runs in it
 =========  ==================  ==========  =====================================================
 
 What the bundles hold is the scheduler's business (`local_scheduler`); here is what users see. A group lasts
-until it is removed or the session ends. Its name is free again once it is removed. The removed are
-remembered, the last `GONE_MAX` of them, so that whoever comes late hears what happened.
+until it is removed, its job is over unless it is detached, or the session ends. Its name is free again once
+it is removed. The removed are remembered, the last `GONE_MAX` of them, so that whoever comes late hears what
+happened.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import orchestrator as ray
+from orchestrator.api.objects import forget_object, list_named_objects
 from orchestrator.node.system import children_of
 from tests.orchestrator.standing import StandingSession
 from tests.waiting import until
@@ -258,6 +259,60 @@ tell("made")
     assert driver.end() == (0, "")
     with ray.init(address="auto", namespace="n"):
         assert ray.get(ray.get_actor("late").get.remote(), timeout=60) == [1, 2, 3]
+
+
+def test_each_job_has_its_own_environment_and_settings(stand: StandingSession) -> None:
+    program = """
+@ray.remote
+def ask():
+    return os.environ.get("WORD"), ray.get_runtime_context().get_job_id(), ray.get_runtime_context().namespace
+@ray.remote
+def ask_for_others(): return ray.get(ask.remote())
+@ray.remote(runtime_env={"env_vars": {"PYTHONHASHSEED": "7"}})
+def fresh(): return sys.flags.hash_randomization, ray.get_runtime_context().get_job_id(), os.getcwd()
+context = ray.get_runtime_context()
+tell([ray.get(ask_for_others.remote()), ray.get(fresh.remote()), context.get_job_id(), context.namespace])
+"""
+    for word in ("apples", "pears"):
+        driver = stand.drive(
+            program, init=f"address='auto', runtime_env={{'env_vars': {{'WORD': {word!r}}}}}", cwd=stand.root
+        )
+        (asked, (_, fresh_job, cwd), job, namespace) = driver.hear()
+        assert asked == [word, job, namespace]
+        assert (fresh_job, cwd) == (job, str(stand.root))
+        assert driver.end() == (0, "")
+
+
+def test_a_group_that_is_detached_outlives_its_driver(stand: StandingSession) -> None:
+    stand.drive(
+        """
+from orchestrator.util import placement_group
+for name, lifetime in (("stays", "detached"), ("goes", None)):
+    ray.get(placement_group([{"CPU": 1}], name=name, lifetime=lifetime).ready())
+""",
+        init="address='auto', namespace='n'",
+    ).end()
+    with ray.init(address="auto", namespace="n"):
+        until(lambda: ray.available_resources().get("CPU") == 1)
+        ray.util.remove_placement_group(ray.util.get_placement_group("stays"))
+        with pytest.raises(ValueError, match="goes"):
+            ray.util.get_placement_group("goes")
+
+
+def test_names_in_a_namespace_that_was_nobody_else_s_go_with_its_driver(stand: StandingSession) -> None:
+    driver = stand.drive(
+        """
+ray.put(bytes(1_000_000), name="mine")
+ray.put(bytes(1_000_000), name="ours", namespace="n")
+tell("put")
+"""
+    )
+    assert driver.hear() == "put"
+    driver.end()
+    with ray.init(address="auto"):
+        until(lambda: [row["name"] for row in list_named_objects(all_namespaces=True)] == ["ours"])
+        forget_object("ours", namespace="n")
+        until(lambda: _used_bytes() < 500_000)
 
 
 def test_nothing_listens_on_a_port(stand: StandingSession) -> None:
