@@ -232,8 +232,6 @@ class ClusterMember:
                 one = self.stand_ins.at(fields["worker"])
                 if one is None:
                     return False
-                if op == "return":
-                    self.leases.returned(sender, one.process)
                 self._forward(sender, one.process.node, payload)
                 return True
             case "borrow":
@@ -321,7 +319,7 @@ class ClusterMember:
         client = frame.source
         message = self._inward(json.loads(frame.payload))
         if message.get("op") == "granted":
-            self.leases.granted(node, client, message["class"], message["worker"])
+            self.leases.granted(node, client, message["class"])
         if client in self._node.clients:
             self._node.outbox.send(client, message)
         elif message.get("op") == "granted":

@@ -1,10 +1,14 @@
 """Workers of other nodes for the processes of this one, and of this one for theirs.
 
 Performs what `scheduling.cluster` decides: the *router* divides what clients here want between the nodes,
-this one included; the *lender* answers what other nodes ask. An actor is placed by the same router: a demand
-for one worker, in the name of its creator, under the key `actor:ID`.
+this one included; the *lender* answers what nodes ask of this one. An actor is placed by the same router: a
+demand for one worker, in the name of its creator, under the key `actor:ID`.
 
-Each node tells the others what it has and what is free, at most every `REPORT_S`, when that has changed.
+Both decide one event at a time, and what follows from it is done before the next is looked at: hence the
+queue.
+
+What is free here the head tells the others, at most every `REPORT_S`; a node that has asked hears it with the
+answer.
 """
 
 from __future__ import annotations
@@ -12,6 +16,8 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.common.ids import Process
@@ -30,7 +36,7 @@ if TYPE_CHECKING:
     from orchestrator.node.cluster_member import ClusterMember
     from orchestrator.node.daemon import Daemon
 
-#: Between two reports to other nodes.
+#: Between two reports to the head.
 REPORT_S = 0.1
 #: A report is repeated after this time though nothing has changed.
 REPORT_AGAIN_S = 5.0
@@ -39,10 +45,10 @@ PENDING_MAX = 100
 _ACTOR = "actor:"
 
 
-class _ForeignActor(NamedTuple):
-    """An actor of another node that is to get a worker here."""
+class _WantedActor(NamedTuple):
+    """An actor that is to get a worker here, asked for by this node or by another."""
 
-    #: Stand-in of the process that created it.
+    #: The process that created it, or its stand-in.
     client: int
     #: What it holds while it lives.
     hold: ResourceSet
@@ -54,53 +60,42 @@ class LeasesAbroad:
     def __init__(self, member: ClusterMember, node: Daemon) -> None:
         self._member = member
         self._node = node
+        self._here = member.here
         self._view = ClusterView()
-        self._router = LeaseRouter(
-            member.here,
-            self._view,
-            NodeChooser(self._view, member.here, random.Random()),
-            node.scheduler.places.room,
-        )
+        chooser = NodeChooser(self._view, member.here, random.Random())
+        self._router = LeaseRouter(member.here, self._view, chooser)
         self._lender = Lender(node.scheduler.places.room)
-        #: Actors that want a place, by id: who asked the scheduler of which node is the router's affair.
+        self._queue: deque[Callable[[], None]] = deque()
+        self._is_busy = False
+        #: Actors of this node that want a place, by id.
         self._actors: dict[str, actor_table.ActorSpec] = {}
-        #: Actors of other nodes that were asked for here.
-        self._foreign_actors: dict[str, _ForeignActor] = {}
+        #: Actors, of whatever node, that were asked for here.
+        self._wanted_here: dict[str, _WantedActor] = {}
         self._version = 0
         self._reported: tuple[Any, ...] = ()
         self._reported_s = 0.0
         self._report_due = True
         self._drains = False
 
-    # ------------------------------------------------------------ nodes
+    def _post(self, action: Callable[[], None]) -> None:
+        self._queue.append(action)
+        if self._is_busy:
+            return
+        self._is_busy = True
+        try:
+            while self._queue:
+                self._queue.popleft()()
+        finally:
+            self._is_busy = False
+
+    def _route(self, event: lease_events.Event) -> None:
+        self._post(lambda: self._perform(event))
+
+    # ------------------------------------------------------------ nodes and processes
 
     def node_joined(self, index: int) -> None:
         """Another node is there, and hears at once what is here."""
         self._member.tell(index, self._report_message())
-
-    def on_view(self, node: NodeView) -> None:
-        """The head has news of a node."""
-        if node.node == self._member.here or not node.status:
-            return
-        status = json.loads(node.status)
-        self._view.report(
-            NodeReport(
-                node.node,
-                node.node_id,
-                status["version"],
-                node.total,
-                node.available,
-                node.labels,
-                node.draining or status["draining"],
-            )
-        )
-        self._route(lease_events.ViewChanged())
-
-    def drain(self) -> None:
-        """This node is to take no new work."""
-        self._drains = True
-        self._lender.drain()
-        self._report_due = True
 
     def node_died(self, index: int) -> None:
         """Another node is dead."""
@@ -109,70 +104,87 @@ class LeasesAbroad:
 
     def client_gone(self, client: int) -> None:
         """A process of this node is dead."""
+        self._lender.client_gone(client)
         self._route(lease_events.ClientGone(client))
 
     def stand_in_gone(self, client: int) -> None:
         """A process of another node is dead."""
         self._lender.client_gone(client)
 
+    def on_view(self, node: NodeView) -> None:
+        """The head has news of a node."""
+        if node.node == self._here or not node.status:
+            return
+        status = json.loads(node.status)
+        report = NodeReport(
+            node.node,
+            node.node_id,
+            status["version"],
+            node.total,
+            node.available,
+            node.labels,
+            node.draining or status["draining"],
+        )
+        self._view.report(report)
+        self._route(lease_events.ViewChanged())
+
+    def drain(self) -> None:
+        """This node is to take no new work."""
+        self._drains = True
+        self._lender.drain()
+        self._report_due = True
+
     # ------------------------------------------------------------ what processes of this node want
 
     def wanted(self, client: int, class_key: int | str, scheduling: SchedulingClass, want: int) -> None:
         """A process says how many more workers it wants for one of its classes."""
-        self._route(lease_events.Demand(client, class_key, scheduling, want))
+        job = job_of(scheduling.env)
+        self._route(lease_events.Demand(client, class_key, scheduling, want, job=job))
 
     def actor_wanted(self, client: int, spec: actor_table.ActorSpec) -> None:
         """An actor of this node wants a place."""
         self._actors[spec.actor] = spec
-        self._route(lease_events.Demand(client, _ACTOR + spec.actor, spec.scheduling, 1))
+        self.wanted(client, _ACTOR + spec.actor, spec.scheduling, 1)
 
     def actor_withdrawn(self, actor: str) -> None:
         """It wants none any more."""
         spec = self._actors.pop(actor, None)
         if spec is not None:
-            for client in (0, *self._node.clients):
-                self._route(lease_events.Demand(client, _ACTOR + actor, spec.scheduling, 0))
+            self.wanted(self._node.actors.owner_of(actor), _ACTOR + actor, spec.scheduling, 0)
 
-    def granted(self, node: int, client: int, class_key: int | str, worker: int) -> None:
+    def granted(self, node: int, client: int, class_key: int | str) -> None:
         """Another node has lent a worker to a process of this one."""
         self._route(lease_events.Granted(client, class_key, node))
-
-    def returned(self, client: int, worker: Process) -> None:
-        """A process gives back a worker of another node."""
 
     # ------------------------------------------------------------ what this node's scheduler says
 
     def local_grant(self, client: int, class_key: int | str) -> None:
         """The scheduler has lent a worker of this node."""
-        if not self._lender.granted(client, class_key):
-            self._route(lease_events.Granted(client, class_key, self._member.here))
+        if self._lender.granted(client, class_key) == self._here:
+            self._route(lease_events.Granted(client, class_key, self._here))
 
     def local_actor(self, actor: str) -> None:
         """The scheduler has placed an actor here."""
-        foreign = self._foreign_actors.pop(actor, None)
-        if foreign is not None:
-            self._lender.granted(foreign.client, _ACTOR + actor)
-        elif self._actors.pop(actor, None) is not None:
-            owner = self._node.actors.owner_of(actor)
-            self._route(lease_events.Granted(owner, _ACTOR + actor, self._member.here))
+        wanted = self._wanted_here.pop(actor, None)
+        if wanted is not None:
+            self._actors.pop(actor, None)
+            self.local_grant(wanted.client, _ACTOR + actor)
 
     def local_refusal(
         self, client: int, class_key: int | str, actor: str | None, verdict: str, cause: str
     ) -> bool:
         """The scheduler can never serve a demand. True if that is dealt with: another node may serve it."""
         key = class_key if actor is None else _ACTOR + actor
-        foreign = self._foreign_actors.pop(actor, None) if actor is not None else None
-        if foreign is not None:
-            client = foreign.client
-        if self._lender.failed(client, key):
-            one = self._member.stand_ins.at(client)
-            if one is not None:
-                news = {"op": "failed", "client": one.process.address, "class": key}
-                self._member.tell(one.process.node, news | {"verdict": verdict, "cause": cause})
-            return True
-        if actor is not None:
-            client = self._node.actors.owner_of(actor)
-        self._route(lease_events.Failed(client, key, self._member.here, verdict, cause))
+        wanted = self._wanted_here.pop(actor, None) if actor is not None else None
+        client = wanted.client if wanted is not None else client
+        asker = self._lender.failed(client, key)
+        if asker is None:
+            return False
+        if asker == self._here:
+            self._route(lease_events.Failed(client, key, self._here, verdict, cause))
+        else:
+            news = {"op": "failed", "client": self._member.process_at(client).address, "class": key}
+            self._member.tell(asker, news | {"verdict": verdict, "cause": cause})
         return True
 
     def scheduler_changed(self) -> None:
@@ -185,15 +197,31 @@ class LeasesAbroad:
         """Handle what another node says about leases; False if it is about something else."""
         match message.get("op"):
             case "ask":
-                self._on_ask(node, message)
+                client = self._member.stand_ins.of(Process(node, message["client"])).address
+                hold = ResourceSet.from_floats(message["hold"]) if "hold" in message else None
+                ask = lease_events.AskNode(
+                    self._here,
+                    client,
+                    message["class"],
+                    _scheduling_of(message["scheduling"]),
+                    message["want"],
+                    message["seen"],
+                    message["serial"],
+                    message["patient"],
+                    message["job"],
+                )
+                self._post(lambda: self._asked(node, ask, hold))
             case "answer":
-                self._on_answer(node, message)
+                answer = lease_events.Refused(
+                    message["client"], message["class"], node, message["serial"], message["left"]
+                )
+                self._route(answer)
+                self._on_report(node, message["report"])
             case "report":
                 self._on_report(node, message)
             case "actor_placed":
                 actor = message["actor"]
-                spec = self._actors.pop(actor, None)
-                if spec is not None:
+                if self._actors.pop(actor, None) is not None:
                     owner = self._node.actors.owner_of(actor)
                     self._route(lease_events.Granted(owner, _ACTOR + actor, node))
                 self._member.on_actor_placed(node, message)
@@ -206,22 +234,38 @@ class LeasesAbroad:
                 return False
         return True
 
-    def _on_ask(self, node: int, message: dict[str, Any]) -> None:
-        client = self._member.stand_ins.of(Process(node, message["client"])).address
-        scheduling = _scheduling_of(message)
-        class_key = message["class"]
-        if isinstance(class_key, str) and class_key.startswith(_ACTOR):
-            hold = ResourceSet.from_floats(message["hold"])
-            self._foreign_actors[class_key[len(_ACTOR) :]] = _ForeignActor(client, hold)
+    def _on_report(self, node: int, message: dict[str, Any]) -> None:
+        if node in self._member.peers:
+            self._view.report(
+                NodeReport(
+                    node,
+                    message["node_id"],
+                    message["version"],
+                    ResourceSet.from_floats(message["total"]),
+                    ResourceSet.from_floats(message["available"]),
+                    message["labels"],
+                    message["draining"],
+                )
+            )
+            self._route(lease_events.ViewChanged())
+
+    # ------------------------------------------------------------ the lender
+
+    def _asked(self, peer: int, ask: lease_events.AskNode, hold: ResourceSet | None) -> None:
+        """A node, or this one, says what it wants here of one class."""
+        key = ask.class_key
+        if hold is not None and isinstance(key, str):
+            self._wanted_here[key[len(_ACTOR) :]] = _WantedActor(ask.client, hold)
         wants = self._lender.asked(
-            node,
-            client,
-            class_key,
-            scheduling,
-            message["want"],
-            seen=message["seen"],
-            serial=message["serial"],
-            patient=message["patient"],
+            peer,
+            ask.client,
+            key,
+            ask.scheduling,
+            ask.want,
+            seen=ask.seen,
+            serial=ask.serial,
+            patient=ask.patient,
+            job=ask.job,
         )
         for want in wants:
             self._want_here(want)
@@ -229,102 +273,65 @@ class LeasesAbroad:
 
     def _want_here(self, want: Want) -> None:
         key = want.class_key
-        if isinstance(key, str) and key.startswith(_ACTOR):
-            actor = key[len(_ACTOR) :]
-            foreign = self._foreign_actors.get(actor)
-            if want.want and foreign is not None:
-                event = events.ActorWanted(
-                    want.client, actor, want.scheduling, foreign.hold, job_of(want.scheduling.env)
-                )
-                self._node.tell_scheduler(event)
-            else:
-                self._foreign_actors.pop(actor, None)
-                self._node.tell_scheduler(events.ActorWithdrawn(actor))
+        if not isinstance(key, str) or not key.startswith(_ACTOR):
+            event = events.LeaseWanted(want.client, key, want.scheduling, want.want, want.job)
+            self._node.tell_scheduler(event)
             return
-        self._node.tell_scheduler(
-            events.LeaseWanted(want.client, key, want.scheduling, want.want, job_of(want.scheduling.env))
-        )
+        actor = key[len(_ACTOR) :]
+        wanted = self._wanted_here.get(actor)
+        if want.want and wanted is not None:
+            self._node.tell_scheduler(
+                events.ActorWanted(want.client, actor, want.scheduling, wanted.hold, want.job)
+            )
+        elif not want.want:
+            self._wanted_here.pop(actor, None)
+            self._node.tell_scheduler(events.ActorWithdrawn(actor))
 
     def _settle(self) -> None:
         for out in self._lender.settle(time.monotonic()):
-            if isinstance(out, Answer):
-                one = self._member.stand_ins.at(out.client)
-                if one is not None:
-                    answer = {
-                        "op": "answer",
-                        "client": one.process.address,
-                        "class": out.class_key,
-                        "serial": out.serial,
-                        "left": out.left,
-                        "report": self._report_message(),
-                    }
-                    self._member.tell(out.peer, answer)
-            else:
+            if isinstance(out, Want):
                 self._want_here(out)
+            else:
+                self._answer(out)
 
-    def _on_answer(self, node: int, message: dict[str, Any]) -> None:
-        self._route(
-            lease_events.Refused(
-                message["client"], message["class"], node, message["serial"], message["left"]
+    def _answer(self, answer: Answer) -> None:
+        if answer.peer == self._here:
+            self._route(
+                lease_events.Refused(answer.client, answer.class_key, self._here, answer.serial, answer.left)
             )
-        )
-        self._on_report(node, message["report"])
-
-    def _on_report(self, node: int, message: dict[str, Any]) -> None:
-        if node not in self._member.peers:
             return
-        self._view.report(
-            NodeReport(
-                node,
-                message["node_id"],
-                message["version"],
-                ResourceSet.from_floats(message["total"]),
-                ResourceSet.from_floats(message["available"]),
-                message["labels"],
-                message["draining"],
-            )
-        )
-        self._route(lease_events.ViewChanged())
+        message = {
+            "op": "answer",
+            "client": self._member.process_at(answer.client).address,
+            "class": answer.class_key,
+            "serial": answer.serial,
+            "left": answer.left,
+            "report": self._report_message(),
+        }
+        self._member.tell(answer.peer, message)
 
-    # ------------------------------------------------------------ performing
+    # ------------------------------------------------------------ the router
 
-    def _route(self, event: lease_events.Event) -> None:
+    def _perform(self, event: lease_events.Event) -> None:
         for out in self._router.handle(event, time.monotonic()):
             match out:
-                case lease_events.AskNode() if out.node == self._member.here:
-                    self._ask_here(out)
                 case lease_events.AskNode():
-                    self._ask_there(out)
+                    self._ask(out)
                 case lease_events.Infeasible(client, class_key, verdict, cause):
                     self._infeasible(client, class_key, verdict, cause)
                 case lease_events.Explain(client, class_key, text):
-                    who = f"a class of tasks ({class_key})"
-                    if isinstance(class_key, str) and class_key.startswith(_ACTOR):
-                        who = f"actor {self._node.actors.class_name(class_key[len(_ACTOR) :])}"
-                    if client:
-                        self._node.outbox.send(client, {"op": "explain", "text": f"{who} {text}"})
-                    else:
-                        self._node.complain(f"{who} {text}")
+                    self._explain(client, class_key, text)
                 case lease_events.Complain(text):
                     self._node.complain(text)
 
-    def _ask_here(self, ask: lease_events.AskNode) -> None:
-        key = ask.class_key
-        if isinstance(key, str) and key.startswith(_ACTOR):
-            spec = self._actors.get(key[len(_ACTOR) :])
-            if spec is not None and ask.want:
-                event = events.ActorWanted(
-                    ask.client, spec.actor, spec.scheduling, spec.hold, job_of(spec.scheduling.env)
-                )
-                self._node.tell_scheduler(event)
-            else:
-                self._node.tell_scheduler(events.ActorWithdrawn(key[len(_ACTOR) :]))
+    def _ask(self, ask: lease_events.AskNode) -> None:
+        hold: ResourceSet | None = None
+        if isinstance(ask.class_key, str) and ask.class_key.startswith(_ACTOR):
+            spec = self._actors.get(ask.class_key[len(_ACTOR) :])
+            hold = spec.hold if spec is not None else None
+        if ask.node == self._here:
+            self._post(lambda: self._asked(self._here, ask, hold))
             return
-        self._node.tell_scheduler(
-            events.LeaseWanted(ask.client, key, ask.scheduling, ask.want, job_of(ask.scheduling.env))
-        )
-
-    def _ask_there(self, ask: lease_events.AskNode) -> None:
         message = {
             "op": "ask",
             "client": ask.client,
@@ -334,10 +341,10 @@ class LeasesAbroad:
             "seen": ask.seen,
             "serial": ask.serial,
             "patient": ask.patient,
+            "job": ask.job,
         }
-        if isinstance(ask.class_key, str) and ask.class_key.startswith(_ACTOR):
-            spec = self._actors.get(ask.class_key[len(_ACTOR) :])
-            message["hold"] = spec.hold.to_floats() if spec is not None else {}
+        if hold is not None:
+            message["hold"] = hold.to_floats()
         self._member.tell(ask.node, message)
 
     def _infeasible(self, client: int, class_key: int | str, verdict: str, cause: str) -> None:
@@ -349,35 +356,42 @@ class LeasesAbroad:
         news = {"op": "infeasible", "class": class_key, "verdict": verdict, "cause": cause}
         self._node.outbox.send(client, news)
 
-    # ------------------------------------------------------------ time and reports
+    def _explain(self, client: int, class_key: int | str, text: str) -> None:
+        who = "a class of tasks"
+        if isinstance(class_key, str) and class_key.startswith(_ACTOR):
+            who = f"actor {self._node.actors.class_name(class_key[len(_ACTOR) :])}"
+        if client:
+            self._node.outbox.send(client, {"op": "explain", "text": f"{who} {text}"})
+        else:
+            self._node.complain(f"{who} {text}")
 
-    def _report_message(self) -> dict[str, Any]:
-        scheduler = self._node.scheduler
-        self._version += 1
-        return {
-            "op": "report",
-            "node_id": self._node.node_id,
-            "version": self._version,
-            "total": scheduler.total.to_floats(),
-            "available": self._available().to_floats(),
-            "labels": dict(self._node.labels),
-            "draining": self._drains,
-        }
+    # ------------------------------------------------------------ time and reports
 
     def _available(self) -> ResourceSet:
         """Return what is free here. A CPU that was lent twice counts as none."""
         floats = self._node.scheduler.available.to_floats()
         return ResourceSet.from_floats({name: max(0.0, quantity) for name, quantity in floats.items()})
 
-    def _local_report(self) -> None:
+    def _report_message(self) -> dict[str, Any]:
         self._version += 1
-        scheduler = self._node.scheduler
+        return {
+            "op": "report",
+            "node_id": self._node.node_id,
+            "version": self._version,
+            "total": self._node.scheduler.total.to_floats(),
+            "available": self._available().to_floats(),
+            "labels": dict(self._node.labels),
+            "draining": self._drains,
+        }
+
+    def _report_here(self) -> None:
+        self._version += 1
         self._view.report(
             NodeReport(
-                self._member.here,
+                self._here,
                 self._node.node_id,
                 self._version,
-                scheduler.total,
+                self._node.scheduler.total,
                 self._available(),
                 dict(self._node.labels),
                 self._drains,
@@ -390,17 +404,15 @@ class LeasesAbroad:
         now_s = time.monotonic()
         if self._report_due:
             self._report_due = False
-            self._local_report()
-        self._settle()
-        state = (self._node.scheduler.available, self._node.scheduler.total)
+            self._report_here()
+        self._post(self._settle)
+        waiting = self._router.waiting()[:PENDING_MAX]
+        pending = [Pending(scheduling.resources, count) for scheduling, count in waiting]
+        state = (self._node.scheduler.available, self._node.scheduler.total, pending, self._drains)
         since_s = now_s - self._reported_s
         if (state != self._reported and since_s >= REPORT_S) or since_s >= REPORT_AGAIN_S:
             self._reported, self._reported_s = state, now_s
             self._version += 1
-            pending = [
-                Pending(scheduling.resources, count)
-                for scheduling, count in self._router.waiting()[:PENDING_MAX]
-            ]
             status = {"version": self._version, "draining": self._drains}
             self._member.head.report(self._available(), pending, status)
         due_s = self._router.deadline_s()
@@ -415,8 +427,7 @@ class LeasesAbroad:
         return min(deadlines)
 
 
-def _scheduling_of(message: dict[str, Any]) -> SchedulingClass:
-    fields = message["scheduling"]
+def _scheduling_of(fields: dict[str, Any]) -> SchedulingClass:
     return SchedulingClass(
         ResourceSet.from_floats(fields["resources"]),
         fields.get("env", ""),
