@@ -65,7 +65,7 @@ from orchestrator.scheduling.cluster.view import ClusterView
 from orchestrator.scheduling.events import GROUP_REMOVED, INFEASIBLE, UNSCHEDULABLE
 
 #: How long a demand that no node can ever serve is kept: news of a node may be under way.
-INFEASIBLE_AFTER_S = 10.0
+INFEASIBLE_AFTER_S = 0.5
 #: A wait of this long is explained, once.
 EXPLAIN_AFTER_S = 10.0
 #: A node that has not answered for this long is asked to give its units back, and after as long again they
