@@ -60,6 +60,8 @@ class GcsClient:
         self._rng = rng
         self._index = 0
         self._cluster_id = ""
+        #: Epoch and version of the newest view that came down whole.
+        self._seen = (0, 0)
         self._heartbeat = Heartbeat(peer.spec.total)
         self._has_news = asyncio.Event()
         self._leaving: Leaving | None = None
@@ -127,7 +129,9 @@ class GcsClient:
         )(metadata=self._peer.versions.metadata())
         writer: asyncio.Task[None] | None = None
         try:
-            await self._write(stream, messages.Register(self._peer.spec, self._index, self._cluster_id))
+            await self._write(
+                stream, messages.Register(self._peer.spec, self._index, self._cluster_id, *self._seen)
+            )
             first = await asyncio.wait_for(stream.read(), CONNECT_TIMEOUT_S)
             if first is channels.grpc.aio.EOF:
                 return await self._cause_of(stream)
@@ -169,7 +173,7 @@ class GcsClient:
                 self._is_over = self._is_over or reason
                 self._ended.set()
             case messages.View(epoch, version) if version:
-                self._heartbeat = self._heartbeat._replace(seen_epoch=epoch, seen_version=version)
+                self._seen = (epoch, version)
         self._on_event(event)
 
     async def _write(self, stream: Any, message: FromNode) -> None:

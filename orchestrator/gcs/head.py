@@ -121,7 +121,7 @@ class Head:
         index, head = record.index, self.nodes.head_index
         self._sessions[session] = index
         out.append(Send(session, messages.Registered(index, self.cluster_id, head)))
-        self._sent[session] = (0, 0)
+        self._sent[session] = (message.seen_epoch, message.seen_version)
         self._publish()
         out += self._news_for(session)
         if record.drain is not None:

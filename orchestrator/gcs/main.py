@@ -19,12 +19,14 @@ import sys
 import time
 from typing import NoReturn
 
+from orchestrator.common.descriptor_limit import raise_descriptor_limit
 from orchestrator.common.parent_death import die_with_parent
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until told to end; return the exit status."""
     options = _parser().parse_args(arguments)
+    raise_descriptor_limit()
     if options.parent:
         die_with_parent(options.parent)
     try:

@@ -37,6 +37,9 @@ class Register(NamedTuple):
     spec: NodeSpec
     node: int = 0
     cluster_id: str = ""
+    #: The newest view that the node has: what is older need not be sent again.
+    seen_epoch: int = 0
+    seen_version: int = 0
 
 
 class Pending(NamedTuple):
@@ -52,9 +55,6 @@ class Heartbeat(NamedTuple):
 
     available: ResourceSet
     pending: tuple[Pending, ...] = ()
-    #: The newest view that the node has.
-    seen_epoch: int = 0
-    seen_version: int = 0
     status: str = ""
 
 

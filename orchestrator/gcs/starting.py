@@ -18,14 +18,12 @@ from orchestrator.gcs.effects import Write
 from orchestrator.gcs.nodes import META, HealthPolicy
 from orchestrator.gcs.server import GcsServer, HeadConfig
 from orchestrator.gcs.storage import Rows, Storage, StorageError, open_storage
-from orchestrator.rpc import credentials, doorway
+from orchestrator.rpc import credentials, listening
 from orchestrator.rpc.credentials import Authority, CredentialError
 from orchestrator.rpc.join_string import JoinString, JoinStringError, join_address, split_address
 from orchestrator.rpc.versions import Versions, own_versions
 
 AUTHORITY_KEY = "authority"
-#: The name of the head's own certificate: no node has it.
-HEAD_ID = "0" * 16
 #: Hosts that mean all addresses of the machine.
 EVERYWHERE = ("", "0.0.0.0", "::")
 
@@ -84,7 +82,7 @@ async def start_head(
     with ExitStack() as undo:
         try:
             host, port = _split_listen(options.listen)
-            sock = doorway.bind(host, port)
+            sock = listening.bind(host, port)
             undo.callback(sock.close)
             storage = open_storage(options.storage_url, complain)
             undo.callback(storage.close)
@@ -95,7 +93,7 @@ async def start_head(
             names = [name for name in dict.fromkeys((shown, host, "127.0.0.1", "localhost")) if name]
             config = HeadConfig(
                 authority,
-                authority.issue(HEAD_ID, names, credentials.utc_now()),
+                authority.issue(credentials.HEAD_ID, names, credentials.utc_now()),
                 own_versions() if versions is None else versions,
                 options.session_dir,
                 options.cluster_id or random_hex(),

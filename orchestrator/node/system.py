@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import time
 
+from orchestrator.common.descriptor_limit import raise_descriptor_limit as raise_descriptor_limit
 from orchestrator.common.parent_death import die_with_parent as die_with_parent
 from orchestrator.common.parent_death import prctl
 
@@ -21,15 +21,6 @@ def adopt_orphans() -> None:
 def unblock_signals() -> None:
     """Receive every signal: the thread that started this process may have blocked some."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def raise_descriptor_limit() -> None:
-    """Allow as many open files as the hard limit says: each worker takes three here."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    # Beyond this the kernel's tables cost memory, and no node has that many workers.
-    wanted = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def send_signal(pid: int, pidfd: int, number: int) -> None:

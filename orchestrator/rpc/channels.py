@@ -19,7 +19,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 import grpc.aio
 
+from orchestrator.rpc import listening
 from orchestrator.rpc.credentials import CLUSTER_NAME, Identity
+from orchestrator.rpc.join_string import split_address
 from orchestrator.rpc.versions import Versions, from_metadata, objection
 
 #: The largest message, at either end: what is larger belongs into the object store. A gRPC message is held in
@@ -87,6 +89,9 @@ def make_server(
     Raises:
         OSError: the address is taken, or not one of this machine.
     """
+    if not address.startswith("unix:"):
+        # gRPC does not say why it cannot listen, and never gives back what it needs to find out.
+        listening.bind(*split_address(address)).close()
     options = [
         *_common_options(message_size_max_bytes),
         ("grpc.so_reuseport", 0),

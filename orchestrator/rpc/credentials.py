@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: The alternative name that all certificates share.
 CLUSTER_NAME = "node.orchestrator.internal"
 NOT_BEFORE_SLACK = datetime.timedelta(days=2)
+#: What the head's process shows as its id. No node has it.
+HEAD_ID = "0" * 16
 CA_DAYS = 3650
 NODE_DAYS = 825
 
@@ -257,8 +259,8 @@ def proof(secret: bytes, *parts: bytes) -> bytes:
 
 
 def is_node_id(text: str) -> bool:
-    """Tell whether this is 16 small hexadecimal digits."""
-    return len(text) == 16 and set(text) <= set("0123456789abcdef")
+    """Tell whether this is 16 small hexadecimal digits, and not the id that the head keeps for itself."""
+    return len(text) == 16 and set(text) <= set("0123456789abcdef") and text != HEAD_ID
 
 
 def utc_now() -> datetime.datetime:

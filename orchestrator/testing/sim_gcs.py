@@ -221,7 +221,8 @@ class SimNode:
             return
         self._end = end
         end.on_message, end.on_closed = self._heard, self._disconnected
-        end.send(messages.Register(self.spec, self.index, self._cluster_id))
+        seen = (self.view.epoch, self.view.version)
+        end.send(messages.Register(self.spec, self.index, self._cluster_id, *seen))
 
     def _disconnected(self) -> None:
         self._note("disconnected")
@@ -232,7 +233,7 @@ class SimNode:
         if self.ended:
             return
         if self._end is not None and self.index:
-            heartbeat = messages.Heartbeat(self.available(), (), self.view.epoch, self.view.version)
+            heartbeat = messages.Heartbeat(self.available())
             self._end.send(heartbeat)
         self._clock.after(HEARTBEAT_S, self._beat)
 

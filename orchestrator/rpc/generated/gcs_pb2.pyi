@@ -60,14 +60,18 @@ class NodeSpec(_message.Message):
     def __init__(self, node_id: _Optional[str] = ..., hostname: _Optional[str] = ..., services: _Optional[_Mapping[str, str]] = ..., total: _Optional[_Union[Resources, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ..., is_head: _Optional[bool] = ...) -> None: ...
 
 class Register(_message.Message):
-    __slots__ = ("spec", "node", "cluster_id")
+    __slots__ = ("spec", "node", "cluster_id", "seen_epoch", "seen_version")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
+    SEEN_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEEN_VERSION_FIELD_NUMBER: _ClassVar[int]
     spec: NodeSpec
     node: int
     cluster_id: str
-    def __init__(self, spec: _Optional[_Union[NodeSpec, _Mapping]] = ..., node: _Optional[int] = ..., cluster_id: _Optional[str] = ...) -> None: ...
+    seen_epoch: int
+    seen_version: int
+    def __init__(self, spec: _Optional[_Union[NodeSpec, _Mapping]] = ..., node: _Optional[int] = ..., cluster_id: _Optional[str] = ..., seen_epoch: _Optional[int] = ..., seen_version: _Optional[int] = ...) -> None: ...
 
 class Pending(_message.Message):
     __slots__ = ("resources", "copies", "cause")
@@ -80,18 +84,14 @@ class Pending(_message.Message):
     def __init__(self, resources: _Optional[_Union[Resources, _Mapping]] = ..., copies: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
-    __slots__ = ("available", "pending", "seen_epoch", "seen_version", "status")
+    __slots__ = ("available", "pending", "status")
     AVAILABLE_FIELD_NUMBER: _ClassVar[int]
     PENDING_FIELD_NUMBER: _ClassVar[int]
-    SEEN_EPOCH_FIELD_NUMBER: _ClassVar[int]
-    SEEN_VERSION_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     available: Resources
     pending: _containers.RepeatedCompositeFieldContainer[Pending]
-    seen_epoch: int
-    seen_version: int
     status: str
-    def __init__(self, available: _Optional[_Union[Resources, _Mapping]] = ..., pending: _Optional[_Iterable[_Union[Pending, _Mapping]]] = ..., seen_epoch: _Optional[int] = ..., seen_version: _Optional[int] = ..., status: _Optional[str] = ...) -> None: ...
+    def __init__(self, available: _Optional[_Union[Resources, _Mapping]] = ..., pending: _Optional[_Iterable[_Union[Pending, _Mapping]]] = ..., status: _Optional[str] = ...) -> None: ...
 
 class Leaving(_message.Message):
     __slots__ = ("reason",)

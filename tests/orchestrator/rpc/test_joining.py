@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.rpc import credentials, doorway, joining
+from orchestrator.rpc import credentials, doorway, joining, listening
 from orchestrator.rpc.credentials import Authority, Identity, utc_now
-from orchestrator.rpc.doorway import AddressTakenError, Doorway
+from orchestrator.rpc.doorway import Doorway
 from orchestrator.rpc.join_string import JoinString
 from orchestrator.rpc.joining import JoinDesk, Joined, JoinError
+from orchestrator.rpc.listening import AddressTakenError
 from orchestrator.rpc.versions import Versions
 
 NODE = "00000000000000aa"
@@ -32,7 +33,7 @@ class Desk:
         self.identity = self.authority.issue("0" * 16, [LOCALHOST], utc_now())
         self.log: list[str] = []
         desk = JoinDesk(self.authority, self.identity, VERSIONS, "cluster")
-        self.doorway = Doorway(doorway.bind(LOCALHOST, 0), desk, str(folder / "grpc.sock"), self.log.append)
+        self.doorway = Doorway(listening.bind(LOCALHOST, 0), desk, str(folder / "grpc.sock"), self.log.append)
 
     @property
     def join_string(self) -> JoinString:
@@ -187,9 +188,9 @@ def test_a_port_that_is_taken() -> None:
         with pytest.raises(
             AddressTakenError, match=r"is taken: another head.*choose another port with --port"
         ):
-            doorway.bind(LOCALHOST, server.getsockname()[1])
+            listening.bind(LOCALHOST, server.getsockname()[1])
     with pytest.raises(OSError, match="cannot listen on 192"):
-        doorway.bind("192.0.2.1", 0)
+        listening.bind("192.0.2.1", 0)
 
 
 def test_the_key_of_an_identity_is_never_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
