@@ -28,7 +28,7 @@ PEERS_PYTHON = HERE.parent / ".venv-peers" / "bin" / "python"
 MARK = "@@row "
 OURS = ("orchestrator", "plasma")
 #: Peers that the interpreter brings along; they run in the same interpreter as our side.
-STDLIB = ("multiprocessing", "concurrent", "pipe", "shared_memory", "memmap", "threads")
+STDLIB = ("multiprocessing", "concurrent", "pipe", "shared_memory", "memmap", "threads", "sendfile")
 CHILD_TIMEOUT_S = 1800.0
 
 #: Quiet a peer without changing how it works.

@@ -2,6 +2,7 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport uint32_t, uint64_t
+from plasma._c.posix cimport pl_populate
 from plasma.attachment cimport Client
 from plasma.layout cimport PAGE, Entry
 from plasma cimport lifecycle
@@ -200,6 +201,24 @@ cdef class Allocation:
 
     def __len__(self):
         return self.size
+
+    def populate(self, Py_ssize_t start, Py_ssize_t size):
+        """Has the kernel provide the pages of a stretch now, in one call and without the interpreter's lock.
+
+        Whoever then writes to it meets warm memory: first touches of shared memory are several times slower than
+        copies. What is warm already costs little; where the kernel can't, nothing happens. Call it from another thread,
+        ahead of the one that writes.
+        """
+        cdef char* first
+        if start < 0 or size < 0 or start + size > self.size:
+            raise ValueError(f"object {self.object_id.hex()} has {self.size} bytes, not {size} from {start} on")
+        if self.phase != WRITING:
+            return
+        first = self.start + start
+        self.exports += 1                # no abort meanwhile
+        with nogil:
+            pl_populate(first, size)
+        self.exports -= 1
 
     def seal(self):
         """Makes the object immutable and visible to all clients.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hmac
 import secrets
 import socket
-import ssl
 import threading
 
 from orchestrator.common.clock import Clock, monotonic
@@ -64,19 +63,10 @@ class Tokens:
 class DataServer:
     """A listening socket, a thread that accepts, and one for each connection."""
 
-    def __init__(
-        self,
-        host: str,
-        sender: Sender,
-        tokens: Tokens,
-        counters: Counters,
-        context: ssl.SSLContext | None,
-    ) -> None:
-        """`context`: TLS from the first byte on; None: in the clear."""
+    def __init__(self, host: str, sender: Sender, tokens: Tokens, counters: Counters) -> None:
         self._sender = sender
         self._tokens = tokens
         self._counters = counters
-        self._context = context
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, 0), family=family, backlog=64)
         self.port: int = self._listener.getsockname()[1]
@@ -125,39 +115,27 @@ class DataServer:
                 self._connections[sock] = thread
                 thread.start()
 
-    def _serve(self, plain: socket.socket) -> None:
-        peer, sock, decided = "somebody", plain, False
+    def _serve(self, sock: socket.socket) -> None:
+        peer, decided = "somebody", False
         try:
-            host, port, *_ = plain.getpeername()
+            host, port, *_ = sock.getpeername()
             peer = f"{host}:{port}"
-            sockets.prepare(plain)
-            plain.settimeout(HELLO_TIMEOUT_S)
-            if self._context is not None:
-                # The descriptor moves into the TLS socket.
-                sock = self._context.wrap_socket(plain, server_side=True)
-                self._replace(plain, sock)
+            sockets.prepare(sock)
             sockets.set_timeout(sock, HELLO_TIMEOUT_S)
             node = self._greet(sock)
             with self._lock:
                 self._undecided -= 1
             decided = True
             self._sender.serve_connection(sock, node)
-        except (OSError, ValueError, WireError) as error:
+        except (OSError, WireError) as error:
             if not decided:
                 self._counters.refuse(f"{peer}: {error}")
         finally:
             with self._lock:
                 if not decided:
                     self._undecided -= 1
-                self._connections.pop(sock, None)
+                del self._connections[sock]
             sock.close()
-
-    def _replace(self, plain: socket.socket, sock: socket.socket) -> None:
-        with self._lock:
-            self._connections[sock] = self._connections.pop(plain)
-            closed = self._closed
-        if closed:
-            sockets.hang_up(sock)
 
     def _greet(self, sock: socket.socket) -> int:
         data = sockets.receive_exactly(sock, HELLO_BYTES)

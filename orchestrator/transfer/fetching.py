@@ -15,7 +15,6 @@ from typing import NamedTuple
 import grpc
 
 from orchestrator.common.clock import Clock, monotonic
-from orchestrator.rpc.credentials import CLUSTER_NAME
 from orchestrator.transfer import sockets
 from orchestrator.transfer.addresses import NodeAddress
 from orchestrator.transfer.chunks import unpack_chunk
@@ -24,10 +23,13 @@ from orchestrator.transfer.landing import Landing
 from orchestrator.transfer.objects_client import END_OF_CODE, Peer, Peers, size_in
 from orchestrator.transfer.security import Security
 from orchestrator.transfer.sockets import ConnectionBroken
+from orchestrator.transfer.warming import warmed
 from orchestrator.transfer.wire import (
     ACCEPTED,
     ANSWER_BYTES,
+    CONFIRMED,
     END_OF,
+    RECEIVED,
     Answer,
     Hello,
     Request,
@@ -81,7 +83,7 @@ class Fetcher:
     def __init__(self, own_node: int, security: Security, clock: Clock = monotonic) -> None:
         self._own_node = own_node
         self._peers = Peers(own_node, security)
-        self._context = security.data_context(server=False)
+        self._direct = security.direct
         self._clock = clock
         self._lock = threading.Lock()
         self._idle: dict[int, list[socket.socket]] = {}
@@ -124,9 +126,10 @@ class Fetcher:
         try:
             peer = self._peers.get(address)
             sock, fresh = self._take(peer, attempt)
-            if sock is not None:
-                return self._fetch_direct(peer, sock, fresh, request, landing, attempt)
-            return self._fetch_chunks(peer, request, landing, attempt)
+            with warmed(landing):
+                if sock is not None:
+                    return self._fetch_direct(peer, sock, fresh, request, landing, attempt)
+                return self._fetch_chunks(peer, request, landing, attempt)
         except ConnectionBroken as error:
             return Outcome(End.BROKEN, None, str(error))
         except grpc.RpcError as error:
@@ -186,9 +189,14 @@ class Fetcher:
             if not count:
                 raise ConnectionBroken(f"it hung up after {at} of {size} bytes")
             at += count
-            landing.advance(at)
+            if at < size:
+                landing.advance(at)
             attempt.moved_at_s = self._clock()
             self.bytes_direct += count
+        sockets.send(sock, RECEIVED)
+        if sockets.receive_exactly(sock, len(CONFIRMED)) != CONFIRMED:
+            raise ConnectionBroken("it hung up before it had confirmed what it sent")
+        landing.advance(size)
 
     def _fetch_chunks(self, peer: Peer, request: Request, landing: Landing, attempt: Attempt) -> Outcome:
         call = peer.pull(request)
@@ -222,15 +230,16 @@ class Fetcher:
 
     def _take(self, peer: Peer, attempt: Attempt) -> tuple[socket.socket | None, bool]:
         """Return (a direct connection, whether it is new); None: chunks have to do."""
+        if not self._direct:
+            return None, False
         node = peer.address.node
         with self._lock:
             if idle := self._idle.get(node):
                 return idle.pop(), False
             if self._chunks_until_s.get(node, 0.0) > self._clock():
                 return None, False
-        port, token, tls = peer.open_data()
-        if not port or tls != (self._context is not None):
-            # It offers none, or it trusts a network that this node doesn't.
+        port, token = peer.open_data()
+        if not port:
             self._use_chunks(node)
             return None, False
         try:
@@ -245,9 +254,6 @@ class Fetcher:
         try:
             attempt.stoppable_by(lambda: sockets.hang_up(sock))
             sockets.prepare(sock)
-            if self._context is not None:
-                sock = self._context.wrap_socket(sock, server_hostname=CLUSTER_NAME)
-                attempt.stoppable_by(lambda: sockets.hang_up(sock))
             sockets.set_timeout(sock, sockets.STALL_TIMEOUT_S)
             sockets.send(sock, Hello(self._own_node, token).pack())
             if sockets.receive_exactly(sock, len(ACCEPTED)) != ACCEPTED:

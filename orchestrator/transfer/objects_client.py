@@ -68,10 +68,10 @@ class Peer:
         found = answer.objects[0]
         return found.complete, found.size_bytes if found.HasField("size_bytes") else None
 
-    def open_data(self) -> tuple[int, bytes, bool]:
-        """Return (port, token, TLS) for a direct connection; port 0: there are none. Raises grpc.RpcError."""
+    def open_data(self) -> tuple[int, bytes]:
+        """Return (port, token) for a direct connection; port 0: there are none. Raises grpc.RpcError."""
         answer = self._unary("OpenData", pb.OpenDataRequest(node=self._own_node), pb.OpenDataAnswer)
-        return answer.port, answer.token, answer.tls
+        return answer.port, answer.token
 
     def cancel(self, object_id: bytes) -> int:
         """End what is being sent of an object to this node. Raises grpc.RpcError."""

@@ -7,7 +7,7 @@ server, and keeps nobody else's event loop waiting.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -71,15 +71,13 @@ class ObjectsService:
         sender: Sender,
         tokens: Tokens,
         counters: Counters,
-        data_port: Callable[[], int],
-        tls: bool,
+        data_port: int,
     ) -> None:
         self._library = library
         self._sender = sender
         self._tokens = tokens
         self._counters = counters
         self._data_port = data_port
-        self._tls = tls
 
     def locate(self, request: Any, context: Any) -> Any:
         """What this node has of some objects."""
@@ -122,11 +120,10 @@ class ObjectsService:
 
     def open_data(self, request: Any, context: Any) -> Any:
         """A token for a direct connection."""
-        port = self._data_port()
-        token = self._tokens.make(request.node) if port else None
+        token = self._tokens.make(request.node) if self._data_port else None
         if token is None:
             return pb.OpenDataAnswer()
-        return pb.OpenDataAnswer(port=port, token=token, tls=self._tls)
+        return pb.OpenDataAnswer(port=self._data_port, token=token)
 
     def _check(self, object_id: bytes, context: Any) -> None:
         if len(object_id) != OBJECT_ID_BYTES:

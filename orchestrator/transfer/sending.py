@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from orchestrator.transfer.push_manager import (
     SendWanted,
     StartSend,
 )
-from orchestrator.transfer.wire import REQUEST_BYTES, Answer, Request, Status, WireError
+from orchestrator.transfer.wire import CONFIRMED, RECEIVED, REQUEST_BYTES, Answer, Request, Status, WireError
 
 #: How long a connection without a request stays open.
 IDLE_TIMEOUT_S = 120.0
@@ -169,6 +168,7 @@ class Sender:
                 sockets.send(sock, answer.pack())
                 if answer.status is Status.OK:
                     self._send_rest(sock, outgoing, request.offset)
+                    return self._confirm(sock, outgoing)
         except Busy:
             sockets.send(sock, Answer(Status.BUSY, outgoing.size_bytes).pack())
         except LandingGone:
@@ -178,11 +178,10 @@ class Sender:
         return True
 
     def _send_rest(self, sock: socket.socket, outgoing: Outgoing, offset: int) -> None:
-        tls = isinstance(sock, ssl.SSLSocket)
         self._counters.sends += 1
         while offset < outgoing.size_bytes:
             end = outgoing.wait_beyond(offset)
-            if tls or outgoing.file_offset is None:
+            if outgoing.file_offset is None:
                 end = min(end, offset + sockets.STRETCH_BYTES)
                 sockets.send(sock, outgoing.view[offset:end])
             else:
@@ -190,6 +189,15 @@ class Sender:
                 sockets.send_from_file(sock, file, outgoing.file_offset + offset, end - offset)
             self._counters.bytes_sent += end - offset
             offset = end
+
+    @staticmethod
+    def _confirm(sock: socket.socket, outgoing: Outgoing) -> bool:
+        """Hold the object until its bytes have been read at the other end, and say so."""
+        if sockets.receive_exactly(sock, len(RECEIVED)) != RECEIVED:
+            return False
+        outgoing.wait_beyond(outgoing.size_bytes)  # raises if it began anew meanwhile
+        sockets.send(sock, CONFIRMED)
+        return True
 
     # ------------------------------------------------------------ gRPC streams
 

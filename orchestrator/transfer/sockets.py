@@ -1,22 +1,17 @@
 """What both ends of a data connection do with their sockets.
 
-Clear ones are blocking with time limits of the kernel's (`SO_RCVTIMEO`), so that one `sendfile` or `recv`
-moves megabytes and Python's own limits, which poll before each call, stay out of it. TLS ones have Python's
-limits, as the ssl module would repeat a call that the kernel gave up.
+They are blocking, with time limits of the kernel's (`SO_RCVTIMEO`), so that one `sendfile` or `recv` moves a
+megabyte; Python's own limits would make the socket non-blocking, and poll before each call.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-import ssl
 import struct
 
 #: Silence after which the other end of a transfer counts as gone.
 STALL_TIMEOUT_S = 30.0
-#: What the kernel may keep for one connection at each end: twice what 10 Gbit/s have under way in 1 ms round
-#: trips.
-BUFFER_BYTES = 4 << 20
 #: How much is moved by one call. What has arrived is passed on after each.
 STRETCH_BYTES = 1 << 20
 
@@ -27,9 +22,6 @@ class ConnectionBroken(OSError):
 
 def set_timeout(sock: socket.socket, seconds: float) -> None:
     """Have calls on `sock` give up after so much silence."""
-    if isinstance(sock, ssl.SSLSocket):
-        sock.settimeout(seconds)
-        return
     sock.setblocking(True)
     timeval = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
@@ -66,13 +58,9 @@ def receive_into(sock: socket.socket, view: memoryview) -> int:
     """Receive at most one stretch into `view`; 0: the other end hung up. Raises ConnectionBroken."""
     part = view[:STRETCH_BYTES]
     try:
-        if isinstance(sock, ssl.SSLSocket):
-            return sock.recv_into(part)
         return sock.recv_into(part, part.nbytes, socket.MSG_WAITALL)
     except (BlockingIOError, TimeoutError):
         raise ConnectionBroken("the other end is silent") from None
-    except ssl.SSLError as error:
-        raise ConnectionBroken(f"TLS: {error.reason or error}") from None
     except OSError as error:
         raise ConnectionBroken(error.strerror or str(error)) from None
 
@@ -110,6 +98,6 @@ def send_from_file(sock: socket.socket, file: int, offset: int, size_bytes: int)
 def hang_up(sock: socket.socket) -> None:
     """End a connection, also under a thread that waits in it; whoever uses it closes it."""
     try:
-        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass

@@ -29,8 +29,6 @@ class TransferStore:
 
     def __init__(self, store: Any) -> None:
         self._store = store
-        #: plasma's stores can say where in the segment's file an object lies
-        self._extent_of = getattr(store, "extent", lambda buffer: None)
 
     @property
     def file(self) -> int:
@@ -78,6 +76,8 @@ class TransferStore:
         return bool(self._store.state(object_id) == CREATED)
 
     def extent(self, buffer: Any) -> tuple[int, int] | None:
-        """Return (offset in `file`, bytes) of a buffer; None: it is not in the segment."""
-        extent: tuple[int, int] | None = self._extent_of(buffer)
+        """Return (offset in `file`, bytes) of a buffer; None: it is mapped from where it was spilled to."""
+        if isinstance(buffer, memoryview):
+            return None
+        extent: tuple[int, int] = self._store.extent(buffer)
         return extent

@@ -67,7 +67,7 @@ class ObjectTransfer:
             host: the address to listen on, which others reach it by.
             security: certificates, and whether the network is trusted.
             port: of the service; 0: any.
-            direct: offer direct data connections.
+            direct: offer direct data connections, where `security` permits them.
             bytes_max: what may be under way at once; None: half of the store.
             rng: for back-off.
             clock: in seconds.
@@ -76,7 +76,7 @@ class ObjectTransfer:
         self._node = node
         self._host = host
         self._port = port
-        self._direct = direct
+        self._direct = direct and security.direct
         self._security = security
         self._clock = clock
         limit = int(self._store.size_bytes * IN_FLIGHT_SHARE) if bytes_max is None else bytes_max
@@ -107,15 +107,13 @@ class ObjectTransfer:
 
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._sender = Sender(self._library, self.counters)
-        tokens, context = Tokens(self._clock), self._security.data_context(server=True)
+        tokens = Tokens(self._clock)
         self._data_server: DataServer | None = None
         if self._direct:
-            self._data_server = DataServer(self._host, self._sender, tokens, self.counters, context)
+            self._data_server = DataServer(self._host, self._sender, tokens, self.counters)
         data_port = 0 if self._data_server is None else self._data_server.port
-        service = ObjectsService(
-            self._library, self._sender, tokens, self.counters, lambda: data_port, context is not None
-        )
-        self._server = ObjectsServer(service, self._host, self._security, self._port)
+        self._service = ObjectsService(self._library, self._sender, tokens, self.counters, data_port)
+        self._server = ObjectsServer(self._service, self._host, self._security, self._port)
         self._fetcher: Fetcher = Fetcher(self._node, self._security, self._clock)
         self._workers = ThreadPoolExecutor(STREAMS_MAX + SMALL_STREAMS_MAX, "transfer-fetch")
         self._creators = ThreadPoolExecutor(CREATORS_MAX, "transfer-create")
@@ -131,7 +129,7 @@ class ObjectTransfer:
         return self._wake
 
     def take_events(self) -> list[Pulled | Lost]:
-        """Return what has happened since the last time. Never waits."""
+        """Return what has happened since the last time: nothing, now and then. Never waits."""
         try:
             os.eventfd_read(self._wake)
         except BlockingIOError:

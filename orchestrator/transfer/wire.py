@@ -6,10 +6,16 @@ The node that wants objects connects, with a token that it got through the gRPC 
    hangs up;
 2. then, as often as it likes, a *request*: an object, from which byte on, what it has of it so far; the
    *answer*: a status and the object's size, and, if the status is OK, the rest of the object's bytes, raw and
-   without any framing, so that the kernel can send them out of one arena and receive them into the other.
+   without any framing, so that the kernel can send them out of one arena and receive them into the other;
+3. when it has all of them it says `RECEIVED`, and the other end, if it has held the object all the time,
+   `CONFIRMED`. Only then is the object complete.
 
-Whoever can't go on hangs up: what has arrived by then is right, and the rest is asked for elsewhere. Whoever
-wants no more hangs up, too.
+Step 3 is there because `sendfile` copies nothing: what is on its way, in the queues of both ends, is the
+pages of the sender's arena. If the object went before they were read, they could hold another object by then.
+For the same reason what arrived before a connection broke is believed only when the next source has compared
+its checksum with that of its own bytes.
+
+Whoever can't go on hangs up, and the rest is asked for elsewhere. Whoever wants no more hangs up, too.
 
 All numbers are little-endian. Nothing here has a variable length, so nothing that a stranger sends costs
 memory.
@@ -27,6 +33,8 @@ VERSION = 1
 TOKEN_BYTES = 32
 OBJECT_ID_BYTES = 16
 ACCEPTED = b"\x06"
+RECEIVED = b"\x07"
+CONFIRMED = b"\x08"
 #: in a request: the size isn't known
 SIZE_UNKNOWN = (1 << 64) - 1
 

@@ -14,7 +14,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\robjects.proto\x12\x14orchestrator.objects\"#\n\rLocateRequest\x12\x12\n\nobject_ids\x18\x01 \x03(\x0c\"V\n\x07Located\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x17\n\nsize_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_size_bytes\">\n\x0cLocateAnswer\x12.\n\x07objects\x18\x01 \x03(\x0b\x32\x1d.orchestrator.objects.Located\"z\n\x0bPullRequest\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x17\n\nsize_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nprefix_crc\x18\x04 \x01(\r\x12\x0c\n\x04node\x18\x05 \x01(\rB\r\n\x0b_size_bytes\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"0\n\rCancelRequest\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\r\"\x1d\n\x0c\x43\x61ncelAnswer\x12\r\n\x05\x65nded\x18\x01 \x01(\r\"\x1f\n\x0fOpenDataRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\":\n\x0eOpenDataAnswer\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\x0c\x12\x0b\n\x03tls\x18\x03 \x01(\x08\x32\xd2\x02\n\x07Objects\x12Q\n\x06Locate\x12#.orchestrator.objects.LocateRequest\x1a\".orchestrator.objects.LocateAnswer\x12H\n\x04Pull\x12!.orchestrator.objects.PullRequest\x1a\x1b.orchestrator.objects.Chunk0\x01\x12Q\n\x06\x43\x61ncel\x12#.orchestrator.objects.CancelRequest\x1a\".orchestrator.objects.CancelAnswer\x12W\n\x08OpenData\x12%.orchestrator.objects.OpenDataRequest\x1a$.orchestrator.objects.OpenDataAnswerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\robjects.proto\x12\x14orchestrator.objects\"#\n\rLocateRequest\x12\x12\n\nobject_ids\x18\x01 \x03(\x0c\"V\n\x07Located\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x12\x17\n\nsize_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x42\r\n\x0b_size_bytes\">\n\x0cLocateAnswer\x12.\n\x07objects\x18\x01 \x03(\x0b\x32\x1d.orchestrator.objects.Located\"z\n\x0bPullRequest\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x17\n\nsize_bytes\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x12\n\nprefix_crc\x18\x04 \x01(\r\x12\x0c\n\x04node\x18\x05 \x01(\rB\r\n\x0b_size_bytes\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x06\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"0\n\rCancelRequest\x12\x11\n\tobject_id\x18\x01 \x01(\x0c\x12\x0c\n\x04node\x18\x02 \x01(\r\"\x1d\n\x0c\x43\x61ncelAnswer\x12\r\n\x05\x65nded\x18\x01 \x01(\r\"\x1f\n\x0fOpenDataRequest\x12\x0c\n\x04node\x18\x01 \x01(\r\"-\n\x0eOpenDataAnswer\x12\x0c\n\x04port\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\x0c\x32\xd2\x02\n\x07Objects\x12Q\n\x06Locate\x12#.orchestrator.objects.LocateRequest\x1a\".orchestrator.objects.LocateAnswer\x12H\n\x04Pull\x12!.orchestrator.objects.PullRequest\x1a\x1b.orchestrator.objects.Chunk0\x01\x12Q\n\x06\x43\x61ncel\x12#.orchestrator.objects.CancelRequest\x1a\".orchestrator.objects.CancelAnswer\x12W\n\x08OpenData\x12%.orchestrator.objects.OpenDataRequest\x1a$.orchestrator.objects.OpenDataAnswerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OPENDATAREQUEST']._serialized_start=472
   _globals['_OPENDATAREQUEST']._serialized_end=503
   _globals['_OPENDATAANSWER']._serialized_start=505
-  _globals['_OPENDATAANSWER']._serialized_end=563
-  _globals['_OBJECTS']._serialized_start=566
-  _globals['_OBJECTS']._serialized_end=904
+  _globals['_OPENDATAANSWER']._serialized_end=550
+  _globals['_OBJECTS']._serialized_start=553
+  _globals['_OBJECTS']._serialized_end=891
 # @@protoc_insertion_point(module_scope)

@@ -71,11 +71,9 @@ class OpenDataRequest(_message.Message):
     def __init__(self, node: _Optional[int] = ...) -> None: ...
 
 class OpenDataAnswer(_message.Message):
-    __slots__ = ("port", "token", "tls")
+    __slots__ = ("port", "token")
     PORT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
-    TLS_FIELD_NUMBER: _ClassVar[int]
     port: int
     token: bytes
-    tls: bool
-    def __init__(self, port: _Optional[int] = ..., token: _Optional[bytes] = ..., tls: _Optional[bool] = ...) -> None: ...
+    def __init__(self, port: _Optional[int] = ..., token: _Optional[bytes] = ...) -> None: ...

@@ -21,8 +21,15 @@ IN_THE_CLEAR = Security(None)
 class Node:
     """A store and its transfer."""
 
-    def __init__(self, index: int, security: Security, store_bytes: int, **options: Any) -> None:
-        self.store = Store.create(store_bytes)
+    def __init__(
+        self,
+        index: int,
+        security: Security,
+        store_bytes: int,
+        spill_directory: str | None = None,
+        **options: Any,
+    ) -> None:
+        self.store = Store.create(store_bytes, spill_directory=spill_directory)
         self.transfer = ObjectTransfer(self.store, index, "127.0.0.1", security, **options)
         self.address: NodeAddress = self.transfer.start()
         self.events: list[Pulled | Lost] = []
@@ -42,7 +49,7 @@ class Node:
         self.transfer.pull(object_id, addresses, priority, size)
 
     def next_event(self) -> Pulled | Lost:
-        if not self.events:
+        while not self.events:
             readable, _, _ = select.select([self.transfer], [], [], 60.0)
             assert readable, f"no event; {list(self.transfer.complaints)}"
             self.events = self.transfer.take_events()

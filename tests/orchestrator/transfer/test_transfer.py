@@ -22,7 +22,7 @@ WAYS = {
     "direct in the clear": (IN_THE_CLEAR, True),
     "chunks in the clear": (IN_THE_CLEAR, False),
     "direct, trusted network": (Security(IDENTITY, trusted=True), True),
-    "direct, TLS": (Security(IDENTITY), True),
+    "chunks, trusted network": (Security(IDENTITY, trusted=True), False),
     "chunks, TLS": (Security(IDENTITY), False),
 }
 
