@@ -13,6 +13,10 @@ import click
 from orchestrator.api import init_options
 from orchestrator.cli.common import FAILED, NO_SESSION, address_option, fail, observing
 from orchestrator.common.labels import check_labels
+from orchestrator.node.founding import PORT, ClusterOptions
+
+#: The variable that may hold the join string: it is a secret, and a command line is none.
+JOIN_VARIABLE = "ORCHESTRATOR_JOIN"
 
 
 class JsonObject(click.ParamType):
@@ -34,7 +38,15 @@ class JsonObject(click.ParamType):
 
 
 @click.command()
-@click.option("--head", is_flag=True, help="Begin a session, on this machine.")
+@click.option("--head", is_flag=True, help="Begin a cluster; this machine's node is its first.")
+@click.option("--join", metavar="STRING", help="Be a node of the cluster that printed this join string.")
+@click.option("--local", is_flag=True, help="Begin a session of this machine alone: no port is opened.")
+@click.option("--host", default="", help="By what others reach this machine [found out; a head: 127.0.0.1].")
+@click.option("--port", type=click.IntRange(0, 65535), default=PORT, help="Where a head listens; 0: any.")
+@click.option(
+    "--gcs-storage", default="", metavar="URL", help="sqlite:///PATH, redis://HOST:PORT/DB, memory."
+)
+@click.option("--trusted-network", is_flag=True, help="Nobody else listens here: data goes in the clear.")
 @click.option("--num-cpus", type=float, help="CPUs to give to tasks [default: those of this process].")
 @click.option("--num-gpus", type=float, help="GPUs to give to tasks [default: those that are found].")
 @click.option("--resources", type=JsonObject(), default="{}", help="Further resources: '{\"slots\": 4}'.")
@@ -45,6 +57,12 @@ class JsonObject(click.ParamType):
 @click.option("--block", is_flag=True, help="Stay in the foreground; end with SIGTERM or Ctrl-C.")
 def start(
     head: bool,
+    join: str | None,
+    local: bool,
+    host: str,
+    port: int,
+    gcs_storage: str,
+    trusted_network: bool,
     num_cpus: float | None,
     num_gpus: float | None,
     resources: Mapping[str, float],
@@ -54,14 +72,16 @@ def start(
     temp_dir: str | None,
     block: bool,
 ) -> None:
-    """Start a session that stands by itself; drivers attach with init(address="auto").
+    """Start a node that stands by itself; drivers attach with init(address="auto").
 
     Without --block it returns as soon as the session answers.
     """
     from orchestrator.node import standing
 
-    if not head:
-        raise click.UsageError("say what to start: --head")
+    join = join or os.environ.get(JOIN_VARIABLE) if not (head or local) else join
+    if sum((head, local, bool(join))) != 1:
+        raise click.UsageError("say what to start: --head, --join STRING or --local")
+    cluster = ClusterOptions(join or "", host, port, gcs_storage, trusted_network)
     given = {
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
@@ -85,6 +105,7 @@ def start(
         store_bytes=object_store_memory,
         root=temp_dir,
         spill_root=object_spilling_directory,
+        cluster=None if local else cluster._asdict(),
     )
     if temp_dir is not None:
         os.makedirs(temp_dir, exist_ok=True)
@@ -101,6 +122,8 @@ def start(
     at = "" if temp_dir is None else f" --address {address}"
     click.echo(f"  look     orchestrator status{at}")
     click.echo(f"  end      orchestrator stop{at}")
+    if facts.get("join") and head:
+        click.echo(f"  join     orchestrator start --join {facts['join']}")
 
 
 @click.command()

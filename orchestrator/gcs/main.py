@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a placement group may want what no node has; 0: for ever, as nodes may be added",
     )
+    parser.add_argument("--announce", default="", metavar="FILE", help="also write the line of JSON there")
     parser.add_argument("--parent", type=int, default=0, metavar="PID", help="end with this parent")
     return parser
 
@@ -75,16 +76,17 @@ async def _serve(options: argparse.Namespace) -> int:
         )
         running = await start_head(wanted, _complain)
     except StartError as exc:
-        _say({"error": str(exc)})
+        _say(options.announce, {"error": str(exc)})
         _complain(f"not started: {exc}")
         return 1
     _say(
+        options.announce,
         {
             "serving": running.address,
             "join": running.join_string.text(),
             "cluster": running.cluster_id,
             "pid": os.getpid(),
-        }
+        },
     )
     failed = loop.create_task(running.server.run())
     stopped = loop.create_task(stop.wait())
@@ -93,14 +95,18 @@ async def _serve(options: argparse.Namespace) -> int:
     status = 0
     if failed.done() and failed.exception() is not None:
         _complain(f"the head ends: {failed.exception()}")
-        _say({"error": str(failed.exception())})
+        _say(options.announce, {"error": str(failed.exception())})
         status = 1
     failed.cancel()
     await running.close()
     return status
 
 
-def _say(message: dict[str, object]) -> None:
+def _say(announce: str, message: dict[str, object]) -> None:
+    if announce:
+        with open(f"{announce}.new", "w", encoding="utf-8") as file:
+            json.dump(message, file)
+        os.replace(file.name, announce)
     try:
         print(json.dumps(message), flush=True)
     except OSError:

@@ -54,6 +54,10 @@ class Companion:
         """Its process id; 0 while none runs."""
         return 0 if self._process is None else self._process.pid
 
+    def alive(self) -> bool:
+        """Tell whether it runs at this moment."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self, now_s: float) -> None:
         """Start it.
 

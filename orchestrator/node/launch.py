@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from orchestrator.exceptions import NodeDiedError
@@ -184,7 +185,7 @@ def start_node(
     resources: dict[str, float],
     session_dir: str,
     info: dict[str, Any],
-    cluster: dict[str, Any] | None = None,
+    found: Callable[[], Mapping[str, Any]] | None = None,
 ) -> NodeProcess:
     """Start a node process that serves `store`, and return without waiting for it.
 
@@ -194,12 +195,20 @@ def start_node(
         end.
         info: handed to every worker; the zygote needs "driver_sys_path". With "driver_address" the session is
             that driver's own; without, it stands, and drivers attach to it.
+        found: called when the directory is there, to make the node one of a cluster; returns what
+            `cluster_member` wants. What it raises is raised here, and nothing is left.
 
     Raises:
         PermissionError: the session's directory, or its parent, belongs to somebody else.
         OSError: no more processes or descriptors.
     """
     lock_fd = directories.open_session_dir(session_dir)
+    try:
+        cluster = found() if found is not None else None
+    except BaseException:
+        directories.remove_session_dir(session_dir)
+        os.close(lock_fd)
+        raise
     ours, theirs = socket.socketpair()
     with theirs:
         fds = (theirs.fileno(), store.fd, lock_fd, *((cluster["listen_fd"],) if cluster else ()))
@@ -242,9 +251,9 @@ def start_node(
 _PROGRAM = "from orchestrator.node.main import main; main({fd})"
 
 
-def interpreter() -> list[str]:
-    """Return the command of an interpreter like this one, without `site`, for a program to follow."""
-    return [sys.executable, *_interpreter_flags(), "-S", "-c"]
+def interpreter(*, site: bool = False) -> list[str]:
+    """Return the command of an interpreter like this one, with or without `site`, for a program to follow."""
+    return [sys.executable, *_interpreter_flags(), *(() if site else ("-S",)), "-c"]
 
 
 def bootstrap(program: str) -> str:

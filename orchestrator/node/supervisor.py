@@ -32,6 +32,7 @@ from orchestrator.node import launch, spill_dir, system
 from orchestrator.node import session_dir as directories
 from orchestrator.node.companion import Companion
 from orchestrator.node.drivers import DRAINED
+from orchestrator.node.founding import Founded, FoundingError
 
 #: What a drain gives to tasks that run.
 DRAIN_S = 5.0
@@ -53,6 +54,8 @@ class Options(NamedTuple):
     #: Where sessions live, instead of the usual place; and where objects are spilled to.
     root: str | None = None
     spill_root: str | None = None
+    #: Be a node of a cluster: the fields of `founding.ClusterOptions`. None: this machine alone, no network.
+    cluster: dict[str, Any] | None = None
     #: What is kept alive beside the node, from before its start until after its end: (name, command).
     companions: Sequence[tuple[str, list[str]]] = ()
     #: Descriptor to which the outcome of the start is written; -1: to stderr, for people.
@@ -71,7 +74,8 @@ class Options(NamedTuple):
 def command(options: Options) -> list[str]:
     """Return the command that runs a supervisor."""
     return [
-        *launch.interpreter(),
+        # A node of a cluster needs libraries, and where they are `site` knows.
+        *launch.interpreter(site=options.cluster is not None),
         launch.bootstrap("from orchestrator.node.supervisor import main; main(sys.argv[1])"),
         options.to_json(),
     ]
@@ -85,7 +89,7 @@ def main(options_json: str) -> NoReturn:
     supervisor = _Supervisor(options)
     try:
         code = supervisor.run()
-    except (OSError, ValueError, NodeDiedError) as exc:
+    except (OSError, ValueError, NodeDiedError, FoundingError) as exc:
         supervisor.report({"error": str(exc)})
         code = 1
     sys.stderr.flush()
@@ -96,7 +100,11 @@ class _Supervisor:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._root = directories.runtime_root(options.root)
+        joins = options.cluster is not None and options.cluster["join"]
         self._path = os.path.join(self._root, directories.HEAD)
+        if joins:
+            self._path = directories.new_session_path(options.root)
+        self._founded: Founded | None = None
         self._companions: list[Companion] = []
         self._wake_r, wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         system.unblock_signals()
@@ -126,17 +134,28 @@ class _Supervisor:
         with plasma.Store.create(options.store_bytes, name="supervisor", spill_directory=spill_path) as store:
             try:
                 node = launch.start_node(
-                    store, resources=options.resources, session_dir=self._path, info=info
+                    store,
+                    resources=options.resources,
+                    session_dir=self._path,
+                    info=info,
+                    found=self._found if options.cluster is not None else None,
                 )
             except directories.SessionStandsError:
                 raise OSError(_stands_already(self._path)) from None
+            except BaseException:
+                self._stop_companions()
+                raise
+            finally:
+                if self._founded is not None:
+                    self._founded.listener.close()
             try:
                 spill_dir.link(self._path, spill_path)
                 self._start_companions()
                 node.wait_hello()
                 self._log_to_file()
                 directories.write_facts(self._path, _facts(session, node.pid))
-                self.report({"session_dir": self._path, "session": session, "pid": os.getpid()})
+                join = self._founded.join if self._founded is not None else ""
+                self.report({"session_dir": self._path, "session": session, "pid": os.getpid(), "join": join})
                 reason = self._wait(node)
             except BaseException:
                 node.kill()
@@ -177,12 +196,29 @@ class _Supervisor:
         reason = node.end_reason()
         return "" if draining or reason == DRAINED else f"the node process ended: {reason}"
 
+    def _found(self) -> Mapping[str, Any]:
+        """Become a node of a cluster; on a head, begin one."""
+        from orchestrator.node import founding
+
+        cluster = founding.ClusterOptions(**self._options.cluster or {})
+        if cluster.join:
+            self._founded = founding.join(cluster, self._path)
+        else:
+            head = self._companion("head", founding.head_command(cluster, self._path))
+            log_path = os.path.join(self._path, directories.LOGS, "head.log")
+            self._founded = founding.found(cluster, self._path, log_path, lambda: head.alive())
+        return self._founded.facts
+
+    def _companion(self, name: str, command: Sequence[str]) -> Companion:
+        log_path = os.path.join(self._path, directories.LOGS, f"{name}.log")
+        companion = Companion(name, command, log_path, {directories.MARK: self._path})
+        self._companions.append(companion)
+        companion.start(time.monotonic())
+        return companion
+
     def _start_companions(self) -> None:
         for name, command in self._options.companions:
-            log_path = os.path.join(self._path, directories.LOGS, f"{name}.log")
-            companion = Companion(name, command, log_path, {directories.MARK: self._path})
-            self._companions.append(companion)
-            companion.start(time.monotonic())
+            self._companion(name, command)
 
     def _watch_companions(self) -> None:
         for companion in self._companions:

@@ -39,6 +39,7 @@ ENTRY_POINTS = {
     ("orchestrator/api/session.py", "orchestrator.node.launch"),
     ("orchestrator/api/attached.py", "orchestrator.node.attaching"),
     ("orchestrator/cli/sessions.py", "orchestrator.node.standing"),
+    ("orchestrator/cli/sessions.py", "orchestrator.node.founding"),
     ("orchestrator/cli/state.py", "orchestrator.node.standing"),
 }
 
