@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator.gcs.messages import Heartbeat, LinkEvent, NodeSpec
+from orchestrator.gcs.messages import Heartbeat, LinkEvent, MustLeave, NodeSpec
 from orchestrator.gcs.requests import Answer, Refused, Request
 from orchestrator.rpc.network_thread import NetworkThread
 from orchestrator.rpc.versions import own_versions
@@ -84,11 +84,16 @@ class GcsLink:
     async def _run(
         self, address: str, identity: Identity, versions: Versions, spec: NodeSpec, rng: random.Random
     ) -> None:
-        from orchestrator.gcs.client import GcsClient, Peer
+        try:
+            from orchestrator.gcs.client import GcsClient, Peer
 
-        # Made in its loop and thread; what is submitted before waits in the loop's queue behind this.
-        self._client = GcsClient(Peer(address, identity, versions, spec), self._on_event, rng)
-        await self._client.run()
+            # Made in its loop and thread; what is submitted before waits in the loop's queue behind this.
+            self._client = GcsClient(Peer(address, identity, versions, spec), self._on_event, rng)
+            await self._client.run()
+        except Exception as exc:
+            # A package that is missing, or a mistake of ours: a node without a link must not live on unaware.
+            self._on_event(MustLeave(f"the link to the head failed: {type(exc).__name__}: {exc}"))
+            raise
 
     def _on_event(self, event: LinkEvent) -> None:
         self._thread.post(lambda: self._events.append(event))
@@ -109,11 +114,12 @@ class GcsLink:
         self._thread.spawn(self._call(request, callback))
 
     async def _call(self, request: Request, callback: Callback | None) -> None:
-        assert self._client is not None
+        answer: Answer = Refused("dead", "the link was closed, or never stood")
         try:
-            answer = await self._client.call(request)
+            if self._client is not None:
+                answer = await self._client.call(request)
         except asyncio.CancelledError:
-            answer = Refused("dead", "the link was closed")
+            pass
         if callback is not None and not self._is_closed:
             self._thread.post(lambda: None if self._is_closed else callback(answer))
 
@@ -122,8 +128,8 @@ class GcsLink:
         self._thread.call(self._report, heartbeat)
 
     def _report(self, heartbeat: Heartbeat) -> None:
-        assert self._client is not None
-        self._client.report(heartbeat)
+        if self._client is not None:
+            self._client.report(heartbeat)
 
     def close(self, reason: str = "") -> None:
         """See `Link`."""
