@@ -209,6 +209,7 @@ class LeasesAbroad:
                     message["serial"],
                     message["patient"],
                     message["job"],
+                    message["since"],
                 )
                 self._post(lambda: self._asked(node, ask, hold))
             case "answer":
@@ -264,6 +265,7 @@ class LeasesAbroad:
             ask.want,
             seen=ask.seen,
             serial=ask.serial,
+            since=ask.since,
             patient=ask.patient,
             job=ask.job,
         )
@@ -340,6 +342,7 @@ class LeasesAbroad:
             "want": ask.want,
             "seen": ask.seen,
             "serial": ask.serial,
+            "since": ask.since,
             "patient": ask.patient,
             "job": ask.job,
         }

@@ -132,6 +132,7 @@ class SimNode:
             ask.want,
             seen=ask.seen,
             serial=ask.serial,
+            since=ask.since,
             patient=ask.patient,
             job=ask.job,
         ):
@@ -369,6 +370,8 @@ def everything_is_back(sim: Sim) -> None:
     for node in sim.nodes.values():
         if node.alive:
             assert not node.router._book.wanted, node.router._book.wanted
+            if not sim.lossy:
+                assert not node.lender._records, node.lender._records
             assert node.scheduler.available == node.total, node.number
             assert not node.scheduler.waiting()
             for other in node.view:

@@ -21,11 +21,25 @@ from orchestrator.common.scheduling_class import InBundle, SchedulingClass
 from orchestrator.scheduling.cluster.lease_events import AskNode, ClassKey
 from orchestrator.scheduling.cluster.view import ClusterView
 
+#: How long a demand that is met is kept: the next one of its kind often comes soon.
+CLOSE_AFTER_S = 5.0
+
 
 class Ask:
     """What one node has been asked for on behalf of one demand."""
 
-    __slots__ = ("heard_s", "node", "open", "patient", "promised", "seen", "serial", "told", "withdrawn_s")
+    __slots__ = (
+        "heard_s",
+        "node",
+        "open",
+        "patient",
+        "promised",
+        "seen",
+        "serial",
+        "since",
+        "told",
+        "withdrawn_s",
+    )
 
     def __init__(self, node: int, now_s: float) -> None:
         self.node = node
@@ -38,8 +52,9 @@ class Ask:
         self.promised = 0
         #: Grants that have arrived.
         self.seen = 0
-        #: Of the last ask.
+        #: Of the last ask, and of the first one.
         self.serial = 0
+        self.since = 0
         self.patient = False
         #: When it was first asked for what is open, or last answered.
         self.heard_s = now_s
@@ -64,6 +79,7 @@ class Wanted:
         "class_key",
         "client",
         "explained",
+        "idle_s",
         "infeasible_s",
         "job",
         "refused_s",
@@ -89,6 +105,8 @@ class Wanted:
         #: When it began to wait: when it came, or last had a worker.
         self.since_s = now_s
         self.explained = False
+        #: Since when nothing is wanted and nothing can come.
+        self.idle_s: float | None = None
         #: Since when no node could ever serve it.
         self.infeasible_s: float | None = None
         #: When nodes of its placement group last refused.
@@ -150,10 +168,9 @@ class AskBook:
 
     def __init__(self, view: ClusterView) -> None:
         self._view = view
-        #: Demands for which something is wanted or open; those that were served last come last.
+        #: Demands, those that were served last at the end. Each stays for a while when it is met: its nodes
+        #: count grants, and the next one counts on from there.
         self.wanted: dict[tuple[int, ClassKey], Wanted] = {}
-        #: Grants seen of demands that were over: a node that is asked again counts on from there.
-        self._seen: dict[tuple[int, ClassKey], dict[int, int]] = {}
         self._serial = 0
         #: What nodes are to be told.
         self.out: list[AskNode] = []
@@ -161,18 +178,20 @@ class AskBook:
     def open(self, client: int, class_key: ClassKey, scheduling: SchedulingClass, now_s: float) -> Wanted:
         """Enter a demand, for which nothing is wanted so far."""
         key = (client, class_key)
-        one = self.wanted[key] = Wanted(client, class_key, scheduling, now_s)
-        for node, seen in self._seen.pop(key, {}).items():
-            ask = one.asks[node] = Ask(node, now_s)
-            ask.seen = seen
-        return one
+        self.wanted[key] = Wanted(client, class_key, scheduling, now_s)
+        return self.wanted[key]
 
-    def close_finished(self) -> None:
-        """Take out the demands for which nothing is wanted and nothing can come any more."""
-        done = [key for key, one in self.wanted.items() if not one.want and not one.open and not one.reserved]
-        for key in done:
-            asks = self.wanted.pop(key).asks.values()
-            self._seen[key] = {ask.node: ask.seen for ask in asks}
+    def close_finished(self, now_s: float) -> None:
+        """Take out the demands that were met a while ago, and have the nodes forget what they count."""
+        for key, one in list(self.wanted.items()):
+            if one.want or one.open or one.reserved:
+                one.idle_s = None
+            elif one.idle_s is None:
+                one.idle_s = now_s
+            elif now_s - one.idle_s >= CLOSE_AFTER_S:
+                for ask in one.asks.values():
+                    self.tell(one, ask, 0)
+                del self.wanted[key]
 
     def forget_client(self, client: int) -> None:
         """Take out everything of a client that is gone, and tell the nodes."""
@@ -187,8 +206,6 @@ class AskBook:
             for node, n in list(one.reserved.items()):
                 self.unreserve(one, node, n)
             del self.wanted[key]
-        for key in [key for key in self._seen if key[0] == client]:
-            del self._seen[key]
 
     def forget_node(self, node: int) -> None:
         """Take back everything from a node that is gone. The view forgets it as well."""
@@ -196,8 +213,6 @@ class AskBook:
             one.asks.pop(node, None)
             one.reserved.pop(node, None)
             one.refused_s.pop(node, None)
-        for seen in self._seen.values():
-            seen.pop(node, None)
 
     # ------------------------------------------------------------ units on their way
 
@@ -218,6 +233,7 @@ class AskBook:
         """Tell a node how much it may still grant."""
         self._serial += 1
         ask.serial, ask.told = self._serial, told
+        ask.since = ask.since or self._serial
         self.out.append(
             AskNode(
                 node=ask.node,
@@ -227,6 +243,7 @@ class AskBook:
                 want=told,
                 seen=ask.seen,
                 serial=ask.serial,
+                since=ask.since,
                 patient=ask.patient,
                 job=one.job,
             )

@@ -119,6 +119,8 @@ class AskNode(NamedTuple):
     patient: bool = False
     #: The job that it is for: jobs have equal shares, on each node.
     job: str = ""
+    #: Serial of the ask since which grants are counted.
+    since: int = 0
 
 
 class Infeasible(NamedTuple):

@@ -271,7 +271,7 @@ class LeaseRouter:
             elif one.free:
                 self._wait_somewhere(one)
         self._gains_seen = self._view.gains
-        book.close_finished()
+        book.close_finished(self._now_s)
 
     def _refuse_impossible(self, one: Wanted) -> None:
         """Give up a demand that can never be served, after a moment."""

@@ -46,17 +46,31 @@ class Answer(NamedTuple):
 
 
 class _Record:
-    __slots__ = ("answered_s", "granted", "job", "open", "patient", "peer", "scheduling", "serial")
+    __slots__ = (
+        "answered_s",
+        "granted",
+        "is_over",
+        "job",
+        "open",
+        "patient",
+        "peer",
+        "scheduling",
+        "serial",
+        "since",
+    )
 
-    def __init__(self, peer: int, scheduling: SchedulingClass, seen: int) -> None:
+    def __init__(self, peer: int, scheduling: SchedulingClass, since: int, seen: int) -> None:
         self.peer = peer
         self.scheduling = scheduling
-        #: Grants, ever. A node that asks anew has seen all of those that are forgotten here.
+        #: Grants since the ask with this serial. What was forgotten here has been seen.
         self.granted = seen
+        self.since = since
         self.open = 0
         self.serial = -1
         self.patient = False
         self.job = ""
+        #: Nothing is wanted, and all grants were seen: there is nothing to remember.
+        self.is_over = False
         self.answered_s = 0.0
 
 
@@ -87,14 +101,15 @@ class Lender:
         *,
         seen: int,
         serial: int,
+        since: int,
         patient: bool,
         job: str = "",
     ) -> list[Want]:
         """Take an ask of a node, on behalf of its client, or of the client's stand-in; then call `settle`."""
         key = (client, class_key)
         record = self._records.get(key)
-        if record is None:
-            record = self._records[key] = _Record(peer, scheduling, seen)
+        if record is None or since > record.since:
+            record = self._records[key] = _Record(peer, scheduling, since, seen)
         if serial <= record.serial:
             return []
         record.serial, record.patient, record.job = serial, patient, job
@@ -103,6 +118,7 @@ class Lender:
         if self._draining:
             wanted = 0
         record.open = wanted
+        record.is_over = not want and record.granted == seen
         self._active[key] = None
         return [Want(client, class_key, scheduling, wanted, job)]
 
@@ -133,6 +149,8 @@ class Lender:
                 out.append(Answer(record.peer, client, class_key, record.serial, left))
             if not left:
                 del self._active[key]
+                if record.is_over:
+                    del self._records[key]
         return out
 
     def failed(self, client: int, class_key: ClassKey) -> int | None:

@@ -81,7 +81,7 @@ class TestOneCluster:
             "it needs {CPU: 100}: none of the 2 nodes has that; "
             "0000000000000002 comes nearest with CPU 8 of 100 in total"
         )
-        assert not home.router._book.wanted
+        assert not home.router.waiting()
 
     def test_a_node_that_joins_in_time_serves_it(self) -> None:
         sim = Sim(7)

@@ -14,8 +14,12 @@ class Node:
         self.room = room
         self.lender = Lender(lambda _: self.room)
 
-    def ask(self, want: int, *, seen: int = 0, serial: int = 1, patient: bool = False) -> list[Want]:
-        return self.lender.asked(PEER, CLIENT, "a", ONE, want, seen=seen, serial=serial, patient=patient)
+    def ask(
+        self, want: int, *, seen: int = 0, serial: int = 1, since: int = 1, patient: bool = False
+    ) -> list[Want]:
+        return self.lender.asked(
+            PEER, CLIENT, "a", ONE, want, seen=seen, serial=serial, since=since, patient=patient
+        )
 
 
 def test_what_is_granted_at_once_is_answered_with_nothing_left() -> None:
@@ -50,6 +54,28 @@ def test_grants_under_way_count_against_the_next_ask() -> None:
         node.lender.granted(CLIENT, "a")
     assert node.ask(3, seen=0, serial=2) == [Want(CLIENT, "a", ONE, 1)]
     assert node.ask(3, seen=2, serial=3) == [Want(CLIENT, "a", ONE, 3)]
+
+
+def test_who_wants_nothing_more_and_has_seen_everything_is_forgotten() -> None:
+    node = Node(room=9)
+    node.ask(1)
+    node.lender.granted(CLIENT, "a")
+    node.ask(0, seen=0, serial=2)
+    assert node.lender.settle(0.0) == [Answer(PEER, CLIENT, "a", 2, 0)]
+    assert node.lender.granted(CLIENT, "a") == PEER, "it may not have heard of the grant"
+    node.ask(0, seen=2, serial=3)
+    assert node.lender.settle(0.0) == [Answer(PEER, CLIENT, "a", 3, 0)]
+    assert node.lender.granted(CLIENT, "a") is None
+    assert node.ask(1, seen=2, serial=4) == [Want(CLIENT, "a", ONE, 1)], "it counts on"
+    assert node.ask(1, seen=0, serial=5, since=5) == [Want(CLIENT, "a", ONE, 1)], "or anew"
+
+
+def test_who_has_forgotten_what_was_granted_counts_anew() -> None:
+    node = Node(room=9)
+    node.ask(3)
+    node.lender.granted(CLIENT, "a")
+    assert node.ask(3, serial=7, since=7) == [Want(CLIENT, "a", ONE, 3)]
+    assert node.ask(9, serial=6, since=1) == [], "from before"
 
 
 def test_an_ask_that_was_overtaken_changes_nothing() -> None:
