@@ -181,12 +181,13 @@ class LeaseRouter:
         if event.serial != ask.serial:
             return  # said before it heard the last one, which it will answer too
         ask.withdrawn_s = None
-        if event.left < ask.told:
+        is_refusal = event.left < ask.told
+        self._book.left(one, ask, event.left)
+        if is_refusal:
             one.refused_s[event.node] = self._now_s
             if one.group is None and event.node in self._view:
                 self._view.exhaust(event.node, one.scheduling.resources)
                 self._is_spent(event.node)
-        self._book.left(one, ask, event.left)
 
     def _failed(self, event: Failed) -> None:
         found = self._asked(event)
@@ -238,10 +239,10 @@ class LeaseRouter:
             ask.withdrawn_s = None
             text = f"node {ask.node} has not answered for {2 * SILENT_S:g} s: {ask.open} leases given up"
             self._out.append(Complain(text))
+            self._book.left(one, ask, 0)
             if ask.node in self._view:
                 self._view.exhaust(ask.node, one.scheduling.resources)
                 self._is_spent(ask.node)
-            self._book.left(one, ask, 0)
 
     # ------------------------------------------------------------ dividing
 
