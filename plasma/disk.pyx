@@ -22,8 +22,8 @@ from plasma.intents cimport free_intent, set_file_intent, set_intent
 from plasma.layout cimport (
     CHANNEL, CRASH_RESTORE_ALLOCATED, CRASH_RESTORE_CLAIMED, CRASH_RESTORE_COMMITTED, CRASH_RESTORE_DROPPED,
     CRASH_RESTORE_LOST, CRASH_SPILL_COMMITTED, CRASH_SPILL_FREED, CRASH_SPILL_INTENT, CRASH_SPILL_LOCKED, DELETED,
-    DELETING, EXPOSED, FILLING, KEPT, LOST, PLACE_BITS, SEALED, SHARD_COUNT, SPILLED, UNREADABLE, USED_BY_OBJECT, Contained, Entry,
-    Segment, crash_point, round_up, shard_of_entry, shard_of_id,
+    DELETING, EXPOSED, FILLING, KEPT, LOST, PLACE_BITS, RESIDENT, SEALED, SHARD_COUNT, SPILLED, UNREADABLE, USED_BY_OBJECT,
+    Contained, Entry, Segment, crash_point, round_up, shard_of_entry, shard_of_id,
 )
 from plasma.lifecycle cimport (
     ABSENT, BUSY, GONE, LEDGER_FULL, NO_SPACE, OK, ON_DISK, UNREAD, client_is, drop_contained, finish, settle,
@@ -41,7 +41,7 @@ cdef inline bint is_wanted(const Entry* entry) noexcept nogil:
 
 
 cdef inline bint is_spillable(const Entry* entry) noexcept nogil:
-    return entry.state == SEALED and entry.pins == 0 and is_wanted(entry)
+    return entry.state == SEALED and entry.pins == 0 and is_wanted(entry) and not entry.flags & RESIDENT
 
 
 cdef uint64_t payload_bytes(Segment* seg, uint32_t e) noexcept nogil:

@@ -52,6 +52,7 @@ cdef enum EntryFlag:
     GIVEN_UP = 64                   # DELETED on purpose while referenced: not to be made again
     UNREADABLE = 32                 # LOST because its file was missing or damaged
     KEPT = 128                      # derived: some hold on it is KEEPING
+    RESIDENT = 256                  # never spilled
 
 cdef enum HoldFlag:
     WATCHING = 1                    # ring the holder's bell when the object is sealed or lost

@@ -105,8 +105,12 @@ class Store:
         contained: Sequence[bytes] = (),
         referenced: bool = False,
         timeout_s: float | None = 0.0,
+        resident: bool = False,
     ) -> int:
-        """Create, copy and seal in one call; each part starts at a multiple of 64. Returns the object's size in bytes."""
+        """Create, copy and seal in one call; each part starts at a multiple of 64. Returns the object's size in bytes.
+
+        One that is ``resident`` never goes to disk.
+        """
     def try_get(self, object_id: bytes) -> Buffer | None:
         """The sealed object, or None. ObjectLostError if it will never come."""
     def get(self, object_id: bytes, timeout_s: float | None = None) -> Buffer:

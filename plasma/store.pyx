@@ -15,7 +15,7 @@ from plasma.channel cimport Endpoint
 from plasma.creation cimport create_when_room
 from plasma.holding cimport Holder, parse_id
 from plasma.layout cimport (
-    CREATED, CRASH_WRITE, DELETED, EXPOSED, FREE, FREED, GIVEN_UP, LOST, PENDING, SEALED, SPILLED, Contained, Segment, crash_point, round_up,
+    CREATED, CRASH_WRITE, DELETED, EXPOSED, FREE, FREED, GIVEN_UP, LOST, PENDING, RESIDENT, SEALED, SPILLED, Contained, Segment, crash_point, round_up,
 )
 from plasma.recovery cimport reap_all, reap_slot
 from plasma.spiller cimport Spiller
@@ -168,10 +168,11 @@ cdef class Store(Holder):
         self._create(object_id, size_bytes, EXPOSED, owner, contained, referenced, timeout_s, &entry, &hold, &fresh)
         return make_allocation(self.client, object_id, entry, hold)
 
-    def put_parts(self, bytes object_id, list parts not None, *, owner=0, contained=(), referenced=False, timeout_s=0.0):
+    def put_parts(self, bytes object_id, list parts not None, *, owner=0, contained=(), referenced=False, timeout_s=0.0,
+                  bint resident=False):
         """Creates, fills and seals an object in one call. Returns its size in bytes.
 
-        Each part starts at a multiple of 64 bytes from the object's start. Errors as in create_buffer().
+        Each part starts at a multiple of 64 bytes from the object's start. A `resident` one stays off the disk. Errors as in create_buffer().
         """
         cdef Py_ssize_t n = len(parts), i, filled = 0
         cdef Py_buffer* views
@@ -191,7 +192,7 @@ cdef class Store(Holder):
                 PyObject_GetBuffer(parts[i], &views[i], PyBUF_SIMPLE)
                 filled = i + 1
                 size = round_up(size, 64) + <uint64_t>views[i].len
-            self._create(object_id, size, 0, owner, contained, referenced, timeout_s, &entry, &hold, &fresh)
+            self._create(object_id, size, RESIDENT if resident else 0, owner, contained, referenced, timeout_s, &entry, &hold, &fresh)
             start = seg.data + seg.entries[entry].offset
             crash_point(seg, CRASH_WRITE)
             if size < COPY_UNLOCKED_MIN:

@@ -6,6 +6,9 @@ from __future__ import annotations
 #: room for the envelope. Above it one copy into shared memory is cheaper than two through a ring.
 INLINE_BYTES_MAX = 100 * 1024
 
+#: Functions and classes up to this size stay in memory when the store is full: each worker needs them again.
+RESIDENT_BYTES_MAX = 1024 * 1024
+
 #: The longest message that is sent as it is. Leaves room for inline values of the full size and an envelope.
 MESSAGE_BYTES_MAX = 120 * 1024
 

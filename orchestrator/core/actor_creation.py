@@ -51,7 +51,7 @@ class ActorCreation(Part):
             request["constructor"] = kept.object_id.hex()
         # What is needed once only, the node holds until it has been used.
         for_life = [kept.object_id] if kept is not None and traits.max_restarts else []
-        objects.put_parts(runtime.store, actor_id, [description], for_life)
+        objects.put_parts(runtime.store, actor_id, [description], for_life, resident=True)
         record = ActorRecord(actor_id, traits)
         hold = submitter.hold(record)
         options = {**creation, "id": actor_id.hex()}
@@ -120,7 +120,9 @@ class ActorCreation(Part):
                 # Its references and its class live as long as the actor's object; not the actor itself.
                 held = [identity for identity in _held_ids(task.held) if identity != record.actor_id]
                 contained = [bytes(task.template.key), *held]  # type: ignore[arg-type]
-                objects.put_parts(self._runtime.store, kept.object_id, [task.message], contained)
+                objects.put_parts(
+                    self._runtime.store, kept.object_id, [task.message], contained, resident=True
+                )
         except Exception as reason:
             error = reason
         if error is None and sends:

@@ -173,7 +173,7 @@ class Arguments(Part):
     def _store_message(self, task: Task, payload: bytes) -> tuple[bytes, Hold]:
         """Put a message that is too long for a channel (it has thousands of references) into the store."""
         identity = object_id(self._prefix, self._next_seq())
-        objects.put_parts(self._store, identity, [payload])
+        objects.put_parts(self._store, identity, [payload], resident=True)
         return dumps((task.seq, LONG, identity), PROTOCOL), Hold(self._references.link, identity)
 
 

@@ -45,7 +45,7 @@ class Elsewhere(Part):
         """Put a message that is too long for a channel into the store, for its receiver; return its id."""
         runtime = self._runtime
         identity = object_id(runtime.prefix, runtime.next_seq())
-        objects.put_parts(runtime.store, identity, [payload], owner=address)
+        objects.put_parts(runtime.store, identity, [payload], owner=address, resident=True)
         if runtime.here and self.process_at(address).node != runtime.here:
             self.gave(identity, address, len(payload))
         return identity

@@ -343,7 +343,10 @@ class Executor:
         self.actor.construct(run, message)
 
     def check_handles(self) -> None:
-        """End this process when it is an actor nobody has a handle of any more."""
+        """End this process when it is an actor nobody has a handle of any more.
+
+        Its object is resident: it is sealed as long as there are handles.
+        """
         actor = self.actor
         if actor is not None and not self.stopping and not actor.detached:
             # Of an actor that was created on another node that node says so: see `_no_handles`.

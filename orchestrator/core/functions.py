@@ -92,7 +92,8 @@ class Functions(Part):
             return
         if not self._store.add_ref(key):
             try:
-                objects.put_parts(self._store, key, [blob], captured)
+                small = len(blob) <= config.RESIDENT_BYTES_MAX
+                objects.put_parts(self._store, key, [blob], captured, resident=small)
             except objects.ObjectExistsError:
                 self._store.add_ref(key)
         self._holds[key] = Hold(self._references.link, key)

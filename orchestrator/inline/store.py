@@ -79,6 +79,7 @@ class InlineStore:
         contained: Sequence[bytes] = (),
         referenced: bool = False,
         timeout_s: float = 0.0,
+        resident: bool = False,
     ) -> int:
         """Store an object under an id that is new, or was declared.
 

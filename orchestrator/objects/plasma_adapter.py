@@ -69,9 +69,18 @@ def put_value(
 
 
 def put_parts(
-    store: Store, object_id: bytes, parts: Sequence[Any], contained: Sequence[bytes] = (), owner: int = 0
+    store: Store,
+    object_id: bytes,
+    parts: Sequence[Any],
+    contained: Sequence[bytes] = (),
+    owner: int = 0,
+    *,
+    resident: bool = False,
 ) -> None:
-    """Like `put_value`, of bytes that are laid out already."""
+    """Like `put_value`, of bytes that are laid out already.
+
+    What the session itself lives on is `resident`: it is small, and no file that is lost takes it along.
+    """
     try:
         store.put_parts(
             object_id,
@@ -80,6 +89,7 @@ def put_parts(
             contained=contained,
             referenced=True,
             timeout_s=STORE_FULL_TIMEOUT_S,
+            resident=resident,
         )
     except PlasmaFullError as error:
         raise full_error(error) from None

@@ -18,9 +18,18 @@ class ObjectStore(Protocol):
         """This process's address on the node's channels."""
 
     def put_parts(
-        self, object_id: bytes, parts: Sequence[Any], *, owner: int = ..., contained: Sequence[bytes] = ...
+        self,
+        object_id: bytes,
+        parts: Sequence[Any],
+        *,
+        owner: int = ...,
+        contained: Sequence[bytes] = ...,
+        resident: bool = ...,
     ) -> int:
-        """Store and seal an object, with one reference for `owner` (0: this process). Returns bytes."""
+        """Store and seal an object, with one reference for `owner` (0: this process). Returns bytes.
+
+        One that is `resident` never goes to disk.
+        """
 
     def try_get(self, object_id: bytes) -> Any | None:
         """Return a buffer that pins the sealed object, or None."""

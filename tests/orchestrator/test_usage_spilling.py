@@ -83,6 +83,33 @@ def test_actors_read_what_is_on_disk(session):
     assert ray.get(Reader.remote().first.remote(refs)) == list(range(15))
 
 
+def test_functions_and_actors_are_none_of_what_goes_to_disk(session, tmp_path):
+    """An actor lives on while others fill the store, and is restarted though every file is gone."""
+
+    @ray.remote(max_restarts=1, max_task_retries=1)
+    class Idle:
+        def __init__(self, number):
+            self.number = number
+
+        def both(self):
+            return os.getpid(), self.number
+
+    @ray.remote
+    def call(actor):
+        return ray.get(actor.both.remote())
+
+    actor = Idle.remote(7)
+    pid, _ = ray.get(actor.both.remote())
+    refs = [ray.put(array(number)) for number in range(15)]
+    for file in spilled(tmp_path):
+        file.unlink()
+    # When another process drops its handle the actor looks whether there are others.
+    assert [ray.get(call.remote(actor)) for _ in range(5)] == [(pid, 7)] * 5
+    os.kill(pid, signal.SIGKILL)
+    assert ray.get(call.remote(actor), timeout=60)[1] == 7
+    del refs
+
+
 def test_more_is_read_at_once_than_memory_holds(session):
     refs = [ray.put(array(number)) for number in range(15)]
     arrays = ray.get(refs)

@@ -114,6 +114,15 @@ def test_what_is_in_use_stays(store):
     assert bytes(view[:16]) == objects[0]
 
 
+def test_what_is_resident_stays(store, directory):
+    objects = [put(store, resident=True)]
+    fill(store, 20)
+    assert spilled(store, objects) == []
+    store.drop_ref(objects[0])
+    assert not store.contains(objects[0])
+    assert_sound(store)
+
+
 def test_what_nobody_references_is_evicted_instead(store, directory):
     for _ in range(20):
         store.put_parts(ids.new(), [bytes(SIZE - 4096)])
