@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from orchestrator.node.memory import MemoryReading, MemorySources, gigabytes
-from orchestrator.scheduling.victims import Candidate, choose_victim
+from orchestrator.scheduling.victims import Candidate, choose_victim, worth_ending
 from orchestrator.scheduling.worker_slots import WorkerSlot, WorkerState
 
 #: Memory in use above this share is too much.
@@ -33,7 +33,7 @@ class Verdict(NamedTuple):
 
     token: int
     reason: str
-    #: Nothing else runs that could have left it more room: trying again would end the same way.
+    #: Nothing else runs whose end would have left it more room: trying again would end the same way.
     alone: bool
 
 
@@ -98,7 +98,8 @@ class MemoryMonitor:
             for token, slot in workers.items()
             if token in sizes and slot.state in _RUNNING
         ]
-        victim = choose_victim(running)
+        worth = worth_ending(running)
+        victim = choose_victim(worth)
         if victim is None:
             return None
         named = sorted(running, key=lambda one: -one.private_bytes)[:NAMED_MAX]
@@ -107,4 +108,4 @@ class MemoryMonitor:
             f"{evidence}; this process had {gigabytes(victim.private_bytes)} and was ended to make room "
             f"(what can be repeated first, then the youngest of whoever has most running). Largest: {others}"
         )
-        return Verdict(victim.token, reason, len(running) == 1)
+        return Verdict(victim.token, reason, len(worth) == 1)

@@ -1,8 +1,9 @@
 """Which worker ends when memory runs out. Pure: facts in, a choice out.
 
-What can be repeated goes first, of that the work of the client that has most running (so that each keeps
-some), and of that the youngest, which has least to lose. Ages within `SAME_AGE_S` are the same: then the
-largest goes.
+Who has next to nothing is spared, as its end would help nobody: an actor of a few megabytes would be ended
+and restarted again and again for what somebody else holds. Of the others, what can be repeated goes first, of
+that the work of the client that has most running (so that each keeps some), and of that the youngest, which
+has least to lose. Ages within `SAME_AGE_S` are the same: then the largest goes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 SAME_AGE_S = 1.0
+#: Who has less than this share of what the largest has is not worth ending.
+WORTH_SHARE = 0.1
 
 
 class Candidate(NamedTuple):
@@ -27,8 +30,14 @@ class Candidate(NamedTuple):
     private_bytes: int
 
 
+def worth_ending(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return those whose end would make room."""
+    largest = max((one.private_bytes for one in candidates), default=0)
+    return [one for one in candidates if one.private_bytes >= WORTH_SHARE * largest]
+
+
 def choose_victim(candidates: Sequence[Candidate]) -> Candidate | None:
-    """Return who is to end; None if nobody runs anything."""
+    """Return which of those worth ending is to end; None if there are none."""
     if not candidates:
         return None
     running = Counter((one.retriable, one.owner) for one in candidates)

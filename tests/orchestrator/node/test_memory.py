@@ -178,6 +178,15 @@ def test_one_at_a_time(watched: Watched) -> None:
     assert verdict is not None and (verdict.token, verdict.alone) == (1, True)
 
 
+def test_who_has_next_to_nothing_does_not_make_the_culprit_one_of_several(watched: Watched) -> None:
+    """What is alone with its memory is not tried again: beside an idle actor that would never end."""
+    watched.worker(1, 12 * GIB)
+    watched.worker(2, 12 * MIB)
+    watched.machine.machine(16 * GIB, available=1 * GIB)
+    verdict = watched.look()
+    assert verdict is not None and (verdict.token, verdict.alone) == (1, True)
+
+
 def test_idle_workers_with_much_memory_go_first(watched: Watched) -> None:
     watched.worker(1, 2 * GIB, busy=False)
     watched.worker(2, 6 * GIB)

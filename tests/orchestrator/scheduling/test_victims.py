@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.scheduling.victims import Candidate, choose_victim
+from orchestrator.scheduling.victims import Candidate, choose_victim, worth_ending
 
 GIB = 1 << 30
 
@@ -14,7 +14,7 @@ def running(
 
 
 def victim(*candidates: Candidate) -> int | None:
-    chosen = choose_victim(candidates)
+    chosen = choose_victim(worth_ending(candidates))
     return chosen.token if chosen else None
 
 
@@ -41,3 +41,8 @@ def test_of_the_same_age_the_largest_goes() -> None:
 def test_whoever_has_most_running_gives_first() -> None:
     one_has_three = [running(token, 1, since_s=token) for token in (1, 2, 3)]
     assert victim(*one_has_three, running(9, 2, since_s=99)) == 3
+
+
+def test_who_has_next_to_nothing_is_spared() -> None:
+    assert victim(running(1, retriable=False, gib=8), running(2, since_s=9, gib=0.01)) == 1
+    assert victim(running(1, gib=0.01), running(2, gib=0.02)) == 2, "if all have little, one must go"
