@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import threading
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.core.entry import STORED, Entry
@@ -30,10 +29,7 @@ def restart_actor(executor: Executor, message: dict[str, Any]) -> None:
 
     def arrived(_: Entry) -> None:
         if entry.state == STORED:
-            # A pause, when the last process died in the constructor: it may do so for ever.
-            pause = threading.Timer(message["pause_s"], construct)
-            pause.daemon = True
-            pause.start() if message["pause_s"] else construct()
+            construct()
             return
         # Lost with its creator; or all handles have gone, and with them what they kept.
         verb = "restarted" if executor.restarts else "made"

@@ -40,6 +40,7 @@ from orchestrator.node.machine import describe_machine
 from orchestrator.node.memory_guard import MemoryGuard
 from orchestrator.node.outbox import Outbox
 from orchestrator.node.reactor import Reactor
+from orchestrator.node.restart_pauses import RestartPauses
 from orchestrator.node.session_dir import LOGS
 from orchestrator.node.worker_pool import WorkerPool, WorkerProcess
 from orchestrator.node.zygote_link import Exited, Forked, NotForked, ZygoteGone, ZygoteLink
@@ -121,6 +122,7 @@ class Daemon:
         self.actors = ActorTable()
         self.named_objects = NamedObjects(self.store)
         self.wait_graph = WaitGraph()
+        self._pauses = RestartPauses()
         #: Detached actors, whose objects this process keeps.
         self._held_actors: set[str] = set()
         self.groups = GroupTable()
@@ -190,6 +192,7 @@ class Daemon:
             self._zygote.flush()
             self.lines.watch_backlog(self.pool)
             now_s = time.monotonic()
+            self.perform_all(self._pauses.take(now_s, self.actors.wants_process))
             deadline_s = self.scheduler.deadline_s()
             if now_s - ticked_at_s >= TICK_S or (deadline_s is not None and deadline_s <= now_s):
                 ticked_at_s = now_s
@@ -222,7 +225,7 @@ class Daemon:
             return RETRY_S
         if self.member is not None and self.member.go_on():
             return RETRY_S
-        deadline_s = self.memory.due_s()
+        deadline_s = min(self.memory.due_s(), self._pauses.due_s())
         scheduled_s = self.scheduler.deadline_s()
         if scheduled_s is not None:
             deadline_s = min(deadline_s, scheduled_s)
@@ -354,8 +357,10 @@ class Daemon:
                 self.complain(text)
             case actor_table.Tell(client, message):
                 self.outbox.send(client, message)
-            case actor_table.RequestPlacement(client, spec):
-                if self.member is not None:
+            case actor_table.RequestPlacement(client, spec, pause_s):
+                if pause_s:
+                    self._pauses.add(instruction)
+                elif self.member is not None:
                     self.member.leases.actor_wanted(client, spec)
                 else:
                     job = job_of(spec.scheduling.env)

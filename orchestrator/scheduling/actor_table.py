@@ -10,8 +10,8 @@ PENDING    kill, owner died       DEAD       the request for a process is withdr
 STARTING   alive                  ALIVE      everybody who asked is told the address
 STARTING   dead, kill, owner died DEAD       the worker is ended
 ALIVE      dead, kill, owner died DEAD       the worker is ended
-STARTING   worker died            RESTARTING if restarts are left: a process is asked for again; else DEAD
-ALIVE      worker died            RESTARTING the same
+STARTING   worker died            RESTARTING if restarts are left, and after a pause; else DEAD
+ALIVE      worker died            RESTARTING the same, at once
 RESTARTING placed                 STARTING   the new worker is told where the constructor is kept
 RESTARTING infeasible             DEAD
 RESTARTING kill, owner died       DEAD       the request for a process is withdrawn
@@ -88,10 +88,11 @@ class ActorSpec(NamedTuple):
 
 
 class RequestPlacement(NamedTuple):
-    """Ask the scheduler for a process. `client` is 0 for a detached actor."""
+    """Ask the scheduler for a process, after a pause. `client` is 0 for a detached actor."""
 
     client: int
     spec: ActorSpec
+    pause_s: float = 0.0
 
 
 class WithdrawPlacement(NamedTuple):
@@ -186,7 +187,10 @@ class ActorRecord:
 
     @property
     def pause_s(self) -> float:
-        """How long the next process waits before it runs the constructor."""
+        """How long to wait before the next process is asked for.
+
+        Nobody waits in a process of its own: that would hold resources, and its death count as a failure.
+        """
         first_s, last_s = RESTART_PAUSE_S
         # Past 2**16 the second number is reached, and an exponent without bound is an OverflowError.
         return min(first_s * 2 ** min(self.failed_starts - 1, 16), last_s) if self.failed_starts else 0.0
@@ -232,17 +236,13 @@ class ActorTable:
     def placed(self, actor: str, worker: int) -> list[Instruction]:
         """An actor has got a worker."""
         record = self._records.get(actor)
-        if record is None or record.state not in (ActorState.PENDING, ActorState.RESTARTING):
+        if record is None or not self.wants_process(actor):
             return [KillActorWorker(worker, "its actor is no longer wanted")]
         record.state, record.worker = ActorState.STARTING, worker
         self._workers[worker] = actor
         if record.restarts or record.is_made_from_store:
-            order: dict[str, Any] = {
-                "op": "restart_actor",
-                "actor": actor,
-                "constructor": record.spec.constructor,
-            }
-            order |= {"pause_s": record.pause_s, "restarts": record.restarts}
+            order: dict[str, Any] = {"op": "restart_actor", "actor": actor}
+            order |= {"constructor": record.spec.constructor, "restarts": record.restarts}
             return [Tell(worker, order)]
         message = {"op": "actor_worker", "actor": actor, "worker": worker, "req": record.request}
         return [Tell(record.creator, message)]
@@ -250,7 +250,7 @@ class ActorTable:
     def infeasible(self, actor: str, verdict: str, cause: str) -> list[Instruction]:
         """No process will ever be found for an actor."""
         record = self._records.get(actor)
-        if record is None or record.state not in (ActorState.PENDING, ActorState.RESTARTING):
+        if record is None or not self.wants_process(actor):
             return []
         if record.restarts:
             return self._die(record, cause, None)
@@ -309,6 +309,11 @@ class ActorTable:
     def knows(self, actor: str) -> bool:
         """Tell whether this actor was ever created, and is not forgotten."""
         return actor in self._records
+
+    def wants_process(self, actor: str) -> bool:
+        """Tell whether an actor waits for a process."""
+        record = self._records.get(actor)
+        return record is not None and record.state in (ActorState.PENDING, ActorState.RESTARTING)
 
     def resolve(self, client: int, actor: str) -> list[Instruction]:
         """A client wants to know where an actor is: now if it is settled, else as soon as it is."""
@@ -411,7 +416,7 @@ class ActorTable:
         record.restarts += 1
         del self._workers[record.worker]
         record.worker = 0
-        return [RequestPlacement(record.owner, record.spec)]
+        return [RequestPlacement(record.owner, record.spec, record.pause_s)]
 
     def _die(self, record: ActorRecord, cause: str, report: dict[str, Any] | None) -> list[Instruction]:
         spec = record.spec

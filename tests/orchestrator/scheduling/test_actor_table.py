@@ -172,7 +172,7 @@ def test_an_actor_whose_process_dies_is_restarted_from_its_kept_constructor() ->
     assert table.fate("aa") == {"restarting": True, "restarts": 1}
     table.validate()
     assert table.resolve(OTHER, "aa") == [], "its callers wait"
-    order = {"op": "restart_actor", "actor": "aa", "constructor": "kept", "pause_s": 0.0, "restarts": 1}
+    order = {"op": "restart_actor", "actor": "aa", "constructor": "kept", "restarts": 1}
     assert table.placed("aa", WORKER + 1) == [Tell(WORKER + 1, order)]
     table.validate()
     ((client, message),) = told(table.alive("aa", WORKER + 1))
@@ -279,11 +279,13 @@ def test_a_constructor_in_which_processes_die_is_not_run_in_a_tight_loop() -> No
     table.placed("aa", WORKER)
     pauses = []
     for worker in range(WORKER, WORKER + 40):
-        table.client_died(worker, None)
-        ((_, order),) = told(table.placed("aa", worker + 1))
-        pauses.append(order["pause_s"])
+        (request,) = table.client_died(worker, None)
+        assert isinstance(request, RequestPlacement) and table.wants_process("aa")
+        pauses.append(request.pause_s)
+        table.placed("aa", worker + 1)
     assert pauses[:3] == [0.05, 0.1, 0.2] and pauses[-1] == module.RESTART_PAUSE_S[1]
     table.alive("aa", WORKER + 40)
-    table.client_died(WORKER + 40, None)
-    ((_, order),) = told(table.placed("aa", WORKER + 41))
-    assert order["pause_s"] == 0.0, "once it was alive it may begin at once"
+    (request,) = table.client_died(WORKER + 40, None)
+    assert request == RequestPlacement(DRIVER, restartable(-1)), "once it was alive it may begin at once"
+    table.end("aa", "killed")
+    assert not table.wants_process("aa")
