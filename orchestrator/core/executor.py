@@ -382,9 +382,9 @@ class Executor:
     def _is_needless(self) -> bool:
         if self.runtime.tasks.unfinished() or self.runtime.actors.unfinished():
             if not self._lingers:
-                # What it waits for may need its CPU.
+                # What it waits for may need what it holds.
                 self._lingers = True
-                self.runtime.node.send({"op": "blocked"})
+                self.runtime.node.send({"op": "retired"})
             return False
         return True
 

@@ -191,6 +191,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "confirms": (_flag, False),
     },
     "unblocked": {},
+    "retired": {},
     "create_actor": {
         "actor": _text,
         "name": (_text_or_none, None),

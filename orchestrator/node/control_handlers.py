@@ -79,8 +79,7 @@ class ControlHandlers:
         if process is None or process.address or process.pid not in (0, pid):
             self._node.complain(f"ready from {sender}, pid {pid}: there is no such worker {token}")
             return
-        self._node.pool.ready(process, sender)
-        process.pid = pid
+        self._node.pool.ready(process, sender, pid)
         self._node.clients[sender] = None
         self._node.jobs.works_for(sender, job_of(process.env))
         self._node.tell_scheduler(events.WorkerReady(token, sender))
@@ -152,6 +151,12 @@ class ControlHandlers:
         process = self._node.pool.at(sender)
         if process is not None:
             self._node.tell_scheduler(events.WorkerUnblocked(process.token))
+
+    def on_retired(self, sender: int) -> None:
+        """A worker runs nothing more."""
+        process = self._node.pool.at(sender)
+        if process is not None:
+            self._node.tell_scheduler(events.WorkerBlocked(process.token, for_good=True))
 
     def on_waiting(
         self,

@@ -127,15 +127,21 @@ class WorkerPool:
             if pidfd >= 0:
                 os.close(pidfd)
             return
-        process.pid, process.pidfd = pid, pidfd
-        self._by_pid[pid] = process
+        self._enter_pid(process, pid)
+        process.pidfd = pidfd
         if process.decision is not None:
             send_signal(pid, pidfd, signal.SIGKILL)
 
-    def ready(self, process: WorkerProcess, address: int) -> None:
-        """It has attached to the store."""
+    def ready(self, process: WorkerProcess, address: int, pid: int) -> None:
+        """It has attached to the store, perhaps before the zygote has said that there is such a process."""
         process.address = address
         self._by_address[address] = process
+        self._enter_pid(process, pid)
+
+    def _enter_pid(self, process: WorkerProcess, pid: int) -> None:
+        self._by_pid.pop(process.pid, None)
+        process.pid = pid
+        self._by_pid[pid] = process
 
     # ------------------------------------------------------------ ends
 

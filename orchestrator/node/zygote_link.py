@@ -138,6 +138,8 @@ class ZygoteLink:
                 data, fds, _, _ = socket.recv_fds(self._socket, _PACKET_BYTES_MAX, 1)
             except BlockingIOError:
                 break
+            except ConnectionResetError:
+                continue  # it died with a request unread, which is said once, and before its last words
             except OSError:
                 data, fds = b"", []
             if not data:

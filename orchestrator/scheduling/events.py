@@ -40,6 +40,8 @@ class WorkerBlocked(NamedTuple):
     """The task or method that runs in this worker waits in `get` or `wait`."""
 
     token: int
+    #: It has run its last task, and the process waits for what that has submitted.
+    for_good: bool = False
 
 
 class WorkerUnblocked(NamedTuple):

@@ -13,7 +13,7 @@ event                 consequence
 lease wanted          dropped as infeasible at once if the node could never serve it, else it waits its turn
 worker ready          it is idle
 lease returned        its resources are free, it is idle
-worker blocked        its CPU is free, though its task is not finished; another worker is started in its place
+worker blocked        its CPU is free, or all it held if it runs nothing more; another is started in its place
 worker unblocked      its CPU is taken back, even when that is more than there is
 worker died           what it held is free; it stops being a client
 client died           its demands vanish; workers it had on lease run tasks nobody owns: they are ended
@@ -122,12 +122,10 @@ class LocalScheduler:
         node_id: str = "",
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        self.places = Places(total, devices or {}, node_id, labels or {})
+        places = self.places = Places(total, devices or {}, node_id, labels or {})
         self.slots = WorkerSlots()
         self._demands = DemandQueue()
-        self._sharing = Sharing(
-            self.slots, self._demands, lambda demand: self.places.accounts_of(demand.scheduling)
-        )
+        self._sharing = Sharing(self.slots, self._demands, lambda one: places.accounts_of(one.scheduling))
         self._environments = EnvironmentStates()
         self._starting = Starting(self.slots, self._demands, self.places, self._environments, pool_size)
         #: For whom something is kept free.
@@ -232,7 +230,9 @@ class LocalScheduler:
 
     def _worker_blocked(self, event: WorkerBlocked) -> None:
         slot = self._slot(event.token)
-        self.slots.change(slot, WorkerChange.BLOCK, self._now_s)
+        if event.for_good:
+            slot.account.give(slot.occupied, slot.devices)
+        self.slots.change(slot, WorkerChange.RETIRE if event.for_good else WorkerChange.BLOCK, self._now_s)
         slot.account.give(slot.lent)
 
     def _worker_unblocked(self, event: WorkerUnblocked) -> None:

@@ -53,6 +53,7 @@ class WorkerChange(enum.Enum):
     RETURN = "return"
     BLOCK = "block"
     UNBLOCK = "unblock"
+    RETIRE = "retire"
     BECOME_ACTOR = "become_actor"
     END = "end"
     DIE = "die"
@@ -67,6 +68,9 @@ TRANSITIONS: dict[tuple[WorkerState, WorkerChange], WorkerState] = {
     (_S.LEASED, _C.RETURN): _S.IDLE,
     (_S.LEASED, _C.BLOCK): _S.BLOCKED,
     (_S.BLOCKED, _C.UNBLOCK): _S.LEASED,
+    # Its last task is over, and it waits for what that has submitted: nothing is lent, all is given back.
+    (_S.LEASED, _C.RETIRE): _S.BLOCKED,
+    (_S.BLOCKED, _C.RETIRE): _S.BLOCKED,
     # A task may end while another thread of its worker is still waiting.
     (_S.BLOCKED, _C.RETURN): _S.IDLE,
     (_S.ACTOR, _C.BLOCK): _S.ACTOR_BLOCKED,
@@ -226,6 +230,8 @@ class WorkerSlots:
             slot.lent = slot.held.only(CPU)
         elif change is WorkerChange.UNBLOCK:
             slot.lent = NOTHING
+        elif change is WorkerChange.RETIRE:
+            slot.held, slot.lent, slot.devices = NOTHING, NOTHING, {}
 
     def set_address(self, slot: WorkerSlot, address: int) -> None:
         """Enter the address under which a worker that has just become ready is reached."""

@@ -82,6 +82,17 @@ class TestTraps:
         kept = with_gpu.options(max_calls=0)
         assert len({ray.get(kept.remote(), timeout=60) for _ in range(3)}) == 1
 
+    def test_who_waits_gives_back_its_cpu_and_keeps_its_gpu(self):
+        @ray.remote(num_cpus=2, num_gpus=1)
+        def parent():
+            on_a_cpu = ray.get(identity.remote("all CPUs were its own"))
+            on_the_gpu = identity.options(num_cpus=0, num_gpus=1).remote("later")
+            return on_a_cpu, ray.wait([on_the_gpu], timeout=0.1)[0], [on_the_gpu]
+
+        on_a_cpu, ready, (on_the_gpu,) = ray.get(parent.remote(), timeout=60)
+        assert (on_a_cpu, ready) == ("all CPUs were its own", [])
+        assert ray.get(on_the_gpu, timeout=60) == "later"
+
     def test_a_worker_is_used_again(self):
         assert len({ray.get(pid.remote()) for _ in range(20)}) <= 2
 

@@ -257,6 +257,19 @@ def test_a_blocked_worker_gives_back_its_cpu_and_only_that() -> None:
     assert node.scheduler.available == ResourceSet()
 
 
+def test_a_worker_that_runs_nothing_more_holds_nothing() -> None:
+    node = Node(cpus(1, GPU=1), pool_size=1)
+    node.tell(Tick())
+    node.start_all()
+    (parent,) = node.want(1, cpus(1, GPU=1))
+    node.tell(WorkerBlocked(parent, for_good=True))
+    assert node.scheduler.available == cpus(1, GPU=1)
+    node.want(1, cpus(0, GPU=1), client=1000 + parent, key="child")
+    assert granted(node.start_all())
+    node.tell(WorkerDied(parent))
+    assert node.scheduler.available == cpus(1)
+
+
 def test_recursion_100_deep_on_two_cpus_finishes() -> None:
     node = Node(cpus(2), pool_size=2)
     node.tell(Tick())
