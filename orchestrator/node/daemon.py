@@ -24,7 +24,6 @@ import math
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,7 +34,7 @@ from orchestrator.node.control_handlers import ControlHandlers
 from orchestrator.node.departures import Departures
 from orchestrator.node.environment_desk import EnvironmentDesk
 from orchestrator.node.line_forwarder import LineForwarder
-from orchestrator.node.logs import LogKeeper
+from orchestrator.node.logs import LogKeeper, note
 from orchestrator.node.machine import describe_machine
 from orchestrator.node.memory_guard import MemoryGuard
 from orchestrator.node.outbox import Outbox
@@ -270,7 +269,7 @@ class Daemon:
         """Write down what made no sense. Bounded: a client that sends garbage must not fill a disk."""
         self._complaints_count += 1
         if self._complaints_count <= COMPLAINTS_WRITTEN_MAX:
-            print(f"{time.strftime('%H:%M:%S')} {text[:1000]}", file=sys.stderr, flush=True)
+            note(text[:1000])
 
     # ------------------------------------------------------------ control messages
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
-import time
 from typing import Any, NoReturn
 
 from orchestrator.node import system
@@ -30,6 +28,7 @@ def main(launcher_fd: int) -> NoReturn:
         zygote.start_by_fork(close_fds=ours)
 
         from orchestrator.node.daemon import Daemon
+        from orchestrator.node.logs import note
         from orchestrator.node.session_dir import sweep_dead_sessions
 
         system.adopt_orphans()
@@ -37,7 +36,7 @@ def main(launcher_fd: int) -> NoReturn:
         daemon = Daemon(config, launcher, zygote)
         try:
             reason = daemon.run()
-            print(f"{time.strftime('%H:%M:%S')} ended: {reason}", file=sys.stderr, flush=True)
+            note(f"ended: {reason}")
             _tell_end(launcher, reason)
             sweep_dead_sessions(os.path.dirname(config["session_dir"]))
             status = 0

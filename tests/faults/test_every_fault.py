@@ -1,9 +1,9 @@
 """Every kind of work at once, while everything fails: each result is right, or is its documented error.
 
 The faults: workers killed by SIGKILL at random; tasks that end their process by a segmentation fault,
-`os._exit` or an abort; files of spilled objects that vanish; a disk that is full for a while. The work:
-tasks, nested tasks, generators, references inside values, actors that are restarted, more than fits into
-memory together. With --endurance it goes on for ten minutes.
+`os._exit` or an abort; more memory than the session may have; files of spilled objects that vanish; a disk
+that is full for a while. The work: tasks, nested tasks, generators, references inside values, actors that are
+restarted, more than fits into memory together. With --endurance it goes on for ten minutes.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import pytest
 
 import orchestrator as ray
 from orchestrator import exceptions
+from orchestrator.core.runtime import require
 from tests.leaks import holdings, leaked_since
 
 from .conftest import objects_over
@@ -33,6 +34,8 @@ PATIENCE_S = 240
 #: 400 kB each; the session's store has room for some 120 of them.
 LENGTH = 50_000
 STORE_BYTES = 48 << 20
+#: Memory of all workers together: room for one that needs MUCH, hardly for two, not for one of TOO_MUCH.
+MEMORY_BYTES, MUCH, TOO_MUCH = 1 << 30, 500 << 20, 1500 << 20
 
 
 @ray.remote(max_retries=-1)
@@ -72,6 +75,15 @@ def end_badly(how: str) -> None:
     elif how == "exit":
         os._exit(3)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@ray.remote(max_retries=-1)
+def take_memory(size_bytes: int) -> int:
+    held = bytearray(size_bytes)
+    for start in range(0, size_bytes, 1 << 20):
+        held[start : start + (1 << 20)] = b"x" * (1 << 20)
+    time.sleep(1)  # the node is to see it
+    return held.count(b"x")
 
 
 @ray.remote(max_restarts=-1, max_task_retries=-1)
@@ -143,7 +155,18 @@ def ends(rng: random.Random) -> None:
         ray.get(end_badly.remote(rng.choice(["segfault", "abort", "exit", "kill"])), timeout=PATIENCE_S)
 
 
-def more_than_memory(rng: random.Random) -> None:
+def memory(rng: random.Random) -> None:
+    """What fits is done, or told that it was alone with it; what never fits is told so."""
+    try:
+        assert ray.get(take_memory.remote(MUCH), timeout=PATIENCE_S) == MUCH
+    except exceptions.OutOfMemoryError:
+        LOST["no memory"] += 1
+    with pytest.raises(exceptions.WorkerCrashedError) as ended:
+        ray.get(take_memory.options(max_retries=0).remote(TOO_MUCH), timeout=PATIENCE_S)
+    LOST["too much memory"] += ended.errisinstance(exceptions.OutOfMemoryError)
+
+
+def more_than_the_store(rng: random.Random) -> None:
     numbers = [rng.randrange(1000) for _ in range(100)]
     made = [array.remote(x) for x in numbers]
     for ref, x in zip(made, numbers, strict=True):
@@ -158,7 +181,8 @@ WORK: list[Callable[[random.Random], None]] = [
     generators,
     actors,
     ends,
-    more_than_memory,
+    memory,
+    more_than_the_store,
 ]
 
 #: how often what was documented to be lost was
@@ -186,17 +210,23 @@ class Faults:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._rng.uniform(0.02, 0.3)):
-            if self._rng.random() < 0.8:
+            kind = self._rng.random()
+            if kind < 0.8:
                 self._kill_a_worker()
-            else:
+            elif kind < 0.97:
                 self._remove_a_file()
+            else:
+                self._fill_the_disk(self._rng.uniform(0.1, 0.5))
 
     def _kill_a_worker(self) -> None:
         try:
             workers = [
                 child
                 for child in self._node.children(recursive=True)
-                if child.ppid() != self._node.pid and child.ppid() in {c.pid for c in self._node.children()}
+                if child.ppid() != self._node.pid
+                and child.ppid() in {c.pid for c in self._node.children()}
+                # Who has that much is the memory monitor's; killed all the time it would never be done.
+                and (held := child.memory_info()).rss - held.shared < MUCH // 4
             ]
             if workers:
                 self._rng.choice(workers).kill()
@@ -213,13 +243,33 @@ class Faults:
             except OSError:
                 pass
 
+    def _fill_the_disk(self, duration_s: float) -> None:
+        """For a while no process can write more than a page to any file."""
+        self._limit_files(4096)
+        self._stopped.wait(duration_s)
+        self._limit_files(resource.RLIM_INFINITY)
+        self.done["disk full"] += 1
+
+    def _limit_files(self, size_bytes: int) -> None:
+        # Parents first, so that who is forked meanwhile is found among the children, or has inherited it.
+        processes = [psutil.Process(), self._node]
+        while processes:
+            process = processes.pop(0)
+            try:
+                _, hard = process.rlimit(resource.RLIMIT_FSIZE)
+                process.rlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+                processes += process.children() if process != psutil.Process() else []
+            except psutil.NoSuchProcess:
+                pass
+
 
 @pytest.mark.stress
 @pytest.mark.timeout(1500)
-def test_every_result_is_right_or_its_documented_error(tmp_path, rounds):
+def test_every_result_is_right_or_its_documented_error(tmp_path, rounds, monkeypatch):
     seed = random.SystemRandom().randrange(1 << 32)
     print(f"seed {seed}")
     before = holdings()
+    monkeypatch.setenv("ORCHESTRATOR_MEMORY_LIMIT_BYTES", str(MEMORY_BYTES))
     with ray.init(
         num_cpus=2,
         object_store_memory=STORE_BYTES,
@@ -237,6 +287,8 @@ def test_every_result_is_right_or_its_documented_error(tmp_path, rounds):
                 for one in rng.sample(WORK, len(WORK)):
                     try:
                         one(rng)
+                    except exceptions.OutOfDiskError:
+                        LOST["disk full"] += 1
                     except BaseException as error:
                         problems.append(f"{one.__name__}: {type(error).__name__}: {error}")
                         return
@@ -279,3 +331,13 @@ def test_a_full_disk_in_the_middle_of_work_loses_nothing(tmp_path):
             assert [int(ray.get(ref)[0]) for ref in kept[:100]] == list(range(100))
             assert ray.get(total.remote(kept[:20]), timeout=PATIENCE_S) == sum(range(20))
             del kept[100:]
+
+
+def test_a_node_that_cannot_write_its_log_goes_on(session):
+    node = psutil.Process(session.node_pid)
+    _, hard = node.rlimit(resource.RLIMIT_FSIZE)
+    node.rlimit(resource.RLIMIT_FSIZE, (1, hard))
+    for _ in range(3):
+        require().node.send({"op": "nothing of the kind"})  # it complains
+    assert ray.get(nested.remote(1, 0), timeout=PATIENCE_S) == 1
+    assert node.is_running()
