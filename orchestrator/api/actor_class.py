@@ -230,6 +230,7 @@ def _traits(cls: type, info: ClassInfo, options: dict[str, Any]) -> ActorTraits:
         option_rules.value_of(options, "max_pending_calls"),
         option_rules.value_of(options, "max_restarts"),
         overlaps if out_of_order is None else out_of_order,
+        threaded=overlaps and not info.is_async,
     )
 
 

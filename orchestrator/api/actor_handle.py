@@ -63,8 +63,13 @@ class Description:
         """Return what all calls of a method with these options share.
 
         Raises:
-            ValueError: the actor has no such concurrency group.
+            ValueError: the actor has no such concurrency group, or a time limit cannot be kept.
         """
+        if options.get("timeout_s") is not None and self.traits.threaded:
+            raise ValueError(
+                f"{self.traits.class_name}.{name}: timeout_s cannot be kept for calls that run in threads: "
+                "these cannot be interrupted; it can without max_concurrency and groups, or with `async def`"
+            )
         group = options.get("concurrency_group")
         if group is not None and group not in self.groups:
             known = ", ".join(map(repr, self.groups)) or "none"
@@ -80,7 +85,9 @@ class Description:
             num_returns=1 if num_returns is None else num_returns,
             max_retries=self.max_task_retries if retries is None else retries,
             retry_exceptions=option_rules.value_of(options, "retry_exceptions"),
+            retry_policy=options.get("retry_policy"),
             backpressure=options.get("generator_backpressure"),
+            timeout_s=options.get("timeout_s"),
             concurrency_group=group,
             writable_args=bool(options.get("writable_args")),
         )

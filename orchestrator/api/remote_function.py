@@ -161,6 +161,7 @@ class RemoteFunction(Generic[P, R, S]):
             retry_policy=options.get("retry_policy"),
             backpressure=options.get("generator_backpressure"),
             circumstances=self._circumstances(wanted.resources.to_floats(), context),
+            timeout_s=options.get("timeout_s"),
             writable_args=bool(options.get("writable_args")),
         )
 
@@ -174,8 +175,6 @@ class RemoteFunction(Generic[P, R, S]):
             found["resources"] = resources
         if context != PLAIN_CONTEXT:
             found["context"] = context.to_wire()
-        if options.get("timeout_s") is not None:
-            found["timeout_s"] = options["timeout_s"]
         if option_rules.max_calls(options):
             found["max_calls"] = option_rules.max_calls(options)
         return found

@@ -217,9 +217,9 @@ _OPTIONS = {
         Option("name", "task actor method", None, _text),
         Option("max_retries", "task", config.MAX_RETRIES, _integer(-1)),
         Option("retry_exceptions", "task method", False, _retry_exceptions),
-        Option("retry_policy", "task", None, _retry_policy),
+        Option("retry_policy", "task method", None, _retry_policy),
         Option("max_calls", "task", None, _integer(0)),
-        Option("timeout_s", "task", None, _seconds),
+        Option("timeout_s", "task method", None, _seconds),
         Option("generator_backpressure", "task method", None, _backpressure),
         Option("writable_args", "task method", False, _flag),
         # What tasks do is recorded, or not; of a record nobody keeps there is nothing to turn off.

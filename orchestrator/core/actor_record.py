@@ -50,7 +50,7 @@ class ActorHold(Hold):
 class ActorTraits:
     """What every caller of an actor must know of it, beside its methods. Part of its description."""
 
-    __slots__ = ("class_name", "max_pending_calls", "max_restarts", "out_of_order")
+    __slots__ = ("class_name", "max_pending_calls", "max_restarts", "out_of_order", "threaded")
 
     def __init__(
         self,
@@ -58,17 +58,20 @@ class ActorTraits:
         max_pending_calls: int = -1,
         max_restarts: int = 0,
         out_of_order: bool = False,
+        threaded: bool = False,
     ) -> None:
         self.class_name = class_name
         self.max_pending_calls = max_pending_calls
         self.max_restarts = max_restarts
         #: whether a call that waits for its arguments lets those behind it pass
         self.out_of_order = out_of_order
+        #: whether its calls run in threads, which cannot be interrupted
+        self.threaded = threaded
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (
             ActorTraits,
-            (self.class_name, self.max_pending_calls, self.max_restarts, self.out_of_order),
+            (self.class_name, self.max_pending_calls, self.max_restarts, self.out_of_order, self.threaded),
         )
 
 

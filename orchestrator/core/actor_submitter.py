@@ -272,13 +272,18 @@ class ActorSubmitter(Part):
         template = task.template
         if task.cancelled or not _attempts_left(task):
             return False
-        chosen = template.retry_exceptions
-        if chosen is not True and not isinstance(getattr(raisable(error), "cause", None), chosen):  # type: ignore[arg-type]
+        if template.retry_exceptions is not True and not template.chooses(raisable(error)):
             return False
         with self.lock:
             task.attempts += 1
-            task.place = QUEUED
             record.inflight.pop(task.seq, None)
+            if template.retry_policy is not None:
+                # It lets others pass: who waits for a better moment keeps nobody waiting.
+                task.place = WAITING
+                record.aside[task.seq] = task
+                self._runtime.tasks.delay(task, template.retry_policy.pause_s(task.attempts))
+                return True
+            task.place = QUEUED
             self._queued.add(record)
             record.queue.appendleft(task)
             self._flush(record)
@@ -483,7 +488,8 @@ class ActorSubmitter(Part):
         if record.state == RESTARTING:
             return "waiting for its actor to be restarted"
         if task.place == WAITING:
-            return "waiting for its arguments"
+            what = f"its attempt number {task.attempts + 1}" if task.attempts else "its arguments"
+            return f"waiting for {what}"
         return f"called on {record.name}" if task.place == SENT else "queued behind other calls"
 
 

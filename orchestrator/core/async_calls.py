@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.common import config
 from orchestrator.common.options import STREAMING
+from orchestrator.core.circumstances import timeout_error
 from orchestrator.core.current_call import enter_call
+from orchestrator.core.history import name_of
 from orchestrator.core.messages import CANCELLED, END, LONG
 from orchestrator.objects.plasma_adapter import WORK
 
@@ -54,6 +56,8 @@ class AsyncCalls:
         self._default = Group(actor.max_concurrency)
         self._groups = {group: Group(size) for group, size in actor.groups.items()}
         self._stopped = False
+        #: calls whose time is over, cancelled for it
+        self._overdue: set[Run] = set()
 
     def run(self) -> None:
         """Serve calls until the actor is to end."""
@@ -147,6 +151,8 @@ class AsyncCalls:
         executor = self._executor
         started = perf_counter_ns()
         function: Any = None
+        clock: asyncio.TimerHandle | None = None
+        limit_s = 0.0
         try:
             function = executor.callables.get(message[1])
             if function is None:
@@ -158,6 +164,9 @@ class AsyncCalls:
             else:
                 args, kwargs = executor.unpack(message)
                 options = message[7] or {}
+                if "timeout_s" in options:
+                    limit_s = options["timeout_s"]
+                    clock = self._loop.call_later(limit_s, self._time_is_over, run)
                 value = function(*args, **kwargs)
                 del args, kwargs
             del message
@@ -173,11 +182,18 @@ class AsyncCalls:
             else:
                 self._replies.send_many(sender, seq, value, num_returns, spent_us)
         except self._asyncio.CancelledError as error:
-            self._runtime.history.failed_run(run, function, started, error, True)
-            self._replies.send(sender, (seq, CANCELLED, None, 0))
+            late = run in self._overdue and run not in executor.cancelled
+            self._runtime.history.failed_run(run, function, started, error, not late)
+            if late:
+                self._replies.send_failure(sender, seq, timeout_error(name_of(function), limit_s))
+            else:
+                self._replies.send(sender, (seq, CANCELLED, None, 0))
         except BaseException as error:
             executor._failed(run, error, function, started)
         finally:
+            if clock is not None:
+                clock.cancel()
+                self._overdue.discard(run)
             group.free += 1
             self._actor.active.pop(run, None)
             self._actor.flagged.discard(run)
@@ -185,6 +201,11 @@ class AsyncCalls:
                 self._start(group, *group.backlog.popleft())
             if executor.stopping:
                 self._stop_if_done()
+
+    def _time_is_over(self, run: Run) -> None:
+        """A call has had its time."""
+        self._overdue.add(run)
+        self._actor.active[run].cancel()
 
     async def _send_items(self, run: Run, values: Any, ahead_max: int | None, spent_us: int) -> None:
         sender, seq = run

@@ -2,8 +2,8 @@
 
 Most tasks change nothing and never come here. One that holds other resources than a CPU has the library
 threads, and sees the devices, that go with them; one in a placement group or with a priority hands it on to
-its children; one with a name goes by it; one with `timeout_s` is interrupted when it has had its time; the
-last of its `max_calls` is the process's last task.
+its children; one with a name goes by it; the last of its `max_calls` is the process's last task. One with
+`timeout_s`, or such a call of an actor, is interrupted when it has had its time.
 """
 
 from __future__ import annotations
@@ -57,7 +57,6 @@ class Circumstances:
 
     def leave(self) -> None:
         """It has run, and its reply is sent."""
-        self.stop_clock()
         self.name = None
         self._contexts.enter(self._outer)
         self.hold(PLAIN_RESOURCES)
@@ -93,4 +92,9 @@ class Circumstances:
 
     def timeout_error(self, name: str) -> TaskTimeoutError:
         """Return the error of a task that took too long."""
-        return TaskTimeoutError(f"{name} ran longer than timeout_s={self._timeout_s:g} and was interrupted")
+        return timeout_error(name, self._timeout_s)
+
+
+def timeout_error(name: str, timeout_s: float) -> TaskTimeoutError:
+    """Return the error of a task or call that took longer than it might."""
+    return TaskTimeoutError(f"{name} ran longer than timeout_s={timeout_s:g} and was interrupted")

@@ -191,7 +191,7 @@ class Executor:
         started = perf_counter_ns()
         function: Any = None
         self.runtime.current_task = run
-        circumstances = options.get("circumstances")
+        circumstances, limit_s = options.get("circumstances"), options.get("timeout_s")
         try:
             if circumstances is not None:
                 self.circumstances.enter(run, key, circumstances)
@@ -203,8 +203,8 @@ class Executor:
                 self.current_function = function = self.callable_of(key)
                 args, kwargs = (message[2], {}) if len(message) == 3 else self.unpack(message)
                 del message
-                if circumstances is not None and "timeout_s" in circumstances:
-                    self.circumstances.start_clock(run, circumstances["timeout_s"])
+                if limit_s is not None:
+                    self.circumstances.start_clock(run, limit_s)
                 started = perf_counter_ns()
                 value = function(*args, **kwargs)
                 del args, kwargs
@@ -217,7 +217,7 @@ class Executor:
                     return
             finally:
                 self.running = None
-            if circumstances is not None:
+            if limit_s is not None:
                 self.circumstances.stop_clock()
             ended = perf_counter_ns()
             self.ran((run, self.circumstances.name or function, started, ended, None))
@@ -225,6 +225,8 @@ class Executor:
         except BaseException as error:
             self._failed(run, error, function, started)
         finally:
+            if limit_s is not None:
+                self.circumstances.stop_clock()
             if circumstances is not None:
                 self.circumstances.leave()
 
@@ -301,6 +303,7 @@ class Executor:
 
     def _failed(self, run: Run, error: BaseException, function: Any, started: int) -> None:
         """Reply with what a task raised."""
+        self.circumstances.stop_clock()
         sender, seq = run
         spent_us = (perf_counter_ns() - started) // 1000
         self.running = None

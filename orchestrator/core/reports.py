@@ -68,12 +68,12 @@ def crash_error(task: Task, report: dict[str, Any], used: int, limit: int) -> ex
         return refusal("group_removed", told)
     if report.get("out_of_memory") or report.get("memory"):
         return exceptions.OutOfMemoryError(told)
-    circumstances = (task.template.options or {}).get("circumstances") or {}
-    if "timeout_s" in circumstances and any(
+    options = task.template.options or {}
+    if "timeout_s" in options and any(
         str(line).startswith(_TIMEOUT_MARKS) for line in report.get("stderr_tail") or ()
     ):
         return exceptions.TaskTimeoutError(
-            f"{name} ran longer than timeout_s={circumstances['timeout_s']:g} and ignored the interrupt, "
+            f"{name} ran longer than timeout_s={options['timeout_s']:g} and ignored the interrupt, "
             f"so its process was ended: {describe_death(report)}"
         )
     return exceptions.WorkerCrashedError(told)

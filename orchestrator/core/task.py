@@ -50,6 +50,7 @@ class Template:
         concurrency_group: str | None = None,
         creation: dict[str, Any] | None = None,
         circumstances: dict[str, Any] | None = None,
+        timeout_s: float | None = None,
         writable_args: bool = False,
     ) -> None:
         #: the function's key in the store, or the name of an actor's method
@@ -77,9 +78,16 @@ class Template:
             options["actor"] = creation
         if circumstances:
             options["circumstances"] = circumstances
+        if timeout_s is not None:
+            options["timeout_s"] = timeout_s
         if writable_args:
             options["writable_args"] = True
         self.options = options or None
+
+    def chooses(self, raised: BaseException) -> bool:
+        """Tell whether `retry_exceptions` names this exception, or what it wraps."""
+        chosen = self.retry_exceptions
+        return isinstance(getattr(raised, "cause", raised), chosen) if isinstance(chosen, tuple) else chosen
 
 
 class Dependencies:

@@ -40,9 +40,6 @@ COST_MIN_US = config.COST_MIN_US
 #: Pauses before a task is tried again that was ended for want of memory: others may be done by then.
 _OOM_PAUSES = RetryPolicy(delay_s=1.0, max_delay_s=60.0)
 
-#: What happened to a task so that it is not tried again, whatever its budget.
-_FINAL = (exceptions.TaskTimeoutError, exceptions.TaskPlacementGroupRemoved)
-
 
 class TaskSubmitter(Part):
     """All tasks this process has submitted, until their replies."""
@@ -153,20 +150,17 @@ class TaskSubmitter(Part):
         template = task.template
         if task.cancelled or (0 <= template.max_retries <= task.attempts):
             return False
-        chosen = template.retry_exceptions
-        if chosen is not True:
-            raised = raisable(error)
-            if not isinstance(getattr(raised, "cause", raised), chosen):  # type: ignore[arg-type]
-                return False
+        if template.retry_exceptions is not True and not template.chooses(raisable(error)):
+            return False
         task.attempts += 1
         if template.retry_policy is None:
             task.place = QUEUED
         else:
             task.place = WAITING
-            self._delay(task, template.retry_policy.pause_s(task.attempts))
+            self.delay(task, template.retry_policy.pause_s(task.attempts))
         return True
 
-    def _delay(self, task: Task, pause_s: float) -> None:
+    def delay(self, task: Task, pause_s: float) -> None:
         """Have a task queued again when the pause before its next attempt is over."""
         due_s = monotonic() + pause_s
         with self._delayed_lock:
@@ -179,7 +173,10 @@ class TaskSubmitter(Part):
                 if not self.delayed or self.delayed[0][0] > now_s:
                     return self.delayed[0][0] - now_s if self.delayed else config.TICK_S
                 _, _, task = heapq.heappop(self.delayed)
-            self._dispatcher.requeue(task)
+            if task.actor is None:
+                self._dispatcher.requeue(task)
+            else:
+                self._runtime.actors.ready(task)
 
     # -- what the node says
 
@@ -201,7 +198,7 @@ class TaskSubmitter(Part):
             limit = task.oom_kills if report.get("alone") else config.OOM_RETRIES
         used = task.oom_kills if out_of_memory else task.attempts
         error = crash_error(task, report, used, limit)
-        if task.cancelled or (0 <= limit <= used) or isinstance(error, _FINAL):
+        if task.cancelled or (0 <= limit <= used) or _is_final(error, task.template):
             if task.cancelled:
                 error = exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
             self._completion.give_back(task)
@@ -209,12 +206,12 @@ class TaskSubmitter(Part):
             return
         if out_of_memory:
             task.oom_kills += 1
-            self._delay(task, _OOM_PAUSES.pause_s(task.oom_kills))
+            self.delay(task, _OOM_PAUSES.pause_s(task.oom_kills))
             return
         task.attempts += 1
         policy = task.template.retry_policy
         if policy is not None:
-            self._delay(task, policy.pause_s(task.attempts))
+            self.delay(task, policy.pause_s(task.attempts))
         else:
             self._dispatcher.requeue(task)
 
@@ -248,7 +245,7 @@ class TaskSubmitter(Part):
     def unfinished(self) -> list[Task]:
         """Return all tasks whose results are not known."""
         with self._delayed_lock:
-            delayed = [task for _, _, task in self.delayed]
+            delayed = [task for _, _, task in self.delayed if task.actor is None]
         return [*self._dispatcher.unfinished(), *self._waiting.copy().values(), *delayed]
 
     def cancel_unless_begun(self, task: Task) -> bool:
@@ -282,3 +279,12 @@ class TaskSubmitter(Part):
             return f"running on pid {lease.pid}" if first == task.seq else f"next on pid {lease.pid}"
         queue = task.template.queue
         return f"queued: needs {queue.scheduling.resources}" if queue is not None else "queued"
+
+
+def _is_final(error: exceptions.OrchestratorError, template: Template) -> bool:
+    """Tell whether a task that met such an end is not tried again, whatever its budget."""
+    if isinstance(error, exceptions.TaskTimeoutError):
+        return not template.chooses(
+            error
+        )  # an exception like others, though the process had to be ended for it
+    return isinstance(error, exceptions.TaskPlacementGroupRemoved)

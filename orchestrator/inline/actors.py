@@ -9,6 +9,7 @@ for each other. In each case it is the worker's own code that runs the call.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
@@ -319,10 +320,11 @@ class InlineActors(Part):
         limit = task.template.max_retries
         if task.cancelled or 0 <= limit <= task.attempts:
             return False
-        chosen = task.template.retry_exceptions
-        if chosen is not True and not isinstance(getattr(raisable(error), "cause", None), chosen):  # type: ignore[arg-type]
+        if task.template.retry_exceptions is not True and not task.template.chooses(raisable(error)):
             return False
         task.attempts += 1
+        if task.template.retry_policy is not None:
+            time.sleep(task.template.retry_policy.pause_s(task.attempts))
         task.place = QUEUED
         return True
 

@@ -24,6 +24,7 @@ import math
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import time
 
 import pytest
@@ -246,10 +247,13 @@ class TestTimeLimits:
         with pytest.raises(TaskTimeoutError):
             ray.get(second)
 
-    def test_it_can_be_tried_again(self, tmp_path):
+    @pytest.mark.parametrize("deaf", [False, True])
+    def test_it_can_be_tried_again(self, tmp_path, deaf):
         @ray.remote(timeout_s=1, max_retries=2, retry_exceptions=[TimeoutError])
         def second_time_faster():
             if attempts_in(tmp_path) == 0:
+                if deaf:
+                    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
                 time.sleep(1000)
             return "done"
 
