@@ -93,6 +93,11 @@ class RuntimeContext:
         """Return the labels of the node: what `init` was given, and what the node knows of itself."""
         return _labels(self._runtime.node.ask({"op": "resources"}), self._runtime)
 
+    def get_placement_group_id(self) -> str | None:
+        """Return the id of the placement group that the running task or actor is in, if any."""
+        group = self._runtime.contexts.current.group
+        return group[0] if group is not None else None
+
     @property
     def runtime_env(self) -> dict[str, Any]:
         """What tasks and actors inherit from this code, in the fields of a `RuntimeEnv`."""

@@ -78,6 +78,18 @@ def test_in_an_actor():
     assert ray.get(Actor.remote().method.remote())["get_assigned_resources"] == {}
 
 
+def test_in_a_placement_group():
+    @ray.remote
+    def group_here():
+        return ray.get_runtime_context().get_placement_group_id()
+
+    group = ray.util.placement_group([{"CPU": 1}])
+    inside = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(group)
+    assert ray.get(group_here.options(scheduling_strategy=inside).remote()) == group.id.hex()
+    assert ray.get(group_here.remote()) is ray.get_runtime_context().get_placement_group_id() is None
+    ray.util.remove_placement_group(group)
+
+
 def test_outside_an_actor_there_is_none():
     for name in ("current_actor", "was_current_actor_reconstructed"):
         with pytest.raises(RuntimeError, match="does not run in an actor"):

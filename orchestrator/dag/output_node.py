@@ -1,0 +1,7 @@
+"""Several outputs of a graph: the name that a program imports from here."""
+
+from __future__ import annotations
+
+from orchestrator.dag.nodes import MultiOutputNode
+
+__all__ = ["MultiOutputNode"]
