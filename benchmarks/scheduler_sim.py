@@ -188,6 +188,7 @@ def measure(quick: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--vs", default="", help="it has no peer")
     parser.add_argument("--quick", action="store_true", help="fewer decisions")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
