@@ -84,8 +84,9 @@ class Door:
         self._on_gone = on_gone
         self._complain = complain
         self._callers_max = callers_max
-        #: Callers by descriptor; those that owe their hello come first in the order of their deadlines.
+        #: Callers by descriptor, and of these those that owe their hello, in the order of their deadlines.
         self._callers: dict[int, Caller] = {}
+        self._expected: dict[int, Caller] = {}
         self._by_ticket: dict[str, Caller] = {}
         #: Set while nobody is let in: the reason.
         self.closed_because = ""
@@ -104,9 +105,10 @@ class Door:
 
     def tick(self, now_s: float) -> None:
         """Turn away those that have said nothing for too long."""
-        for caller in [one for one in self._callers.values() if not one.ticket]:
-            if caller.deadline_s <= now_s:
-                self._refuse(caller, f"it said nothing sensible for {HELLO_TIMEOUT_S:g} s")
+        for caller in list(self._expected.values()):
+            if caller.deadline_s > now_s:
+                break
+            self._refuse(caller, f"it said nothing sensible for {HELLO_TIMEOUT_S:g} s")
 
     def close(self) -> None:
         """Hang up on everybody."""
@@ -126,7 +128,7 @@ class Door:
         sock.setblocking(False)
         pid, uid = _peer(sock)
         caller = Caller(sock, pid, time.monotonic() + HELLO_TIMEOUT_S)
-        self._callers[sock.fileno()] = caller
+        self._callers[sock.fileno()] = self._expected[sock.fileno()] = caller
         self._reactor.watch(sock.fileno(), lambda: self._read(caller))
         if uid != os.getuid():
             self._refuse(caller, f"this session belongs to user {os.getuid()}, and you are user {uid}")
@@ -167,6 +169,7 @@ class Door:
             self._refuse(caller, f"it does not take the answer: {exc}")
             return
         self._by_ticket[caller.ticket] = caller
+        del self._expected[caller.sock.fileno()]
         caller.pidfd = open_pidfd(caller.pid) if caller.pid else -1
         if caller.pidfd >= 0:
             # A child that it has forked may keep the connection open.
@@ -196,6 +199,7 @@ class Door:
 
     def _forget(self, caller: Caller) -> None:
         del self._callers[caller.sock.fileno()]
+        self._expected.pop(caller.sock.fileno(), None)
         self._by_ticket.pop(caller.ticket, None)
         self._reactor.forget(caller.sock.fileno())
         caller.sock.close()

@@ -155,7 +155,7 @@ def start(options: Options) -> dict[str, Any]:
         poll = select.poll()
         poll.register(report, select.POLLIN)
         if not poll.poll(START_TIMEOUT_S * 1000):
-            raise StartError(f"the session did not answer within {START_TIMEOUT_S:g} s; see its logs")
+            raise StartError(f"the session did not answer within {START_TIMEOUT_S:g} s: it is given up")
         line = report.readline()
     outcome: dict[str, Any] = json.loads(line) if line else {"error": "its supervisor died at its start"}
     if "error" in outcome:

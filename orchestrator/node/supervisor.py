@@ -155,7 +155,9 @@ class _Supervisor:
                 self._log_to_file()
                 directories.write_facts(self._path, _facts(session, node.pid))
                 join = self._founded.join if self._founded is not None else ""
-                self.report({"session_dir": self._path, "session": session, "pid": os.getpid(), "join": join})
+                facts = {"session_dir": self._path, "session": session, "pid": os.getpid(), "join": join}
+                if not self.report(facts):
+                    raise OSError("whoever started the session has gone before it answered")
                 reason = self._wait(node)
             except BaseException:
                 node.kill()
@@ -238,18 +240,19 @@ class _Supervisor:
 
     # ------------------------------------------------------------ what it says
 
-    def report(self, outcome: Mapping[str, Any]) -> None:
-        """Tell whoever has started this process what became of that, once."""
+    def report(self, outcome: Mapping[str, Any]) -> bool:
+        """Tell whoever has started this process what became of that, once. False: nobody listens any more."""
         fd = self._options.report_fd
         if fd < 0:
             text = outcome.get("error") or f"a session stands at {outcome['session_dir']} (pid {os.getpid()})"
             print(text, file=sys.stderr, flush=True)
-            return
+            return True
         try:
             os.write(fd, json.dumps(outcome).encode() + b"\n")
             os.close(fd)
         except OSError:
-            pass  # nobody listens any more, or this is the second report
+            return False
+        return True
 
     def _log_to_file(self) -> None:
         """In the background: write to a file of the session's from now on."""

@@ -87,6 +87,8 @@ class JobTable:
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
+        #: Those whose drivers are there.
+        self._running: dict[str, Job] = {}
         #: Jobs of all clients, the workers too, by address.
         self._of_client: dict[int, str] = {}
         #: Those that are over, the first to be forgotten first.
@@ -102,7 +104,7 @@ class JobTable:
         """
         if job in self._jobs or driver in self._of_client:
             raise ValueError(f"client {driver} has begun a job before")
-        begun = self._jobs[job] = Job(job, driver, spec, now_s)
+        begun = self._jobs[job] = self._running[job] = Job(job, driver, spec, now_s)
         self._of_client[driver] = job
         return begun
 
@@ -112,6 +114,7 @@ class JobTable:
         if job is None or job.driver != driver:
             return None
         del self._of_client[driver]
+        del self._running[job.job]
         job.driver, job.ended_s = 0, now_s
         if job.spec.observes:
             del self._jobs[job.job]
@@ -152,11 +155,11 @@ class JobTable:
 
     def readers(self) -> list[tuple[str, int]]:
         """Return (job, driver) of all that show what workers print."""
-        return [(job.job, job.driver) for job in self._jobs.values() if job.driver and job.spec.shows_lines]
+        return [(job.job, job.driver) for job in self._running.values() if job.spec.shows_lines]
 
     def running(self) -> list[Job]:
         """Return the jobs whose drivers are there."""
-        return [job for job in self._jobs.values() if job.running]
+        return list(self._running.values())
 
     def listing(self) -> list[dict[str, Any]]:
         """Return a description of each job, those that run first; tools are none."""
@@ -180,6 +183,8 @@ class JobTable:
         """Check every invariant; `AssertionError` with the culprit."""
         for name, job in self._jobs.items():
             assert job.job == name and "/" not in name, name
-            assert job.running == bool(job.driver) == (name not in self._over), name
+            assert job.running == bool(job.driver) == (name in self._running) == (name not in self._over), (
+                name
+            )
             assert not job.running or self._of_client[job.driver] == name, name
         assert set(self._over) <= set(self._jobs) and len(self._over) <= OVER_MAX

@@ -184,8 +184,7 @@ tell(ray.get([ask.remote() for _ in range(4)]))
         assert driver.end() == (0, "")
 
 
-def test_jobs_have_equal_shares(stand: StandingSession) -> None:
-    """One that wants everything all the time leaves room for another, which gets half."""
+def test_a_job_that_wants_everything_leaves_room_for_another(stand: StandingSession) -> None:
     program = """
 @ray.remote
 def work(): time.sleep(0.05); return os.getpid()

@@ -47,7 +47,7 @@ def run(no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 @pytest.fixture
 def started(run: Run) -> Run:
     """A session has been begun."""
-    run("start", "--head", "--num-cpus", "2", "--object-store-memory", str(256 << 20))
+    run("start", "--local", "--num-cpus", "2", "--object-store-memory", str(256 << 20))
     return run
 
 
@@ -69,7 +69,7 @@ class Holder:
 class TestStartAndStop:
     def test_from_the_first_to_the_last_command(self, run: Run, tmp_path: Path) -> None:
         said = run(
-            "start", "--head", "--num-cpus", "3", "--resources", '{"slots": 4}', "--labels", '{"zone": "a"}'
+            "start", "--local", "--num-cpus", "3", "--resources", '{"slots": 4}', "--labels", '{"zone": "a"}'
         ).stdout
         assert "init(address=" in said and "orchestrator stop" in said
         with ray.init(address="auto"):
@@ -83,12 +83,12 @@ class TestStartAndStop:
         assert (session.supervisor_pid, session.node_pid) == (0, 0)
 
     def test_a_second_one_at_the_same_place(self, started: Run) -> None:
-        error = started("start", "--head", code=FAILED).stderr
+        error = started("start", "--local", code=FAILED).stderr
         assert "a session stands already at" in error and "orchestrator stop" in error
 
     def test_another_one_elsewhere(self, started: Run, tmp_path: Path) -> None:
         place = str(tmp_path / "elsewhere")
-        said = started("start", "--head", "--num-cpus", "1", "--temp-dir", place).stdout
+        said = started("start", "--local", "--num-cpus", "1", "--temp-dir", place).stdout
         assert place in said
         with ray.init(address=place):
             assert ray.cluster_resources()["CPU"] == 1
@@ -100,12 +100,12 @@ class TestStartAndStop:
     def test_what_is_wrong_is_said_at_once(self, run: Run) -> None:
         for words, text in (
             (("start",), "--head"),
-            (("start", "--head", "--num-cpus", "-1"), ">= 0"),
-            (("start", "--head", "--resources", "{"), "not JSON"),
-            (("start", "--head", "--resources", "[1]"), "not a JSON object"),
-            (("start", "--head", "--resources", '{"CPU": 1}'), "num_cpus="),
-            (("start", "--head", "--labels", '{"a": 1}'), "str to str"),
-            (("start", "--head", "--object-store-memory", "5"), "1 MiB"),
+            (("start", "--local", "--num-cpus", "-1"), ">= 0"),
+            (("start", "--local", "--resources", "{"), "not JSON"),
+            (("start", "--local", "--resources", "[1]"), "not a JSON object"),
+            (("start", "--local", "--resources", '{"CPU": 1}'), "num_cpus="),
+            (("start", "--local", "--labels", '{"a": 1}'), "str to str"),
+            (("start", "--local", "--object-store-memory", "5"), "1 MiB"),
             (("list", "cats"), "tasks"),
             (("fly",), "fly"),
         ):
@@ -118,7 +118,7 @@ class TestStartAndStop:
 
     def test_in_the_foreground(self, run: Run, tmp_path: Path) -> None:
         process = subprocess.Popen(
-            command("start", "--head", "--num-cpus", "1", "--block"), stderr=subprocess.PIPE, text=True
+            command("start", "--local", "--num-cpus", "1", "--block"), stderr=subprocess.PIPE, text=True
         )
         assert process.stderr is not None
         assert "a session stands at" in process.stderr.readline()
@@ -132,7 +132,7 @@ class TestStartAndStop:
 
     def test_a_start_that_fails_says_why(self, run: Run, tmp_path: Path) -> None:
         (tmp_path / "orchestrator").write_text("in the way")
-        error = run("start", "--head", code=FAILED).stderr
+        error = run("start", "--local", code=FAILED).stderr
         assert "orchestrator is not a directory" in error
         (tmp_path / "orchestrator").unlink()
 
@@ -142,7 +142,7 @@ class TestStartAndStop:
         until(lambda: not session.supervisor_pid)
         error = started("status", code=NO_SESSION).stderr
         assert "the last one ended by itself" in error and "exit code -9" in error
-        started("start", "--head", "--num-cpus", "1")
+        started("start", "--local", "--num-cpus", "1")
         started("stop")
 
     def test_only_its_own_processes_are_signalled(self, started: Run, tmp_path: Path) -> None:

@@ -193,6 +193,27 @@ def test_a_companion_that_dies_is_started_again(
     session.close()
 
 
+def test_a_start_that_nobody_waits_for_any_more_is_given_up(
+    no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(standing, "START_TIMEOUT_S", 0.0)
+    with pytest.raises(standing.StartError, match="given up"):
+        standing.start(standing.Options({"CPU": 1.0}, {}, 256 << 20))
+    until(lambda: not (tmp_path / "orchestrator").exists() and _nobody_is_left(tmp_path))
+
+
+def _nobody_is_left(tmp_path: Path) -> bool:
+    """Tell that no supervisor for this place is left, whether it had made the directory or not."""
+    for name in os.listdir("/proc"):
+        try:
+            if name.isdigit() and str(tmp_path).encode() in Path(f"/proc/{name}/environ").read_bytes():
+                return False
+        except OSError:
+            continue
+    return True
+
+
 def test_a_start_that_fails_leaves_nothing(
     no_leaks: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
