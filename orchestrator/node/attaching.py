@@ -89,8 +89,8 @@ def _only_one(root: str, beside: str) -> str:
     if not found:
         raise ConnectionError(
             f"no session stands on this machine: there is none in {root}{beside}. Start one with "
-            "`orchestrator start --head` (--local for this machine alone); or leave the address out for a session "
-            "of your own"
+            "`orchestrator start --head` (--local for this machine alone); or leave the address out for a "
+            "session of your own"
         )
     if len(found) > 1:
         listed = "".join(f"\n    {path}" for path in found)
