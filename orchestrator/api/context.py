@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.api.session import ensure_runtime
@@ -91,7 +92,8 @@ class RuntimeContext:
 
     def get_node_labels(self) -> dict[str, str]:
         """Return the labels of the node: what `init` was given, and what the node knows of itself."""
-        return _labels(self._runtime.node.ask({"op": "resources"}), self._runtime)
+        answer = self._runtime.node.ask({"op": "resources"})
+        return dict(answer.get("labels") or self._runtime.info.get("labels") or {})
 
     def get_placement_group_id(self) -> str | None:
         """Return the id of the placement group that the running task or actor is in, if any."""
@@ -190,43 +192,62 @@ def nodes() -> list[dict[str, Any]]:
     Raises:
         SessionError: there is no session.
     """
-    runtime = require()
-    node = f"{runtime.node.address:016x}"
-    answer = runtime.node.ask({"op": "resources"})
     return [
         {
-            "NodeID": node,
-            "Alive": True,
+            "NodeID": node["node"],
+            "Alive": node["alive"],
+            "alive": node["alive"],
+            "NodeManagerAddress": node["host"],
+            "NodeManagerHostname": node["hostname"],
+            "NodeName": node["host"],
+            "Resources": node["total"],
+            "Labels": node["labels"],
+        }
+        for node in _all_nodes()
+    ]
+
+
+def _all_nodes() -> list[dict[str, Any]]:
+    """Return what the node knows of each node of the cluster; of a session of one machine, that one."""
+    runtime = require()
+    answer = runtime.node.ask({"op": "resources"})
+    found: list[dict[str, Any]] = answer.get("nodes") or []
+    labels = answer.get("labels") or runtime.info.get("labels") or {}
+    return found or [
+        {
+            "node": f"{runtime.node.address:016x}",
             "alive": True,
-            "NodeManagerAddress": "127.0.0.1",
-            "NodeManagerHostname": socket.gethostname(),
-            "NodeName": "127.0.0.1",
-            "Resources": dict(answer["total"]),
-            "Labels": _labels(answer, runtime),
+            "host": "127.0.0.1",
+            "hostname": socket.gethostname(),
+            "total": dict(answer["total"]),
+            "available": dict(answer["available"]),
+            "labels": dict(labels),
         }
     ]
 
 
-def _labels(answer: dict[str, Any], runtime: Runtime) -> dict[str, str]:
-    """Return the labels in a node's answer; where there is no node process, those that were declared."""
-    labels: dict[str, str] = answer.get("labels") or runtime.info.get("labels") or {}
-    return dict(labels)
+def _sum(quantities: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for one in quantities:
+        for name, amount in one.items():
+            total[name] = round(total.get(name, 0.0) + amount, 4)
+    return total
 
 
 def cluster_resources() -> dict[str, float]:
-    """Return what the session has in total.
+    """Return what the session has in total, over all nodes.
 
     Raises:
         SessionError: there is no session.
     """
-    return dict(require().node.ask({"op": "resources"})["total"])
+    return _sum(node["total"] for node in _all_nodes() if node["alive"])
 
 
 def available_resources() -> dict[str, float]:
-    """Return what nobody holds at this moment.
+    """Return what nobody holds at this moment; of other nodes, as they have last reported it.
 
     Raises:
         SessionError: there is no session.
     """
-    answer = require().node.ask({"op": "resources"})
-    return {name: amount for name, amount in answer["available"].items() if amount}
+    found = _sum(node["available"] for node in _all_nodes() if node["alive"])
+    return {name: amount for name, amount in found.items() if amount}

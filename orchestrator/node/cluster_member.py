@@ -36,7 +36,7 @@ from orchestrator.node.jobs_abroad import JobsAbroad
 from orchestrator.node.leases_abroad import LeasesAbroad
 from orchestrator.node.object_plane import ObjectPlane
 from orchestrator.node.pulls import Pulls
-from orchestrator.rpc.join_string import join_address
+from orchestrator.rpc.join_string import join_address, split_address
 
 if TYPE_CHECKING:
     from orchestrator.node.daemon import Daemon
@@ -50,6 +50,9 @@ OBJECT_NEWS = frozenset({
 })  # fmt: skip
 #: Pause before a full ring is tried again.
 RETRY_S = 0.002
+
+#: Of an answer that lists nodes.
+NODES_LISTED_MAX = 200
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
@@ -70,6 +73,7 @@ class ClusterMember:
     """
 
     def __init__(self, node: Daemon, facts: dict[str, Any]) -> None:
+        from orchestrator.gateway.security import tls_context
         from orchestrator.rpc.credentials import CLUSTER_NAME
         from orchestrator.rpc.credentials import Identity as Certificate
         from orchestrator.rpc.network_thread import NetworkThread
@@ -99,8 +103,8 @@ class ClusterMember:
             self.here,
             secrets.token_hex(8),
             bytes.fromhex(facts["secret"]),
-            security.data_context(server=False),
-            security.data_context(server=True),
+            None if facts["trusted"] else tls_context(certificate, server=False),
+            None if facts["trusted"] else tls_context(certificate, server=True),
             CLUSTER_NAME,
         )
         self.links = Links(identity, node.reactor, listener, self._on_frame, node.complain, time.monotonic)
@@ -186,6 +190,24 @@ class ClusterMember:
                 self._process_gone(one, {"actor": None, "report": {"reason": reason, "node": index}})
         self.transfer.node_died(index)
         self.objects.node_died(index)
+
+    def describe_nodes(self) -> list[dict[str, Any]]:
+        """Return what is known of each node that lives, as far as it fits into a message."""
+        return [
+            {
+                "node": node.node_id,
+                "index": node.node,
+                "alive": True,
+                "host": split_address(node.services[LINK], "the link's address")[0],
+                "hostname": node.hostname,
+                "total": node.total.to_floats(),
+                "available": node.available.to_floats(),
+                "labels": dict(node.labels),
+                "is_head": node.is_head,
+                "draining": node.draining,
+            }
+            for node in self.head.nodes()[:NODES_LISTED_MAX]
+        ]
 
     def tell(self, node: int, message: dict[str, Any]) -> None:
         """Send news to another node process."""

@@ -350,6 +350,7 @@ class ControlHandlers:
             "total": scheduler.total.to_floats(),
             "available": scheduler.available.to_floats(),
             "labels": self._node.labels,
+            "nodes": self._node.member.describe_nodes() if self._node.member is not None else [],
             "waiting": waiting,
             "workers": workers,
         }

@@ -189,11 +189,12 @@ class ObjectPlane:
                 case directories.Send(node, message):
                     self._tell(node, message)
                 case directories.Keep(identity):
-                    store.keep(identity)
-                    if not store.is_needed(identity):
+                    if store.keep(identity) in (directories.ABSENT, directories.FREED):
+                        todo.extend(self.directory.released(identity))  # it is gone already
+                    elif not store.is_needed(identity):
                         self._unneeded.append(identity)
                 case directories.Release(identity, given_to):
-                    if store.unkeep_if_unneeded(identity):
+                    if self._unkeep(identity):
                         self._drop_given(identity, given_to)
                         self._watched.pop(identity, None)
                         todo.extend(self.directory.released(identity))
@@ -211,6 +212,12 @@ class ObjectPlane:
                     todo.extend(self._missing(identity))
                 case directories.LetGo(process):
                     self.gateway.let_go(process)
+
+    def _unkeep(self, identity: bytes) -> bool:
+        try:
+            return bool(self._store.unkeep_if_unneeded(identity))
+        except Exception:
+            return True  # PlasmaError: it is not kept any more
 
     def _drop_given(self, identity: bytes, given_to: int) -> None:
         one = self._stand_ins.at(given_to)

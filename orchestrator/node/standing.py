@@ -137,6 +137,15 @@ def start(options: Options) -> dict[str, Any]:
     Raises:
         StartError: it did not start, and nothing of it is left.
     """
+    return _start(options)[0]
+
+
+def start_child(options: Options) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
+    """Like `start`, but the session ends with this process; return its supervisor, which is a child, too."""
+    return _start(options._replace(dies_with_parent=True))
+
+
+def _start(options: Options) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
     report_r, report_w = os.pipe()
     with open(report_r, "rb") as report:
         try:
@@ -151,7 +160,8 @@ def start(options: Options) -> dict[str, Any]:
             )
         finally:
             os.close(report_w)
-        process.wait()
+        if not options.dies_with_parent:
+            process.wait()  # it has forked, and its child is nobody's
         poll = select.poll()
         poll.register(report, select.POLLIN)
         if not poll.poll(START_TIMEOUT_S * 1000):
@@ -159,5 +169,6 @@ def start(options: Options) -> dict[str, Any]:
         line = report.readline()
     outcome: dict[str, Any] = json.loads(line) if line else {"error": "its supervisor died at its start"}
     if "error" in outcome:
+        process.wait()
         raise StartError(outcome["error"])
-    return outcome
+    return outcome, process

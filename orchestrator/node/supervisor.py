@@ -54,6 +54,8 @@ class Options(NamedTuple):
     #: Where sessions live, instead of the usual place; and where objects are spilled to.
     root: str | None = None
     spill_root: str | None = None
+    #: End when the process that has started this one does, however it ends: for tests.
+    dies_with_parent: bool = False
     #: Be a node of a cluster: the fields of `founding.ClusterOptions`. None: this machine alone, no network.
     cluster: dict[str, Any] | None = None
     #: What is kept alive beside the node, from before its start until after its end: (name, command).
@@ -84,7 +86,9 @@ def command(options: Options) -> list[str]:
 def main(options_json: str) -> NoReturn:
     """Be the supervisor of a session; the entry point of the process."""
     options = Options.from_json(options_json)
-    if options.report_fd >= 0 and os.fork():
+    if options.dies_with_parent:
+        system.die_with_parent(os.getppid())
+    if options.report_fd >= 0 and not options.dies_with_parent and os.fork():
         os._exit(0)  # in the background it is nobody's child, and so nobody's to wait for
     supervisor = _Supervisor(options)
     try:
@@ -155,8 +159,9 @@ class _Supervisor:
                 self._log_to_file()
                 directories.write_facts(self._path, _facts(session, node.pid))
                 join = self._founded.join if self._founded is not None else ""
+                node_id = self._founded.facts["node_id"] if self._founded is not None else ""
                 facts = {"session_dir": self._path, "session": session, "pid": os.getpid(), "join": join}
-                if not self.report(facts):
+                if not self.report({**facts, "node_id": node_id}):
                     raise OSError("whoever started the session has gone before it answered")
                 reason = self._wait(node)
             except BaseException:

@@ -17,7 +17,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "gcs": frozenset({"common", "scheduling", "rpc"}),
     "transfer": frozenset({"common", "objects", "rpc"}),
     "core": frozenset({"common", "objects", "environments"}),
-    "gateway": frozenset({"common"}),
+    "gateway": frozenset({"common", "rpc"}),
     "node": frozenset(
         {"common", "objects", "scheduling", "environments", "rpc", "gcs", "transfer", "gateway"}
     ),
@@ -40,6 +40,8 @@ ENTRY_POINTS = {
     ("orchestrator/api/attached.py", "orchestrator.node.attaching"),
     ("orchestrator/cli/sessions.py", "orchestrator.node.standing"),
     ("orchestrator/cli/sessions.py", "orchestrator.node.founding"),
+    ("orchestrator/cluster_utils.py", "orchestrator.node.standing"),
+    ("orchestrator/cluster_utils.py", "orchestrator.node.founding"),
     ("orchestrator/cli/state.py", "orchestrator.node.standing"),
 }
 
