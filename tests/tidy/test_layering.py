@@ -98,6 +98,7 @@ PURE = (
     "orchestrator/autoscaler/planner.py",
     "orchestrator/autoscaler/instances.py",
     "orchestrator/autoscaler/reconciler.py",
+    "orchestrator/autoscaler/wishes.py",
 )
 IMPURE_MODULES = {
     "asyncio", "concurrent", "fcntl", "io", "mmap", "multiprocessing", "os", "pathlib", "queue", "secrets",
