@@ -29,11 +29,13 @@ class Progress:
 def sample(task, count, progress):
     """How many of `count` random points lie inside the quarter circle."""
     chance = random.Random(task)
-    inside = 0
+    inside, report = 0, None
     for number in range(1, count + 1):
         inside += chance.random() ** 2 + chance.random() ** 2 <= 1
         if number % 10_000 == 0:
-            progress.report.remote(task, number)
+            report = progress.report.remote(task, number)
+    # Calls of different callers have no order: who asks for the total later could come before it otherwise.
+    ray.get(report)
     return inside
 
 
