@@ -97,6 +97,7 @@ class ClusterMember:
         self.head = HeadLink(facts["gcs"], certificate, spec, NetworkThread())
         registered = self.head.wait_registered()
         self.here: int = registered.node
+        self.transfer.joined_as(self.here)
         self.session: str = registered.cluster_id
         identity = Identity(
             self.session,

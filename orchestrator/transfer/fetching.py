@@ -12,8 +12,6 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-import grpc
-
 from orchestrator.common.clock import Clock, monotonic
 from orchestrator.transfer import sockets
 from orchestrator.transfer.addresses import NodeAddress
@@ -21,6 +19,7 @@ from orchestrator.transfer.chunks import unpack_chunk
 from orchestrator.transfer.events import End
 from orchestrator.transfer.landing import Landing
 from orchestrator.transfer.objects_client import END_OF_CODE, Peer, Peers, size_in
+from orchestrator.transfer.quiet_grpc import grpc
 from orchestrator.transfer.security import Security
 from orchestrator.transfer.sockets import ConnectionBroken
 from orchestrator.transfer.warming import warmed
@@ -80,7 +79,7 @@ class Attempt:
 class Fetcher:
     """Asks and fetches; its methods are called from many threads."""
 
-    def __init__(self, own_node: int, security: Security, clock: Clock = monotonic) -> None:
+    def __init__(self, own_node: Callable[[], int], security: Security, clock: Clock = monotonic) -> None:
         self._own_node = own_node
         self._peers = Peers(own_node, security)
         self._direct = security.direct
@@ -108,13 +107,6 @@ class Fetcher:
             return Outcome(End.ABSENT, None, "it doesn't have it")
         del complete
         return Outcome(End.COMPLETE, size_bytes, "")
-
-    def cancel(self, address: NodeAddress, object_id: bytes) -> None:
-        """Tell a node that this one wants no more of an object."""
-        try:
-            self._peers.get(address).cancel(object_id)
-        except (grpc.RpcError, ValueError):
-            pass  # it notices when it goes on sending
 
     # ------------------------------------------------------------ bytes
 
@@ -255,7 +247,7 @@ class Fetcher:
             attempt.stoppable_by(lambda: sockets.hang_up(sock))
             sockets.prepare(sock)
             sockets.set_timeout(sock, sockets.STALL_TIMEOUT_S)
-            sockets.send(sock, Hello(self._own_node, token).pack())
+            sockets.send(sock, Hello(self._own_node(), token).pack())
             if sockets.receive_exactly(sock, len(ACCEPTED)) != ACCEPTED:
                 raise ConnectionBroken("the token was refused")
             return sock
@@ -290,7 +282,7 @@ class Fetcher:
             self._chunks_until_s.pop(node, None)
 
     def close(self) -> None:
-        """Close all connections. To be called when no attempt is under way."""
+        """Close all connections: attempts that are under way end, and none begins."""
         with self._lock:
             self._closed = True
         for node in list(self._idle):

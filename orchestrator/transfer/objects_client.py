@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
-
-import grpc
 
 from orchestrator.rpc.credentials import CLUSTER_NAME
 from orchestrator.rpc.generated import objects_pb2 as pb
 from orchestrator.transfer.addresses import NodeAddress
 from orchestrator.transfer.events import OBJECT_BYTES_MAX, End
 from orchestrator.transfer.objects_service import SERVICE, SIZE_KEY, options
+from orchestrator.transfer.quiet_grpc import grpc
 from orchestrator.transfer.security import Security
 from orchestrator.transfer.wire import Request, WireError
 
@@ -30,7 +30,7 @@ END_OF_CODE = {
 class Peer:
     """One other node's service."""
 
-    def __init__(self, address: NodeAddress, own_node: int, security: Security) -> None:
+    def __init__(self, address: NodeAddress, own_node: Callable[[], int], security: Security) -> None:
         self.address = address
         self._own_node = own_node
         settings = [
@@ -70,12 +70,12 @@ class Peer:
 
     def open_data(self) -> tuple[int, bytes]:
         """Return (port, token) for a direct connection; port 0: there are none. Raises grpc.RpcError."""
-        answer = self._unary("OpenData", pb.OpenDataRequest(node=self._own_node), pb.OpenDataAnswer)
+        answer = self._unary("OpenData", pb.OpenDataRequest(node=self._own_node()), pb.OpenDataAnswer)
         return answer.port, answer.token
 
     def cancel(self, object_id: bytes) -> int:
         """End what is being sent of an object to this node. Raises grpc.RpcError."""
-        request = pb.CancelRequest(object_id=object_id, node=self._own_node)
+        request = pb.CancelRequest(object_id=object_id, node=self._own_node())
         return int(self._unary("Cancel", request, pb.CancelAnswer).ended)
 
     def pull(self, request: Request) -> Any:
@@ -85,7 +85,7 @@ class Peer:
             offset=request.offset,
             size_bytes=request.size_bytes,
             prefix_crc=request.prefix_crc,
-            node=self._own_node,
+            node=self._own_node(),
         )
         call = self._channel.unary_stream(f"/{SERVICE}/Pull", pb.PullRequest.SerializeToString)
         return call(message)
@@ -110,15 +110,18 @@ def size_in(metadata: Any) -> int | None:
 class Peers:
     """The services of all nodes that were spoken to."""
 
-    def __init__(self, own_node: int, security: Security) -> None:
+    def __init__(self, own_node: Callable[[], int], security: Security) -> None:
         self._own_node = own_node
         self._security = security
         self._lock = threading.Lock()
         self._peers: dict[int, Peer] = {}
+        self._closed = False
 
     def get(self, address: NodeAddress) -> Peer:
-        """Return a node's service. It connects when it is used."""
+        """Return a node's service. It connects when it is used. Raises ValueError after `close`."""
         with self._lock:
+            if self._closed:
+                raise ValueError("this node is leaving")
             peer = self._peers.get(address.node)
             if peer is None or peer.address != address:
                 if peer is not None:
@@ -134,6 +137,10 @@ class Peers:
             peer.close()
 
     def close(self) -> None:
-        """Let all go."""
-        for node in list(self._peers):
-            self.forget(node)
+        """Let all go, and end their calls."""
+        with self._lock:
+            self._closed = True
+            peers = list(self._peers.values())
+            self._peers.clear()
+        for peer in peers:
+            peer.close()

@@ -6,30 +6,25 @@ server, and keeps nobody else's event loop waiting.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-
-# The zygote is forked before gRPC is there, and nobody forks later.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-import grpc
 
 from orchestrator.rpc.generated import objects_pb2 as pb
 from orchestrator.transfer.chunks import CHUNK_BYTES
 from orchestrator.transfer.data_server import Tokens
 from orchestrator.transfer.landing import LandingGone
 from orchestrator.transfer.outgoing import Library
+from orchestrator.transfer.quiet_grpc import grpc
 from orchestrator.transfer.security import Security
 from orchestrator.transfer.sending import Counters, Sender
 from orchestrator.transfer.wire import OBJECT_ID_BYTES, Answer, Request, Status
 
 SERVICE = "orchestrator.objects.Objects"
 SIZE_KEY = "size-bytes"
-#: Calls at once; each chunked pull is one for as long as it takes.
-THREADS_MAX = 32
+#: Calls at once. A chunked pull is one for as long as it takes, and while it waits for its turn; questions
+#: must not wait behind those.
+THREADS_MAX = 128
 #: Objects in one question.
 LOCATE_MAX = 4096
 #: A chunk with what is around it; nothing else that is said here is larger.

@@ -26,7 +26,7 @@ from orchestrator.transfer.wire import CONFIRMED, RECEIVED, REQUEST_BYTES, Answe
 #: How long a connection without a request stays open.
 IDLE_TIMEOUT_S = 120.0
 #: How long a request waits for its turn before the asker is told to come back.
-TURN_TIMEOUT_S = 20.0
+TURN_TIMEOUT_S = 5.0
 
 
 class Busy(Exception):

@@ -63,7 +63,7 @@ class ObjectTransfer:
 
         Args:
             store: the node's plasma store.
-            node: this node's index.
+            node: this node's index; 0 until `joined_as` says it.
             host: the address to listen on, which others reach it by.
             security: certificates, and whether the network is trusted.
             port: of the service; 0: any.
@@ -109,12 +109,18 @@ class ObjectTransfer:
         self._sender = Sender(self._library, self.counters)
         tokens = Tokens(self._clock)
         self._data_server: DataServer | None = None
-        if self._direct:
-            self._data_server = DataServer(self._host, self._sender, tokens, self.counters)
-        data_port = 0 if self._data_server is None else self._data_server.port
-        self._service = ObjectsService(self._library, self._sender, tokens, self.counters, data_port)
-        self._server = ObjectsServer(self._service, self._host, self._security, self._port)
-        self._fetcher: Fetcher = Fetcher(self._node, self._security, self._clock)
+        try:
+            if self._direct:
+                self._data_server = DataServer(self._host, self._sender, tokens, self.counters)
+            data_port = 0 if self._data_server is None else self._data_server.port
+            self._service = ObjectsService(self._library, self._sender, tokens, self.counters, data_port)
+            self._server = ObjectsServer(self._service, self._host, self._security, self._port)
+        except OSError:
+            if self._data_server is not None:
+                self._data_server.close()
+            os.close(self._wake)
+            raise
+        self._fetcher: Fetcher = Fetcher(lambda: self._node, self._security, self._clock)
         self._workers = ThreadPoolExecutor(STREAMS_MAX + SMALL_STREAMS_MAX, "transfer-fetch")
         self._creators = ThreadPoolExecutor(CREATORS_MAX, "transfer-create")
         self._thread = Thread(target=self._run, name="transfer", daemon=True)
@@ -123,6 +129,13 @@ class ObjectTransfer:
         self._server.start()
         self._thread.start()
         return NodeAddress(self._node, self._host, self._server.port)
+
+    def joined_as(self, node: int) -> None:
+        """Learn this node's index, if it was not known at the start.
+
+        To be called before anything is pulled.
+        """
+        self._node = node
 
     def fileno(self) -> int:
         """A descriptor that is readable while there are events to take."""
@@ -167,15 +180,23 @@ class ObjectTransfer:
         """A node is gone for good."""
         self._inbox.put(ev.NodeDied(index))
 
+    def room_is(self, free_bytes: int) -> None:
+        """The store can take so much more.
+
+        Said now and then it saves attempts that the store would refuse.
+        """
+        self._inbox.put(ev.RoomIs(free_bytes))
+
     def close(self) -> None:
         """End all transfers and threads. Objects that were still coming are given up."""
         self._inbox.put(None)
         self._thread.join()
         self._sender.close()
         self._landings.close()
+        self._fetcher.close()
         self._workers.shutdown()
         self._creators.shutdown()
-        self._fetcher.close()
+        self._landings.close()
         if self._data_server is not None:
             self._data_server.close()
         self._server.close()

@@ -111,3 +111,30 @@ def test_the_extent_of_an_object_is_where_its_bytes_are_in_the_file(store, keepe
     view.release()
     with pytest.raises(ValueError):
         keeper.extent(view)
+
+
+def test_the_extent_of_an_object_that_is_being_made_is_where_it_stays(store, keeper):
+    data = os.urandom(200_000)
+    allocation = store.create_buffer(A, len(data))
+    memoryview(allocation)[:] = data
+    offset, size = store.extent(allocation)
+    assert size == len(data) and os.pread(store.fd, size, offset) == data
+    with pytest.raises(ValueError):
+        keeper.extent(allocation)
+    allocation.seal()
+    assert store.extent(store.get(A, 0)) == (offset, size)
+
+
+def test_memory_can_be_populated_ahead_of_who_writes_to_it(store):
+    data = os.urandom(200_000)
+    allocation = store.create_buffer(A, len(data))
+    allocation.populate(0, len(data))
+    memoryview(allocation)[:100_000] = data[:100_000]
+    allocation.populate(50_000, 150_000)  # what is there stays
+    memoryview(allocation)[100_000:] = data[100_000:]
+    for start, size in ((-1, 5), (0, len(data) + 1), (len(data), 1), (0, -1)):
+        with pytest.raises(ValueError, match="not"):
+            allocation.populate(start, size)
+    allocation.seal()
+    allocation.populate(0, 5)
+    assert bytes(store.get(A, 0)) == data

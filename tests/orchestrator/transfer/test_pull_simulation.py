@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from orchestrator.transfer import events as ev
 from orchestrator.transfer.events import Priority
+from orchestrator.transfer.pull_manager import PullManager
 from tests.orchestrator.transfer.simulation import SimNode, Simulation
 
 
@@ -108,3 +109,48 @@ def test_without_failures_nothing_is_lost() -> None:
             node.want(b"x" * 16, [1], size=None)
         sim.run()
         assert all(node.sealed[b"x" * 16] == data for node in others)
+
+
+@given(st.data())
+def test_whatever_is_said_in_whatever_order_the_invariants_hold(data: st.DataObject) -> None:
+    """Events that make no sense included:
+
+    The store and the sources are not believed to say only what was asked.
+    """
+    pulls = PullManager(Random(0), bytes_max=10, streams_max=1, small_streams_max=2)
+    ids, nodes = st.sampled_from([b"a" * 16, b"b" * 16, b"c" * 16]), st.integers(1, 3)
+    sizes, texts = st.integers(-1, 20), st.just("a reason")
+    attempts: set[int] = {0}
+    events = st.one_of(
+        st.builds(ev.Tick),
+        st.builds(
+            ev.Wanted,
+            ids,
+            st.lists(nodes, max_size=3).map(tuple),
+            st.sampled_from(Priority),
+            st.none() | sizes,
+        ),
+        st.builds(ev.Unwanted, ids),
+        st.builds(ev.NodeDied, nodes),
+        st.builds(ev.RoomIs, sizes),
+        st.builds(ev.BufferMade, ids),
+        st.builds(ev.BufferRefused, ids, st.sampled_from(ev.Refusal), texts),
+        st.builds(ev.Sealed, ids),
+        st.builds(ev.SealRefused, ids, texts),
+    )
+    now_s = 0.0
+    for _ in range(data.draw(st.integers(1, 40))):
+        ended = st.builds(
+            ev.AttemptEnded,
+            ids,
+            st.sampled_from(sorted(attempts)),
+            st.sampled_from(ev.End),
+            sizes,
+            st.none() | sizes,
+            texts,
+        )
+        now_s += data.draw(st.sampled_from([0.0, 0.1, 100.0]))
+        for instruction in pulls.handle(data.draw(events | ended), now_s):
+            if isinstance(instruction, ev.Ask | ev.Stream):
+                attempts.add(instruction.attempt)
+        pulls.validate()
