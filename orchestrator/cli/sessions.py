@@ -192,3 +192,19 @@ def logs(name: str | None, tail: int, address: str) -> None:
                 sys.stdout.writelines(file.readlines()[-tail:])
             return
     fail(f"there is no log {name!r}; there are: {', '.join(map(os.path.basename, files)) or 'none'}", FAILED)
+
+
+@click.command("join-string")
+@address_option
+def join_string(address: str) -> None:
+    """Print the join string of the cluster whose head stands on this machine. It is a secret."""
+    from orchestrator.node import standing
+
+    try:
+        session = standing.find(address)
+    except ConnectionError as error:
+        fail(error, NO_SESSION)
+    text = session.join_string()
+    if not text:
+        fail(f"the session at {session.path} has no head: ask on the machine where the cluster was begun")
+    click.echo(text)

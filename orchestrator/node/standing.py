@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from orchestrator.node import session_dir as directories
 from orchestrator.node import supervisor, system
 from orchestrator.node.attaching import find_session
+from orchestrator.node.founding import ANNOUNCEMENT
 from orchestrator.node.supervisor import DRAIN_S, STOP_S, Options
 
 #: How long a start may take before it is given up.
@@ -50,6 +51,14 @@ class Standing:
     def _living(self, which: str) -> int:
         pid, ticks = self.facts.get(which) or (0, 0)
         return pid if pid and system.start_ticks(pid) == ticks else 0
+
+    def join_string(self) -> str:
+        """Return how others join the cluster that was begun here; "" if none was."""
+        try:
+            with open(os.path.join(self.path, ANNOUNCEMENT), encoding="utf-8") as file:
+                return str(json.load(file).get("join", ""))
+        except (OSError, ValueError):
+            return ""
 
     def log_files(self) -> list[str]:
         """Return the paths of its logs: the supervisor's, the node's, then those of workers."""
