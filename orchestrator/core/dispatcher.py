@@ -166,6 +166,9 @@ class Dispatcher(Part):
         """Put the task into the lease's channel. False if it cannot take it now. Lock held."""
         cost = task.template.cost_us
         seq = task.seq
+        message = task.message
+        if message is None:
+            return True  # the session has ended, and with it this task, while it was being looked at
         # Everything is in place before the message leaves: the reply may come at once, and an
         # interrupt between two lines must find the task somewhere.
         task.place = SENT
@@ -178,7 +181,7 @@ class Dispatcher(Part):
         lease.load_us += cost
         lease.used = True
         try:
-            task.ticket = lease.sender.send(task.message)  # type: ignore[union-attr, arg-type]
+            task.ticket = lease.sender.send(message)  # type: ignore[union-attr]
         except PeerDiedError:
             task.ticket = 0
             lease.paused = True
