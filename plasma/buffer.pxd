@@ -22,6 +22,7 @@ cdef class Allocation:
     cdef uint32_t hold              # pin: kept after the seal, because the creator's views live on
     cdef int phase
     cdef uint32_t exports
+    cdef readonly bint fresh        # nobody has used this memory since the store was made
     cdef readonly bytes object_id
     cdef object __weakref__
     cdef bint _protect(self, bint readonly) noexcept
@@ -35,4 +36,4 @@ cdef class PrivatePages:
     cdef Py_ssize_t size
 
 cdef Buffer make_buffer(Client client, bytes object_id, uint32_t entry, uint32_t hold)
-cdef Allocation make_allocation(Client client, bytes object_id, uint32_t entry, uint32_t hold)
+cdef Allocation make_allocation(Client client, bytes object_id, uint32_t entry, uint32_t hold, bint fresh)

@@ -139,13 +139,14 @@ cdef class PrivatePages:
         return self.size
 
 
-cdef Allocation make_allocation(Client client, bytes object_id, uint32_t entry, uint32_t hold):
+cdef Allocation make_allocation(Client client, bytes object_id, uint32_t entry, uint32_t hold, bint fresh):
     cdef Allocation allocation = Allocation.__new__(Allocation)
     allocation.client = client
     allocation.start = client.seg.data + client.seg.entries[entry].offset
     allocation.size = <Py_ssize_t>client.seg.entries[entry].size_bytes
     allocation.entry = entry
     allocation.hold = hold
+    allocation.fresh = fresh
     allocation.object_id = object_id
     client.views += 1
     return allocation

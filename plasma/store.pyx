@@ -166,7 +166,7 @@ cdef class Store(Holder):
         cdef uint32_t entry = 0, hold = 0
         cdef bint fresh = False
         self._create(object_id, size_bytes, EXPOSED, owner, contained, referenced, timeout_s, &entry, &hold, &fresh)
-        return make_allocation(self.client, object_id, entry, hold)
+        return make_allocation(self.client, object_id, entry, hold, fresh)
 
     def put_parts(self, bytes object_id, list parts not None, *, owner=0, contained=(), referenced=False, timeout_s=0.0,
                   bint resident=False):

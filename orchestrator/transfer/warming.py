@@ -1,8 +1,7 @@
 """Touches an object's memory ahead of the bytes that come.
 
-Memory that nobody has used since it was given to the store is zeroed by the kernel at the first touch, which
-takes longer than receiving into it. So a thread of its own does that, ahead of the thread that receives;
-memory that was in use before is passed over at 13 GB/s.
+Memory that nobody has used since the store was made is zeroed by the kernel at the first touch, which takes
+longer than receiving into it. So a thread of its own does that, ahead of the thread that receives.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ STRETCH_BYTES = 4 << 20
 def warmed(landing: Landing) -> Iterator[None]:
     """Have what is missing of a landing touched, as long as this lasts."""
     first = landing.received_bytes
-    if landing.size_bytes - first < WARM_BYTES_MIN:
+    if not landing.allocation.fresh or landing.size_bytes - first < WARM_BYTES_MIN:
         yield
         return
     stop = threading.Event()

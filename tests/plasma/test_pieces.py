@@ -128,6 +128,7 @@ def test_the_extent_of_an_object_that_is_being_made_is_where_it_stays(store, kee
 def test_memory_can_be_populated_ahead_of_who_writes_to_it(store):
     data = os.urandom(200_000)
     allocation = store.create_buffer(A, len(data))
+    assert allocation.fresh
     allocation.populate(0, len(data))
     memoryview(allocation)[:100_000] = data[:100_000]
     allocation.populate(50_000, 150_000)  # what is there stays
@@ -138,3 +139,6 @@ def test_memory_can_be_populated_ahead_of_who_writes_to_it(store):
     allocation.seal()
     allocation.populate(0, 5)
     assert bytes(store.get(A, 0)) == data
+    del allocation
+    store.delete(A)
+    assert not store.create_buffer(A, len(data)).fresh
