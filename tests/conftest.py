@@ -25,6 +25,9 @@ def pytest_configure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--endurance", action="store_true", help="more rounds, in the tests that count them")
+    parser.addoption(
+        "--elsewhere", action="store_true", help="shared sessions are clusters: every task runs on another node"
+    )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

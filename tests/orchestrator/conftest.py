@@ -10,6 +10,7 @@ inline says why:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -50,10 +51,25 @@ def session(mode: str) -> Iterator[orchestrator.api.session.Session]:
 
 
 @pytest.fixture(scope="module")
-def shared_session(mode: str) -> Iterator[None]:
+def shared_session(mode: str, request: pytest.FixtureRequest) -> Iterator[None]:
     """One session for all tests of a module that leave nothing behind in it."""
+    if request.config.getoption("--elsewhere") and mode == "processes":
+        with elsewhere():
+            yield
+        return
     orchestrator.init(num_cpus=2, object_store_memory=2 << 30, mode=mode)
     try:
         yield
     finally:
         orchestrator.shutdown()
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """A driver on a node without CPUs: every task and actor runs on the other one."""
+    from orchestrator.cluster_utils import Cluster
+
+    with Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 0}) as cluster:
+        cluster.add_node(num_cpus=2, object_store_memory=1 << 30)
+        cluster.wait_for_nodes()
+        yield
