@@ -26,7 +26,9 @@ def pytest_configure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--endurance", action="store_true", help="more rounds, in the tests that count them")
     parser.addoption(
-        "--elsewhere", action="store_true", help="shared sessions are clusters: every task runs on another node"
+        "--elsewhere",
+        action="store_true",
+        help="shared sessions are clusters: every task runs on another node",
     )
 
 

@@ -83,6 +83,7 @@ class ActorRecord:
         "address",
         "aside",
         "cause",
+        "doubtful",
         "handles",
         "inflight",
         "init_failed",
@@ -108,6 +109,8 @@ class ActorRecord:
         self.aside: dict[int, Task] = {}
         #: calls sent and not answered
         self.inflight: dict[int, Task] = {}
+        #: calls that were with a process that died, and a text about that: its home is being asked
+        self.doubtful: list[tuple[Task, str]] = []
         #: holds of this process; with the last, and nothing under way, the record goes
         self.handles = 0
         #: why it is DEAD
@@ -144,7 +147,8 @@ class ActorRecord:
 
     def unfinished(self) -> list[Task]:
         """Return the calls that are not answered: sent ones first, then in order."""
-        return [*self.inflight.values(), *self.queue, *self.aside.values()]
+        doubtful = [task for task, _ in self.doubtful]
+        return [*self.inflight.values(), *self.queue, *self.aside.values(), *doubtful]
 
     def check_limit(self) -> None:
         """Raise PendingCallsLimitExceeded if no further call may be made; a constructor does not count."""

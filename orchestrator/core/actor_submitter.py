@@ -302,9 +302,12 @@ class ActorSubmitter(Part):
             record.state = ALIVE
             self._runtime.peers[address] = record
             self._flush(record)
+        self._fail_doubtful(record)
 
-    def _restarting(self, record: ActorRecord, address: int, report: dict[str, Any]) -> None:
-        """An actor's process is dead, and there will be another: sort the calls."""
+    def restarting(
+        self, record: ActorRecord, address: int, report: dict[str, Any], is_sure: bool = True
+    ) -> None:
+        """An actor's process is dead, and there will be another, for sure or perhaps: sort the calls."""
         lost: list[Task] = []
         with self.lock:
             if record.state == DEAD or record.address not in (0, address):
@@ -332,15 +335,18 @@ class ActorSubmitter(Part):
                 record.queue.appendleft(task)
             if record.queue:
                 self._queued.add(record)
+            record.doubtful += [(task, describe_death(report)) for task in lost]
             self._node.send({"op": "resolve_actor", "actor": record.actor_id.hex()})
-        for task in lost:
+        if is_sure:
+            self._fail_doubtful(record)
+
+    def _fail_doubtful(self, record: ActorRecord) -> None:
+        doubtful, record.doubtful = record.doubtful, []
+        for task, report in doubtful:
             self._completion.give_back(task)
-            self._completion.fail(
-                task,
-                exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
-                if task.cancelled
-                else record.unavailable_error(task.template.name, describe_death(report)),
-            )
+            error = record.unavailable_error(task.template.name, report)
+            cancelled = exceptions.TaskCancelledError(f"{task.template.name} was cancelled")
+            self._completion.fail(task, cancelled if task.cancelled else error)
 
     def dead(self, record: ActorRecord, cause: str, answer: dict[str, Any] | None = None) -> None:
         """An actor is dead for good: so are its calls."""
@@ -354,6 +360,7 @@ class ActorSubmitter(Part):
             record.inflight.clear()
             record.queue.clear()
             record.aside.clear()
+            record.doubtful.clear()
             self._queued.discard(record)
             self._runtime.peers.pop(record.address, None)
         error: exceptions.OrchestratorError = record.died_error()
@@ -384,7 +391,7 @@ class ActorSubmitter(Part):
             return
         report = message.get("report") or {}
         if message.get("restarting"):
-            self._restarting(record, message["worker"], report)
+            self.restarting(record, message["worker"], report)
             return
         cause = message.get("cause") or describe_death(report)
         if message.get("restarts"):
@@ -393,16 +400,10 @@ class ActorSubmitter(Part):
         record.verdict = report.get("verdict", "")
         self.dead(record, cause)
 
-    def on_lost(self, record: ActorRecord, address: int, report: dict[str, Any]) -> None:
-        """The process of an actor of another node's is dead, and only that node knows whether there will
-        be another.
-        """
-        self._restarting(record, address, report)
-
     # -- handles, time
 
     def tick(self) -> None:
-        """Forget actors nobody here has handles of any more, and retry what a full channel refused."""
+        """Forget actors that nobody here has handles of, and retry what a full channel refused."""
         while self._dropped:
             self._handle_gone(self._dropped.popleft())
         for record in list(self._queued):

@@ -258,7 +258,8 @@ class Runtime(Part):
         elif peer is not None and peer.state is None:  # type: ignore[union-attr]
             self.tasks.on_died(peer, report)  # type: ignore[arg-type]
         elif peer is not None:
-            self.actors.on_lost(peer, address, report)  # type: ignore[arg-type]
+            # Only the home of an actor knows whether there will be another process.
+            self.actors.restarting(peer, address, report, is_sure=False)  # type: ignore[arg-type]
         handler = self.handlers.get("died")
         if handler is not None:
             handler(address)

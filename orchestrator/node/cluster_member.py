@@ -246,6 +246,8 @@ class ClusterMember:
         """Have another node answer what a process asks, if that is for it to answer."""
         match op:
             case "resolve_actor" | "kill_actor" | "actor_state":
+                if fields.get("label"):
+                    self._node.handlers.label(sender, fields["label"])
                 home = _home_of_actor(fields["actor"])
                 if home in (0, self.here):
                     return False

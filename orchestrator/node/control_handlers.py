@@ -206,15 +206,19 @@ class ControlHandlers:
         self, sender: int, actor: str, state: str, cause: str | None, init_failed: bool, label: str
     ) -> None:
         """An actor is alive, or about to end."""
-        process = self._node.pool.at(sender)
-        if label and process is not None:
-            process.label = label[:LABEL_CHARS_MAX]
+        self.label(sender, label)
         if state == "alive":
             self._node.perform_all(self._node.actors.alive(actor, sender))
         elif state == "dead":
             self._node.perform_all(self._node.actors.end(actor, cause or "ended", init_failed=init_failed))
         else:
             self._node.complain(f"from {sender}: an actor can't be {state!r:.100}")
+
+    def label(self, worker: int, label: str) -> None:
+        """Mark what a worker of this node prints."""
+        process = self._node.pool.at(worker)
+        if label and process is not None:
+            process.label = label[:LABEL_CHARS_MAX]
 
     def on_resolve_actor(self, sender: int, actor: str) -> None:
         """A client asks where an actor is.

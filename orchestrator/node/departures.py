@@ -65,22 +65,24 @@ class Departures:
         )
         instructions = node.actors.client_died(address, report)
         node.wait_graph.over(address)
-        news = {"op": "died", "worker": address, "actor": actor, "report": report}
-        if actor is not None:
-            news |= node.actors.fate(actor)
+        # Of an actor whose home this is, its fate is told; of others whoever calls them asks the home.
+        known = actor if actor is not None and node.actors.knows(actor) else None
+        news = {"op": "died", "worker": address, "actor": known, "report": report}
+        if known is not None:
+            news |= node.actors.fate(known)
         node.outbox.broadcast(node.clients, news)
         node.tell_scheduler(events.WorkerDied(process.token))
         node.groups.client_died(address)
         node.perform_all(instructions)
         if node.member is not None:
-            node.member.process_died(address, news)
+            node.member.process_died(address, news | {"actor": actor})
 
     def process_of_other_node(self, address: int, process: Process, news: dict[str, Any]) -> None:
         """Settle everything about a process of another node that is dead; `address` was its stand-in's."""
         node = self._node
         report = news.get("report")
-        # Of an actor whose home this is, its fate is told; of others whoever calls them asks the home.
-        actor = node.actors.of_worker(address)
+        named = news.get("actor")
+        actor = named if named and node.actors.knows(named) else node.actors.of_worker(address)
         instructions = node.actors.client_died(address, report)
         told = {"op": "died", "worker": address, "process": list(process), "actor": actor, "report": report}
         if actor is not None:
