@@ -39,8 +39,8 @@ class RuntimeContext:
         return self._runtime.session
 
     def get_node_id(self) -> str:
-        """Return the node's id: its address in the store, in hexadecimal."""
-        return f"{self._runtime.node.address:016x}"
+        """Return the id of the node on which this process runs, in hexadecimal."""
+        return self._runtime.node_id
 
     def get_worker_id(self) -> str:
         """Return this process's id: its address in the store, in hexadecimal."""
@@ -215,7 +215,7 @@ def _all_nodes() -> list[dict[str, Any]]:
     labels = answer.get("labels") or runtime.info.get("labels") or {}
     return found or [
         {
-            "node": f"{runtime.node.address:016x}",
+            "node": runtime.node_id,
             "alive": True,
             "host": "127.0.0.1",
             "hostname": socket.gethostname(),

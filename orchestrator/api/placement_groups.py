@@ -128,15 +128,21 @@ def placement_group(
     if lifetime not in (None, "detached"):
         raise ValueError(f"lifetime must be None or 'detached', not {lifetime!r}")
     runtime = ensure_runtime()
-    _check_selectors(bundle_label_selector, len(specs), runtime.info.get("labels") or {})
+    selectors = _check_selectors(bundle_label_selector, len(specs))
+    is_cluster = bool(runtime.here)
+    if not is_cluster:
+        _check_labels(selectors, runtime.info.get("labels") or {})
     group = PlacementGroup(random_hex(), specs)
     message: dict[str, Any] = {"op": "create_group", "group": group.id.hex(), "strategy": strategy}
-    message |= {"bundles": specs, "detached": lifetime == "detached"}
-    if name:
+    message |= {"bundles": specs, "detached": lifetime == "detached", "selectors": selectors}
+    if name or is_cluster:
+        # Whoever is passed the group may use it on any node at once: the head has to know it by then.
         namespace = runtime.info.get("namespace") or ""
-        answer = runtime.node.ask({**message, "name": name, "namespace": namespace})
-        if answer.get("error"):
+        error = runtime.node.ask({**message, "name": name, "namespace": namespace}).get("error")
+        if error == "exists":
             raise ValueError(f"a placement group named {name!r} exists in namespace {namespace!r}")
+        if error:
+            raise ValueError(f"the placement group was refused: {error}")
     else:
         runtime.node.send(message)
     return group
@@ -163,15 +169,21 @@ def _check_bundles(bundles: Any) -> list[dict[str, float]]:
     return specs
 
 
-def _check_selectors(selectors: Any, count: int, labels: Mapping[str, str]) -> None:
-    from orchestrator.common.labels import check_selector, matches
+def _check_selectors(selectors: Any, count: int) -> list[dict[str, str]]:
+    from orchestrator.common.labels import check_selector
 
     if selectors is None:
-        return
+        return []
     if len(selectors) != count:
         raise ValueError(f"bundle_label_selector has {len(selectors)} entries for {count} bundles")
+    return [dict(check_selector(selector, "bundle_label_selector")) for selector in selectors]
+
+
+def _check_labels(selectors: Sequence[Mapping[str, str]], labels: Mapping[str, str]) -> None:
+    from orchestrator.common.labels import matches
+
     for index, selector in enumerate(selectors):
-        if not matches(check_selector(selector, "bundle_label_selector").items(), labels):
+        if not matches(selector.items(), labels):
             raise exceptions.InfeasibleError(
                 f"no node has labels that match {dict(selector)}, which bundle {index} wants: the only one "
                 f"has {dict(labels)}"
@@ -216,17 +228,21 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
         return rows
     if group not in rows:
         raise ValueError(f"this session does not know {placement_group}")
-    return rows[group]
+    # Of one that was removed a cluster knows only that.
+    bundles = dict(enumerate(placement_group.bundle_specs)) if placement_group is not None else {}
+    return {**rows[group], "bundles": rows[group]["bundles"] or bundles}
 
 
 def _facts(row: Mapping[str, Any], node: str) -> dict[str, Any]:
-    created = row["state"] == "CREATED"
+    nodes = row.get("nodes")
+    if nodes is None:
+        nodes = [node if row["state"] == "CREATED" else ""] * len(row["bundles"])
     return {
         "placement_group_id": row["group"],
         "name": row["name"],
         "namespace": row["namespace"],
         "bundles": dict(enumerate(row["bundles"])),
-        "bundles_to_node_id": dict.fromkeys(range(len(row["bundles"])), node if created else ""),
+        "bundles_to_node_id": dict(enumerate(nodes)),
         "strategy": row["strategy"],
         "state": row["state"],
         "cause": row["cause"],

@@ -59,7 +59,7 @@ class Session(Mapping[str, Any]):
         #: The facts of the mapping, under Ray's names where those mean something here.
         self.address_info: dict[str, Any] = {
             "address": runtime.info.get("address", "local"),
-            "node_id": f"{runtime.node.address:016x}",
+            "node_id": runtime.node_id,
             "node_ip_address": "127.0.0.1",
             "session_name": runtime.session,
             "session_dir": self.session_dir,

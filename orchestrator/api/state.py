@@ -27,7 +27,7 @@ class View:
     def __init__(self, timeout_s: float) -> None:
         self.runtime: Runtime = require()
         self.timeout_s = timeout_s
-        self.node_id = f"{self.runtime.node.address:016x}"
+        self.node_id = self.runtime.node_id
         self.job_id = self.runtime.session
 
     def tasks(self) -> Found:

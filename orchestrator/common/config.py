@@ -59,6 +59,9 @@ COLLECT_S = 0.001
 #: What that time grows to while other threads read.
 COLLECT_MAX_S = 0.008
 
+#: The setting for how many seconds a demand may want what no node of a cluster has; unset: for ever.
+INFEASIBLE_AFTER = "INFEASIBLE_AFTER_S"
+
 #: A task that could not be placed for this long is explained in one warning.
 UNPLACED_WARNING_S = 10.0
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
@@ -45,8 +45,7 @@ class Dispatcher(Part):
 
     def __init__(self, runtime: Runtime) -> None:
         self._warn = runtime.warn
-        #: the node explains why something waits that is no task
-        runtime.handlers["explain"] = lambda message: runtime.warn(message["text"])
+        runtime.handlers["explain"] = self._on_explained
         self._endpoint = runtime.endpoint
         self._node_send = runtime.node.send
         self._peers = runtime.peers
@@ -449,6 +448,18 @@ class Dispatcher(Part):
                 for lease in list(queue.leases):
                     if not lease.inflight:
                         self._return(lease)
+
+    def _on_explained(self, message: dict[str, Any]) -> None:
+        """The node says why something waits: tasks of a class, or something that is no task."""
+        text = message["text"]
+        with self._lock:
+            queue = self._queues.get(message.get("class", ""))
+            if queue is not None:
+                if not queue.pending:
+                    return
+                queue.warned = True  # it knows better
+                text = f"{len(queue.pending)} tasks ({queue.pending[0].template.name}, ...): each {text}"
+        self._warn(text)
 
     def _explain_wait(self, queue: SchedulingQueue, now: float) -> None:
         if queue.leases or queue.warned or now - queue.waiting_since < config.UNPLACED_WARNING_S:

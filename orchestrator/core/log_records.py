@@ -45,7 +45,7 @@ def ids_of(runtime: Runtime) -> dict[str, str]:
     ids = {
         "job_id": runtime.info.get("job", runtime.session),
         "worker_id": f"{runtime.store.address:016x}",
-        "node_id": f"{runtime.node.address:016x}",
+        "node_id": runtime.node_id,
     }
     executor = runtime.executor
     if executor is None:

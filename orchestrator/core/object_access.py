@@ -59,7 +59,7 @@ def free(runtime: Runtime, entry: Entry) -> None:
 def locations(runtime: Runtime, refs: list[ObjectRef[Any]]) -> dict[ObjectRef[Any], dict[str, Any]]:
     """Return where each object is and how large it is."""
     infos = {info.object_id: info for info in runtime.store.list()}
-    node_id = f"{runtime.node.address:016x}"
+    node_id = runtime.node_id
     return {ref: _location(infos.get(runtime.id_of(ref._entry)), ref._entry, node_id) for ref in refs}
 
 

@@ -76,6 +76,8 @@ class Runtime(Part):
         self.open = True
         #: index of this node; 0 in a private session, which has no other
         self.here: int = info.get("node_index", 0)
+        #: Its id, as users and scheduling strategies have it.
+        self.node_id: str = info.get("node_id") or f"{node_address:016x}"
         self.prefix = process_prefix(session, store.address, self.here)
         self.next_seq: Callable[[], int] = itertools.count(1).__next__
         #: leases and actors by address: who may send replies

@@ -11,6 +11,7 @@ about                                  is asked
 an actor (resolve, kill, its state)    the node of the process that created it, its *home*
 a worker (return, kill)                the node on which it runs
 workers for tasks and actors           this node, and those that `leases_abroad` chooses
+placement groups                       the head, by `groups_abroad`
 ====================================== ==========================================================
 
 In a message between nodes a process is `[node, address]`; here it is the address of its stand-in.
@@ -31,6 +32,7 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.link import Identity, Links
 from orchestrator.gateway.stand_ins import StandIn, StandIns
 from orchestrator.node import control
+from orchestrator.node.groups_abroad import GroupsAbroad
 from orchestrator.node.head_link import LINK, OBJECTS, HeadLink, own_spec
 from orchestrator.node.jobs_abroad import JobsAbroad
 from orchestrator.node.leases_abroad import LeasesAbroad
@@ -139,6 +141,7 @@ class ClusterMember:
         #: Nodes that are alive, as far as is known.
         self.peers: set[int] = set()
         self.jobs = JobsAbroad(self, node)
+        self.groups = GroupsAbroad(self, node)
         self.objects.transfer = Pulls(self.transfer, self.objects)
         node.reactor.watch(self.transfer.fileno(), self.objects.transfer.look)
         node.reactor.watch(self.head.fileno(), self._on_head)
@@ -164,7 +167,8 @@ class ClusterMember:
 
     def on_head_event(self, event: Any) -> None:
         """The head has said something else."""
-        self.complain(f"the head said {type(event).__name__}, which this node does not act upon")
+        if not self.groups.on_event(event):
+            self.complain(f"the head said {type(event).__name__}, which this node does not act upon")
 
     # ------------------------------------------------------------ other nodes
 
@@ -227,7 +231,9 @@ class ClusterMember:
 
     def tick(self) -> float:
         """Do what is due; return the seconds until the next call is."""
-        due_s = min(self.links.tick(), self.objects.tick(), self.leases.tick())
+        due_s = min(
+            self.links.tick(), self.objects.tick(), self.leases.tick(), self.groups.tick(time.monotonic())
+        )
         self.links.flush()
         return due_s
 
@@ -377,6 +383,7 @@ class ClusterMember:
             self.tell(node, message)
         self.objects.process_died(process_prefix(self.session, address, self.here))
         self.leases.client_gone(address)
+        self.groups.client_gone(address)
         self.gateway.source_gone(address)
 
     def _process_gone(self, one: StandIn, news: dict[str, Any]) -> None:

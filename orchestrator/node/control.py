@@ -153,6 +153,12 @@ def _bundles(value: Any) -> tuple[ResourceSet, ...]:
     return bundles
 
 
+def _selectors(value: Any) -> tuple[dict[str, str], ...]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise BadMessage("is not a list of conditions on labels")
+    return tuple({_text(key): _text(condition) for key, condition in one.items()} for one in value)
+
+
 #: What a `SchedulingClass` has beside its resources.
 _CLASS_FIELDS: dict[str, Any] = {
     "env": (_environment, ""),
@@ -232,6 +238,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "namespace": (_text, ""),
         "strategy": _text,
         "bundles": _bundles,
+        "selectors": (_selectors, ()),
         "detached": (_flag, False),
         "req": (_integer, 0),
     },

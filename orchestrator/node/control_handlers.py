@@ -301,25 +301,42 @@ class ControlHandlers:
         answer = {"op": "reply", "req": req, "names": names[skip : skip + LISTED_MAX], "count": len(names)}
         self._node.outbox.send(sender, answer)
 
-    def on_create_group(self, sender: int, req: int, **fields: Any) -> None:
-        """A client wants a placement group."""
+    def on_create_group(
+        self, sender: int, req: int, selectors: tuple[dict[str, str], ...], **fields: Any
+    ) -> None:
+        """A client wants a placement group. (Where there is one node only, it has looked at its labels.)"""
         spec = GroupSpec(**fields, job=self._node.jobs.of(sender))
+        if self._node.member is not None:
+            self._node.member.groups.create(sender, spec, selectors, req)
+            return
         self._node.perform_all(self._node.groups.create(sender, spec, req))
 
     def on_remove_group(self, sender: int, group: str) -> None:
         """A client removes a placement group, and ends what runs in it."""
+        if self._node.member is not None:
+            self._node.member.groups.remove(group)
+            return
         self._node.perform_all(self._node.groups.remove(group))
 
     def on_await_group(self, sender: int, group: str, req: int) -> None:
         """A client asks to hear when a placement group is there, or will never be."""
+        if self._node.member is not None:
+            self._node.member.groups.wait(sender, group, req)
+            return
         self._node.perform_all(self._node.groups.wait(sender, group, req))
 
     def on_get_group(self, sender: int, name: str, namespace: str, req: int) -> None:
         """A client asks for a placement group by name."""
+        if self._node.member is not None:
+            self._node.member.groups.find(sender, name, namespace, req)
+            return
         self._node.perform_all(self._node.groups.find(sender, name, namespace, req))
 
     def on_list_groups(self, sender: int, group: str | None, req: int) -> None:
         """A client asks for one placement group, or for all."""
+        if self._node.member is not None:
+            self._node.member.groups.list(sender, group, req)
+            return
         groups = self._node.groups.listing(group)
         answer = {"op": "reply", "req": req, "groups": groups[:LISTED_MAX], "count": len(groups)}
         self._node.outbox.send(sender, {**answer, "node": self._node.node_id})

@@ -349,6 +349,8 @@ class Daemon:
                 self.perform_all(self.groups.reserved(group))
             case events.BundlesInfeasible(group, cause):
                 self.perform_all(self.groups.infeasible(group, cause))
+            case events.PartReserved() if self.member is not None:
+                self.member.groups.part_reserved(instruction)
             case placement_groups.RequestBundles(_, spec):
                 self.tell_scheduler(events.BundlesWanted(spec.group, spec.bundles))
             case placement_groups.ReleaseBundles(group):

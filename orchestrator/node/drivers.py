@@ -77,6 +77,7 @@ class Drivers:
             "num_cpus": self._info["num_cpus"],
             "labels": self._node.labels,
             "node_index": self._node.index,
+            "node_id": self._node.node_id,
         }
 
     # ------------------------------------------------------------ attaching
@@ -110,6 +111,7 @@ class Drivers:
             "logging": logging,
             "session": node.session,
             "node_index": node.index,
+            "node_id": node.node_id,
         }
         with open(os.path.join(self._session_dir, JOBS, name), "w", encoding="utf-8") as file:
             json.dump(facts, file)

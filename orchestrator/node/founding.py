@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from orchestrator.common import environ
+from orchestrator.common.config import INFEASIBLE_AFTER
 from orchestrator.node import launch
 
 #: Where a head listens unless told otherwise.
@@ -64,6 +66,7 @@ def head_command(options: ClusterOptions, session_dir: str) -> list[str]:
     return [
         *launch.interpreter(site=True), program, "--listen", f"{host}:{options.port}", "--storage", storage,
         "--session-dir", session_dir, "--announce", os.path.join(session_dir, ANNOUNCEMENT),
+        "--refuse-groups-after", str(environ.number(INFEASIBLE_AFTER, 0.0)),
     ]  # fmt: skip
 
 

@@ -79,9 +79,11 @@ class HeadLink:
         """Say what is free here and what waits."""
         self._link.report(Heartbeat(available, tuple(pending), status=json.dumps(status)))
 
-    def start_job(self, job: str, namespace: str, entrypoint: str) -> None:
-        """A driver of this node has begun a job."""
-        self._link.submit(StartJob(job, namespace, entrypoint))
+    def start_job(
+        self, job: str, namespace: str, entrypoint: str, callback: Callable[[Answer], None]
+    ) -> None:
+        """A driver of this node has begun a job; `callback` is called when the head knows it."""
+        self._link.submit(StartJob(job, namespace, entrypoint), callback)
 
     def finish_job(self, job: str, reason: str) -> None:
         """The driver is gone; every node will be told to end the job."""
@@ -109,6 +111,7 @@ class HeadLink:
                     member.complain(text)
                 case messages.Connected():
                     self.connected = True
+                    member.groups.watch_again()
                 case messages.Disconnected(cause):
                     self.connected = False
                     member.complain(f"the head is out of reach: {cause}")

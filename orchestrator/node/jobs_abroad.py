@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.ids import Process
+from orchestrator.gcs.requests import Answer
 from orchestrator.node.session_dir import JOBS
 from orchestrator.scheduling import events
 from orchestrator.scheduling.jobs import JobSpec
@@ -29,6 +31,8 @@ class JobsAbroad:
         self._node = node
         #: What other nodes must know of the jobs of this one, by name.
         self._ours: dict[str, dict[str, Any]] = {}
+        #: Jobs of this node that the head may not know yet, with what is to be done when it does.
+        self._starting: dict[str, list[Callable[[], None]]] = {}
 
     # ------------------------------------------------------------ ours
 
@@ -38,7 +42,21 @@ class JobsAbroad:
         self._ours[job] = message
         for peer in self._member.peers:
             self._member.tell(peer, message)
-        self._member.head.start_job(job, spec["namespace"], " ".join(spec["argv"])[:200])
+        self._starting[job] = []
+
+        def started(_: Answer) -> None:
+            for action in self._starting.pop(job, ()):
+                action()
+
+        self._member.head.start_job(job, spec["namespace"], " ".join(spec["argv"])[:200], started)
+
+    def when_started(self, job: str, action: Callable[[], None]) -> None:
+        """Do something as soon as the head knows a job; of other nodes' jobs it has heard before us."""
+        waiting = self._starting.get(job)
+        if waiting is None:
+            action()
+        else:
+            waiting.append(action)
 
     def over(self, job: str, reason: str) -> None:
         """A job of this node is over: the head tells all others."""
@@ -58,7 +76,8 @@ class JobsAbroad:
         if not job.isalnum() or self._node.jobs.get(job) is not None:
             return
         driver = self._member.stand_ins.of(Process(node, message["driver"])).address
-        facts = {**message["facts"], "driver_address": driver, "node_index": self._member.here}
+        facts = {**message["facts"], "driver_address": driver}
+        facts |= {"node_index": self._member.here, "node_id": self._node.node_id}
         spec = message["spec"]
         with open(os.path.join(self._node.session_dir, JOBS, job), "w", encoding="utf-8") as file:
             json.dump(facts, file)  # where the zygote finds it

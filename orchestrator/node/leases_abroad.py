@@ -20,9 +20,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from orchestrator.common import environ
+from orchestrator.common.config import INFEASIBLE_AFTER
 from orchestrator.common.ids import Process
 from orchestrator.common.resources import ResourceSet
-from orchestrator.common.scheduling_class import SchedulingClass, placement_from_message
+from orchestrator.common.scheduling_class import InBundle, SchedulingClass, placement_from_message
 from orchestrator.gcs.messages import NodeView, Pending
 from orchestrator.scheduling import actor_table, events
 from orchestrator.scheduling.cluster import lease_events
@@ -63,7 +65,8 @@ class LeasesAbroad:
         self._here = member.here
         self._view = ClusterView()
         chooser = NodeChooser(self._view, member.here, random.Random())
-        self._router = LeaseRouter(member.here, self._view, chooser)
+        after_s = environ.number(INFEASIBLE_AFTER, 0.0)
+        self._router = LeaseRouter(member.here, self._view, chooser, refuse_after_s=after_s or None)
         self._lender = Lender(node.scheduler.places.room)
         self._queue: deque[Callable[[], None]] = deque()
         self._is_busy = False
@@ -139,6 +142,8 @@ class LeasesAbroad:
     def wanted(self, client: int, class_key: int | str, scheduling: SchedulingClass, want: int) -> None:
         """A process says how many more workers it wants for one of its classes."""
         job = job_of(scheduling.env)
+        if isinstance(scheduling.placement, InBundle):
+            self._member.groups.need(scheduling.placement.group)
         self._route(lease_events.Demand(client, class_key, scheduling, want, job=job))
 
     def actor_wanted(self, client: int, spec: actor_table.ActorSpec) -> None:
@@ -186,6 +191,10 @@ class LeasesAbroad:
             news = {"op": "failed", "client": self._member.process_at(client).address, "class": key}
             self._member.tell(asker, news | {"verdict": verdict, "cause": cause})
         return True
+
+    def group_changed(self, news: lease_events.GroupPlaced | lease_events.GroupGone) -> None:
+        """The head has news of a placement group."""
+        self._route(news)
 
     def scheduler_changed(self) -> None:
         """The scheduler has handled something: what is free here may be something else now."""
@@ -360,9 +369,12 @@ class LeasesAbroad:
         self._node.outbox.send(client, news)
 
     def _explain(self, client: int, class_key: int | str, text: str) -> None:
-        who = "a class of tasks"
-        if isinstance(class_key, str) and class_key.startswith(_ACTOR):
-            who = f"actor {self._node.actors.class_name(class_key[len(_ACTOR) :])}"
+        if not isinstance(class_key, str) or not class_key.startswith(_ACTOR):
+            self._node.outbox.send(client, {"op": "explain", "class": class_key, "text": text})
+            return
+        actor = class_key[len(_ACTOR) :]
+        who = f"actor {self._node.actors.class_name(actor)}"
+        client = client or self._node.jobs.driver_of(self._node.actors.job_of(actor))
         if client:
             self._node.outbox.send(client, {"op": "explain", "text": f"{who} {text}"})
         else:
@@ -409,7 +421,9 @@ class LeasesAbroad:
             self._report_due = False
             self._report_here()
         self._post(self._settle)
-        waiting = self._router.waiting()[:PENDING_MAX]
+        # What is meant for a placement group is no demand of its own: the group's bundles are.
+        waiting = [one for one in self._router.waiting() if not isinstance(one[0].placement, InBundle)]
+        waiting = waiting[:PENDING_MAX]
         pending = [Pending(scheduling.resources, count) for scheduling, count in waiting]
         state = (self._node.scheduler.available, self._node.scheduler.total, pending, self._drains)
         since_s = now_s - self._reported_s

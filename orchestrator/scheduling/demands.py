@@ -151,6 +151,12 @@ class DemandQueue:
                 del self._clients[client]
         return demand
 
+    def remove_actor(self, actor: str) -> None:
+        """Take out what an actor waits for."""
+        for demand in self:
+            if demand.actor == actor:
+                self.remove(demand.client, demand.class_key)
+
     def remove_client(self, client: int) -> None:
         """Forget everything a client waits for."""
         for demand in self._clients.pop(client, {}).values():

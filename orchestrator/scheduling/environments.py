@@ -28,6 +28,10 @@ class EnvironmentStates:
         """Tell whether workers can be started for it, as far as is known."""
         return self._ready.get(env, False)
 
+    def wants_pool(self, env: str | None) -> None:
+        """Workers are to be started in advance for this one; None: for none."""
+        self.of_pool = env
+
     def take_new(self) -> list[str]:
         """Return those that are to be prepared; they are taken for being prepared from now on."""
         new, self._new = self._new, []

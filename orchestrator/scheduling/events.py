@@ -101,6 +101,29 @@ class BundlesReleased(NamedTuple):
     group: str
 
 
+class PartWanted(NamedTuple):
+    """The head wants these bundles of a placement group reserved here, now or not at all."""
+
+    group: str
+    attempt: int
+    #: By index in the group.
+    bundles: dict[int, ResourceSet]
+
+
+class PartCommitted(NamedTuple):
+    """The group is reserved everywhere: what this attempt has here may be used."""
+
+    group: str
+    attempt: int
+
+
+class PartReleased(NamedTuple):
+    """The group wants what this attempt has here no more; what runs there is to end."""
+
+    group: str
+    attempt: int
+
+
 class EnvironmentReady(NamedTuple):
     """Workers can be started for a runtime environment."""
 
@@ -156,6 +179,9 @@ Event = (
     | ActorWithdrawn
     | BundlesWanted
     | BundlesReleased
+    | PartWanted
+    | PartCommitted
+    | PartReleased
     | EnvironmentReady
     | EnvironmentFailed
     | PoolWanted
@@ -239,6 +265,14 @@ class BundlesInfeasible(NamedTuple):
     cause: str
 
 
+class PartReserved(NamedTuple):
+    """What the head wanted for a placement group is reserved; or it is not, if there is a cause."""
+
+    group: str
+    attempt: int
+    cause: str
+
+
 class Infeasible(NamedTuple):
     """This demand can never be met here; it has been dropped. `actor` is set if it was one."""
 
@@ -281,6 +315,7 @@ Instruction = (
     | Explain
     | BundlesReserved
     | BundlesInfeasible
+    | PartReserved
     | Infeasible
     | Complain
 )

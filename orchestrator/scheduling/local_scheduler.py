@@ -4,8 +4,8 @@ How it works
 ============
 *Clients* (drivers, and workers whose tasks submit tasks) state demands: "I want n workers of this scheduling
 class", which is a vector of resources. The scheduler answers with grants. A granted worker is the client's
-own until the client returns it; what runs on it in between is none of the scheduler's business. Everything
-else follows from this:
+own until the client returns it; what runs on it in between is none of the scheduler's business. All else
+follows from this:
 
 ====================  ==================================================================================
 event                 consequence
@@ -20,6 +20,7 @@ client died           its demands vanish; workers it had on lease run tasks nobo
 actor wanted          waits its turn for its placement resources, then holds what it holds, for life
 bundles wanted        wait their turn like a worker, then are accounts of their own (`places.py`)
 bundles released      what runs in them is ended
+part wanted           reserved at once or refused: the head of a cluster tries another node (`group_parts.py`)
 any of them           `_dispatch`: grant, start, reclaim
 ====================  ==================================================================================
 
@@ -73,6 +74,10 @@ from orchestrator.scheduling.events import (
     JobEnded,
     LeaseReturned,
     LeaseWanted,
+    PartCommitted,
+    PartReleased,
+    PartReserved,
+    PartWanted,
     PlaceActor,
     PoolWanted,
     PrepareEnvironment,
@@ -137,8 +142,7 @@ class LocalScheduler:
         self._actor_owners: dict[int, int] = {}
         self._idling = Idling(self.slots, self._demands, self._starting, self._actor_owners, idle_timeout_s)
         self._favours_in_a_row = 0
-        self._now_s = 0.0
-        self._ticked_at_s = 0.0
+        self._now_s = self._ticked_at_s = 0.0
         self._out: list[Instruction] = []
         self._handlers: dict[type, Callable[[Any], None]] = {
             Tick: self._tick,
@@ -150,12 +154,15 @@ class LocalScheduler:
             LeaseWanted: self._lease_wanted,
             LeaseReturned: self._lease_returned,
             ActorWanted: self._actor_wanted,
-            ActorWithdrawn: self._actor_withdrawn,
-            EnvironmentReady: self._environment_ready,
+            ActorWithdrawn: lambda event: self._demands.remove_actor(event.actor),
+            EnvironmentReady: lambda event: self._environments.ready(event.env),
             EnvironmentFailed: self._environment_failed,
             BundlesWanted: self._bundles_wanted,
             BundlesReleased: self._bundles_released,
-            PoolWanted: self._pool_wanted,
+            PartWanted: self._part_wanted,
+            PartCommitted: lambda event: places.parts.commit(event.group, event.attempt),
+            PartReleased: lambda event: self._end_in(places.parts.release(event.group, event.attempt)),
+            PoolWanted: lambda event: self._environments.wants_pool(event.env),
             JobBegan: self._job_began,
             JobEnded: self._job_ended,
             ClientDied: lambda event: self._client_died(event.client),
@@ -279,9 +286,6 @@ class LocalScheduler:
         if objection is not None:
             self._refuse(demand, *objection)
 
-    def _pool_wanted(self, event: PoolWanted) -> None:
-        self._environments.of_pool = event.env
-
     def _job_began(self, event: JobBegan) -> None:
         self._idling.job_began(event.job)
         self._environments.job_began(event.job)
@@ -290,9 +294,6 @@ class LocalScheduler:
         self._environments.job_ended(event.job)
         for slot in self._idling.job_ended(event.job):
             self._end(slot, event.reason, gently=True)
-
-    def _environment_ready(self, event: EnvironmentReady) -> None:
-        self._environments.ready(event.env)
 
     def _environment_failed(self, event: EnvironmentFailed) -> None:
         self._environments.failed(event.env)
@@ -310,11 +311,6 @@ class LocalScheduler:
         self._demands.put(demand, 1)
         self._refuse_impossible(demand)
 
-    def _actor_withdrawn(self, event: ActorWithdrawn) -> None:
-        for demand in self._demands:
-            if demand.actor == event.actor:
-                self._demands.remove(demand.client, demand.class_key)
-
     # ------------------------------------------------------------ placement groups
 
     def _bundles_wanted(self, event: BundlesWanted) -> None:
@@ -323,21 +319,30 @@ class LocalScheduler:
             self._out.append(BundlesInfeasible(event.group, cause))
         else:
             # Not its creator's: a group outlives the task that makes it.
-            scheduling = SchedulingClass(total_of(event.bundles))
+            total = total_of(event.bundles)
             key = ("group", event.group)
-            hold = scheduling.resources
-            demand = Demand(0, key, scheduling, hold, None, self._now_s, event.bundles)
+            demand = Demand(0, key, SchedulingClass(total), total, None, self._now_s, event.bundles)
             self._demands.put(demand, 1)
-        for demand in self._demands:  # some may have been heard of before the group
-            if _group_of(demand.scheduling) == event.group:
-                self._refuse_impossible(demand)
+        self._reconsider(event.group)  # some may have been heard of before the group
 
     def _bundles_released(self, event: BundlesReleased) -> None:
         self._demands.remove(0, ("group", event.group))
         bundles = self.places.release(event.group)
+        self._reconsider(event.group)
+        self._end_in(bundles)
+
+    def _reconsider(self, group: str) -> None:
         for demand in self._demands:
-            if _group_of(demand.scheduling) == event.group:
+            place = demand.scheduling.placement
+            if isinstance(place, InBundle) and place.group == group:
                 self._refuse_impossible(demand)
+
+    def _part_wanted(self, event: PartWanted) -> None:
+        cause = self.places.parts.prepare(event.group, event.attempt, event.bundles)
+        self._out.append(PartReserved(event.group, event.attempt, cause))
+
+    def _end_in(self, bundles: list[Account]) -> None:
+        """End what runs in bundles that are released."""
         for slot in self.slots:
             if slot.account in bundles:
                 # What it holds comes back to the node when it is gone.
@@ -434,8 +439,8 @@ class LocalScheduler:
         self.slots.change(
             slot, WorkerChange.LEASE if actor is None else WorkerChange.BECOME_ACTOR, self._now_s
         )
-        slot.scheduling, slot.account, slot.held = demand.scheduling, account, demand.hold
-        slot.job = demand.job
+        slot.scheduling, slot.account, slot.job = demand.scheduling, account, demand.job
+        slot.held = demand.hold
         slot.devices = account.take(demand.hold)
         if actor is None:
             assert not isinstance(demand.class_key, tuple)
@@ -493,8 +498,3 @@ class LocalScheduler:
         # A demand that could be served waits for a process only.
         assert not any(map(self._is_next, self._demands)), list(self._demands)
         assert len(self.slots) <= self._workers_max
-
-
-def _group_of(scheduling: SchedulingClass) -> str | None:
-    place = scheduling.placement
-    return place.group if isinstance(place, InBundle) else None

@@ -9,6 +9,7 @@ from orchestrator.common.resources import ResourceSet
 from orchestrator.common.scheduling_class import InBundle, OnNode, SchedulingClass, WithLabels
 from orchestrator.scheduling.accounts import Account, Devices
 from orchestrator.scheduling.events import GROUP_REMOVED, INFEASIBLE, UNSCHEDULABLE
+from orchestrator.scheduling.group_parts import GroupParts
 
 #: Placement groups of which it is still known that they are gone.
 GONE_MAX = 10_000
@@ -29,13 +30,17 @@ class Places:
         self._wanted: dict[str, tuple[ResourceSet, ...]] = {}
         self._reserved: dict[str, list[Account]] = {}
         self._gone: dict[str, None] = {}
+        #: Bundles of groups that lie on several nodes.
+        self.parts = GroupParts(self.root)
 
     def accounts_of(self, scheduling: SchedulingClass) -> list[Account]:
         """Return the accounts from which this may be served, as soon as one of them has enough."""
         place = scheduling.placement
         if not isinstance(place, InBundle):
             return [self.root]
-        accounts = self._reserved.get(place.group, [])
+        accounts = self._reserved.get(place.group)
+        if accounts is None:
+            return self.parts.accounts_of(place.group, place.bundle)
         return accounts if place.bundle < 0 else accounts[place.bundle : place.bundle + 1]
 
     def room(self, scheduling: SchedulingClass) -> int:
@@ -126,6 +131,7 @@ class Places:
         yield self.root
         for accounts in self._reserved.values():
             yield from accounts
+        yield from self.parts
 
     def validate(self, occupied: Mapping[Account, ResourceSet]) -> None:
         """Check that nothing is lost or given twice; `AssertionError` with the culprit."""
@@ -141,4 +147,5 @@ class Places:
             for free in account.free.values():
                 assert all(units >= 0 for units in free.values()), account.free
         assert total == self.root.total, (total, self.root.total)
+        self.parts.validate()
         assert set(self._reserved) <= set(self._wanted)

@@ -49,7 +49,8 @@ class SimNode:
         self.node_id = f"{number:016x}"
         self.scheduler = LocalScheduler(total, pool_size=2, node_id=self.node_id, labels=labels)
         self.view = ClusterView()
-        self.router = LeaseRouter(number, self.view, NodeChooser(self.view, number, Random(number)))
+        chooser = NodeChooser(self.view, number, Random(number))
+        self.router = LeaseRouter(number, self.view, chooser, refuse_after_s=sim.refuse_after_s)
         #: What is to happen on this node, one after the other: as in the loop of a node process.
         self._queue: deque[Callable[[], None]] = deque()
         self._is_busy = False
@@ -224,9 +225,10 @@ class SimNode:
 class Sim:
     """The cluster; everything follows from the seed."""
 
-    def __init__(self, seed: int, *, lossy: bool = False) -> None:
+    def __init__(self, seed: int, *, lossy: bool = False, refuse_after_s: float | None = None) -> None:
         self.rng = Random(seed)
         self.lossy = lossy
+        self.refuse_after_s = refuse_after_s
         self.clock = Clock()
         self.nodes: dict[int, SimNode] = {}
         #: When the last message on a link arrives: the next one comes later.

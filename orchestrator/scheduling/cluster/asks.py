@@ -78,6 +78,7 @@ class Wanted:
         "bytes_at",
         "class_key",
         "client",
+        "explain_after_s",
         "explained",
         "idle_s",
         "infeasible_s",
@@ -107,8 +108,9 @@ class Wanted:
         self.explained = False
         #: Since when nothing is wanted and nothing can come.
         self.idle_s: float | None = None
-        #: Since when no node could ever serve it.
+        #: Since when no node could ever serve it, and after how long of that this is said (again).
         self.infeasible_s: float | None = None
+        self.explain_after_s = 0.0
         #: When nodes of its placement group last refused.
         self.refused_s: dict[int, float] = {}
 

@@ -71,7 +71,7 @@ class NodeDied(NamedTuple):
 
 
 class GroupPlaced(NamedTuple):
-    """The bundles of a placement group lie on these nodes, one for each bundle."""
+    """The bundles of a placement group lie on these nodes, one for each bundle; 0 for nowhere at present."""
 
     group: str
     nodes: tuple[int, ...]
@@ -139,7 +139,7 @@ class Explain(NamedTuple):
 
     client: int
     class_key: ClassKey
-    #: It begins with "has waited".
+    #: It goes on from the name of what waits: "has waited ...", "waits for ...".
     text: str
 
 

@@ -17,7 +17,8 @@ refused               the units are free again, and the view counts the node as 
 view changed          units that wait are asked back to where there is room; when they are back it is asked
 node died             its units are free again
 silence               units are asked back, then given up
-nowhere, ever         the client hears it, after a moment for news that may be under way
+no node could ever    the client hears why; a node may join, so it waits on, and hears it again now and then
+nowhere, ever         the client hears it, after a moment for news that may be under way, and it is dropped
 ====================  =================================================================================
 
 *Waiting.* A unit waits in the queue of a node (`patient`), where the rules of sharing hold for it as for
@@ -32,7 +33,11 @@ the next.
 
 *Placement groups.* The view knows nothing of bundles. A unit for a certain bundle waits on its node. One
 for any bundle tries the nodes of the group in turn, then waits on one of them, and begins again after
-`SWEEP_S`.
+`SWEEP_S`. A bundle whose node has died lies nowhere (node 0) until the group says where it is now.
+
+*Infeasible.* A demand that none of the present nodes could serve waits for one that could: somebody may be
+about to start it. Never is only what names a node that is gone or too small, or a placement group that was
+removed.
 """
 
 from __future__ import annotations
@@ -40,7 +45,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from orchestrator.common.scheduling_class import InBundle, SchedulingClass
+from orchestrator.common.scheduling_class import InBundle, OnNode, SchedulingClass
 from orchestrator.scheduling.cluster.asks import Ask, AskBook, Wanted
 from orchestrator.scheduling.cluster.feasibility import can_be_started, objection, where_it_waits
 from orchestrator.scheduling.cluster.lease_events import (
@@ -64,8 +69,11 @@ from orchestrator.scheduling.cluster.policies import NodeChooser
 from orchestrator.scheduling.cluster.view import ClusterView
 from orchestrator.scheduling.events import GROUP_REMOVED, INFEASIBLE, UNSCHEDULABLE
 
-#: How long a demand that no node can ever serve is kept: news of a node may be under way.
+#: How long a demand that can never be served is kept: news of a node may be under way.
 INFEASIBLE_AFTER_S = 0.5
+#: When it is first said of a demand that no present node could serve it, and by what factor each further time
+#: is later, up to a most.
+LACKING_EXPLAINED_S = (1.0, 4.0, 3600.0)
 #: A wait of this long is explained, once.
 EXPLAIN_AFTER_S = 10.0
 #: A node that has not answered for this long is asked to give its units back, and after as long again they
@@ -91,12 +99,21 @@ class LeaseRouter:
         view: what is known of the cluster. The caller reports nodes to it, this one as well, and says so
             (`ViewChanged`); the router counts in it what it has asked for.
         chooser: chooses nodes by that view.
+        refuse_after_s: for how long a demand may want what no node has; None: for ever, as one may join.
     """
 
-    def __init__(self, local: int, view: ClusterView, chooser: NodeChooser) -> None:
+    def __init__(
+        self,
+        local: int,
+        view: ClusterView,
+        chooser: NodeChooser,
+        *,
+        refuse_after_s: float | None = None,
+    ) -> None:
         self._local = local
         self._view = view
         self._chooser = chooser
+        self._refuse_after_s = refuse_after_s
         self._book = AskBook(view)
         self._groups: dict[str, tuple[int, ...]] = {}
         self._groups_gone: dict[str, None] = {}
@@ -205,6 +222,9 @@ class LeaseRouter:
         self._spent.pop(event.node, None)
         self._book.forget_node(event.node)
         self._view.remove(event.node)
+        for group, nodes in self._groups.items():
+            if event.node in nodes:
+                self._groups[group] = tuple(0 if node == event.node else node for node in nodes)
 
     def _group_placed(self, event: GroupPlaced) -> None:
         self._groups[event.group] = event.nodes
@@ -227,7 +247,8 @@ class LeaseRouter:
             for ask in one.asks.values():
                 if ask.open and self._now_s - ask.heard_s >= SILENT_S:
                     self._is_silent(one, ask)
-            if one.want and not one.explained and self._now_s - one.since_s >= EXPLAIN_AFTER_S:
+            is_late = one.want and self._now_s - one.since_s >= EXPLAIN_AFTER_S
+            if is_late and not one.explained and one.infeasible_s is None:
                 one.explained = True
                 self._out.append(Explain(one.client, one.class_key, self._explanation(one)))
 
@@ -288,10 +309,29 @@ class LeaseRouter:
             one.infeasible_s = None
         elif one.infeasible_s is None:
             one.infeasible_s = self._now_s
-        elif self._now_s - one.infeasible_s >= INFEASIBLE_AFTER_S:
-            found = objection(self._view, one.scheduling)
-            assert found is not None, one.scheduling
-            self._give_up(one, *found)
+            one.explain_after_s = LACKING_EXPLAINED_S[0]
+        else:
+            self._is_lacking(one, self._now_s - one.infeasible_s)
+
+    def _is_lacking(self, one: Wanted, lacking_s: float) -> None:
+        """Speak of a demand that no node could serve, or give it up."""
+        place = one.scheduling.placement
+        is_final = isinstance(place, OnNode) and not place.soft
+        limit_s = INFEASIBLE_AFTER_S if is_final else self._refuse_after_s
+        is_over = limit_s is not None and lacking_s >= limit_s
+        if not is_over and lacking_s < one.explain_after_s:
+            return
+        found = objection(self._view, one.scheduling)
+        assert found is not None, one.scheduling
+        verdict, cause = found
+        if is_over:
+            waited = "" if is_final else f" (no such node joined within {limit_s:g} s)"
+            self._give_up(one, verdict, cause + waited)
+            return
+        _, factor, most_s = LACKING_EXPLAINED_S
+        one.explain_after_s += min(one.explain_after_s * (factor - 1), most_s)
+        text = f"waits for a node to join: {cause}"
+        self._out.append(Explain(one.client, one.class_key, text))
 
     def _give_up(self, one: Wanted, verdict: str, cause: str) -> None:
         self._out.append(Infeasible(one.client, one.class_key, verdict, cause))
@@ -369,7 +409,9 @@ class LeaseRouter:
         if not nodes or not one.want:
             return
         targets = [nodes[group.bundle]] if group.bundle >= 0 else list(dict.fromkeys(nodes))
-        targets.sort(key=lambda node: node != self._local)
+        targets = sorted((node for node in targets if node), key=lambda node: node != self._local)
+        if not targets:
+            return
         if len(targets) == 1:
             if one.held:
                 self._book.give(one, targets[0], one.held, self._now_s, promised=False, patient=True)
@@ -404,8 +446,11 @@ class LeaseRouter:
     def _explanation(self, one: Wanted) -> str:
         begin = f"has waited {EXPLAIN_AFTER_S:g} s for {one.scheduling.resources}"
         if one.group is not None:
-            if one.group.group not in self._groups:
+            nodes = self._groups.get(one.group.group)
+            if nodes is None:
                 return f"{begin} in a placement group that is not created yet"
+            if not all(nodes):
+                return f"{begin} in a placement group that lost a node, and is being made whole again"
             return f"{begin} in its placement group, whose bundles are in use"
         return f"{begin}: {where_it_waits(self._view, one.scheduling)}"
 

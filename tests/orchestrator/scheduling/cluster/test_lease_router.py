@@ -69,18 +69,34 @@ class TestOneCluster:
         sim.run(3)
         assert home.leases[2, "c"][0][0] == other.number
 
-    def test_a_demand_that_no_node_can_serve_is_refused_after_a_moment(self) -> None:
+    def test_a_demand_that_no_node_can_serve_waits_and_is_explained_again_and_again(self) -> None:
         sim = Sim(6)
         home = sim.add(CPU=2)
         sim.add(CPU=8)
         home.route(ev.Demand(1, "a", plain(100), 1))
-        assert not home.infeasible
-        sim.run(1)
-        (refused,) = home.infeasible
-        assert refused.cause == (
-            "it needs {CPU: 100}: none of the 2 nodes has that; "
+        sim.run(2)
+        (explained,) = home.explained
+        assert explained.text == (
+            "waits for a node to join: it needs {CPU: 100}: none of the 2 nodes has that; "
             "0000000000000002 comes nearest with CPU 8 of 100 in total"
         )
+        sim.run(15)
+        assert len(home.explained) == 3, "after 1, 4 and 16 s"
+        assert not home.infeasible
+        sim.add(CPU=100)
+        sim.run(2)
+        assert home.leases[1, "a"][0][0] == 3
+
+    def test_a_demand_that_no_node_can_serve_is_refused_when_its_time_is_over(self) -> None:
+        sim = Sim(6, refuse_after_s=5.0)
+        home = sim.add(CPU=2)
+        home.route(ev.Demand(1, "a", plain(100), 1))
+        sim.run(4)
+        assert not home.infeasible
+        sim.run(2)
+        (refused,) = home.infeasible
+        assert refused.verdict == "infeasible"
+        assert refused.cause.endswith("in total (no such node joined within 5 s)")
         assert not home.router.waiting()
 
     def test_a_node_that_joins_in_time_serves_it(self) -> None:
