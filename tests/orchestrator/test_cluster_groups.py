@@ -224,8 +224,7 @@ class TestRunningInside:
             with pytest.raises(TaskPlacementGroupRemoved):
                 ray.get(task, timeout=30)
         with pytest.raises(ActorDiedError):
-            while True:
-                ray.get(actor.where.remote(), timeout=30)
+            until(lambda: _where(actor) == "nowhere any more")
         with pytest.raises(TaskPlacementGroupRemoved):
             ray.get(made.ready(), timeout=30)
         assert placement_group_table(made)["state"] == "REMOVED"
