@@ -11,9 +11,9 @@ ALLOCATED      runs                   JOINING        it runs, and is not in the 
 JOINING        seen in the cluster    RUNNING        it serves
 ALLOCATED      too long               TERMINATING    a machine that never came up
 JOINING        too long               TERMINATING    a node that never joined
-RUNNING        idle, or not wanted    DRAINING       takes nothing new, finishes, moves its objects away
+RUNNING        idle, or not wanted    DRAINING       takes nothing new, finishes, moves its objects away; as
+                                                     long as that takes, which the operator is told
 DRAINING       drained, or gone       TERMINATING    the provider is to take the machine back
-DRAINING       too long               RUNNING        something on it does not end: it goes on serving
 RUNNING        gone from the cluster  TERMINATING    the node died; its machine is of no use
 TERMINATING    gone at the provider   TERMINATED     nothing is left of it
 TERMINATING    too long               TERMINATING    the provider is asked once more
@@ -56,7 +56,6 @@ class Change(enum.Enum):
     RUNS = "runs"
     JOINED = "joined the cluster"
     DRAIN = "is drained"
-    RESUME = "is not drained after all"
     END = "is to go"
     GONE = "gone at the provider"
     GIVE_UP = "given up"
@@ -70,7 +69,6 @@ TRANSITIONS: dict[tuple[State, Change], State] = {
     (_S.ALLOCATED, _C.RUNS): _S.JOINING,
     (_S.JOINING, _C.JOINED): _S.RUNNING,
     (_S.RUNNING, _C.DRAIN): _S.DRAINING,
-    (_S.DRAINING, _C.RESUME): _S.RUNNING,
     **{(s, _C.END): _S.TERMINATING for s in (_S.ALLOCATED, _S.JOINING, _S.RUNNING, _S.DRAINING, _S.FAILED)},
     **{
         (s, _C.GONE): _S.TERMINATED

@@ -47,8 +47,8 @@ REQUEST_TIMEOUT_S = 300.0
 ALLOCATE_TIMEOUT_S = 900.0
 #: One that runs and does not join is given up.
 JOIN_TIMEOUT_S = 300.0
-#: A node that is not drained by then goes on serving.
-DRAIN_TIMEOUT_S = 600.0
+#: After this the operator is told of a node that is still not drained. Whatever runs there goes on.
+DRAIN_SAY_S = 600.0
 #: How often the provider is asked again to take a machine back, or the cluster to drain a node.
 REPEAT_S = 30.0
 #: A node that has left the cluster may be restarting its connection: that long its machine is left alone.
@@ -127,19 +127,13 @@ class Drain(NamedTuple):
     cause: str
 
 
-class CancelDrain(NamedTuple):
-    """Have a node take work again."""
-
-    node: str
-
-
 class Say(NamedTuple):
     """Tell the operator."""
 
     text: str
 
 
-Instruction = Persist | Launch | Terminate | Drain | CancelDrain | Say
+Instruction = Persist | Launch | Terminate | Drain | Say
 
 #: The label by which a node names the request that its instance was made for.
 INSTANCE_LABEL = "autoscaler/instance"
@@ -273,9 +267,8 @@ class Reconciler:
                 self._end(one, f"it did not run after {ALLOCATE_TIMEOUT_S:g} s")
             elif one.state is State.JOINING and waited_s >= JOIN_TIMEOUT_S:
                 self._end(one, f"it did not join the cluster in {JOIN_TIMEOUT_S:g} s")
-            elif one.state is State.DRAINING and waited_s >= DRAIN_TIMEOUT_S:
-                self._change(one, Change.RESUME)
-                self._out.append(CancelDrain(one.node))
+            elif one.state is State.DRAINING and waited_s >= DRAIN_SAY_S:
+                self._say(f"node {one.node} is not empty, though it takes nothing new for {DRAIN_SAY_S:g} s")
             elif one.state is State.TERMINATING and self._now_s - one.asked_s >= REPEAT_S:
                 one.asked_s = self._now_s
                 self._out.append(Terminate(one.provider_id, one.cause))

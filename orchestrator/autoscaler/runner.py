@@ -15,7 +15,6 @@ from orchestrator.autoscaler.config import AutoscalerConfig
 from orchestrator.autoscaler.demand import Demand
 from orchestrator.autoscaler.providers.provider import Provider, ProviderError
 from orchestrator.autoscaler.reconciler import (
-    CancelDrain,
     ClusterNode,
     Drain,
     Instruction,
@@ -54,11 +53,7 @@ class ClusterPort(Protocol):
         ...
 
     async def drain(self, node: str, cause: str) -> None:
-        """Have a node take nothing new and move its objects away."""
-        ...
-
-    async def cancel_drain(self, node: str) -> None:
-        """Have a node take work again; nothing happens where that can't be."""
+        """Have a node take nothing new, move its objects away, and leave when nothing is left on it."""
         ...
 
     async def load(self) -> Sequence[Mapping[str, Any]]:
@@ -155,8 +150,6 @@ class Runner:
                     await self._cluster.say(f"machine {provider_id} could not be taken back: {exc}")
             case Drain(node, cause):
                 await self._cluster.drain(node, cause)
-            case CancelDrain(node):
-                await self._cluster.cancel_drain(node)
             case Say(text):
                 await self._cluster.say(text)
 

@@ -3,6 +3,7 @@
     limits       how many nodes there are to be: `Cluster.scale(n)`, `.adapt(minimum, maximum)`
     requested    what the cluster is to have in total: `request_resources`
     instances    the autoscaler's own records (`Persist`)
+    types        what could be started: `scheduling.cluster.potential`
 
 The last one who writes is right: these are statements, not commands. What is there was written by a program
 of a user's, so nothing about it is believed.
@@ -18,8 +19,8 @@ from orchestrator.autoscaler.config import NODES_MAX, ConfigError, check_request
 from orchestrator.autoscaler.demand import Shape
 from orchestrator.common.labels import check_selector
 from orchestrator.common.scheduling_class import selector_of
+from orchestrator.scheduling.cluster.potential import NAMESPACE as NAMESPACE
 
-NAMESPACE = "autoscaler"
 LIMITS, REQUESTED, INSTANCES = b"limits", b"requested", b"instances"
 #: Bundles of one request.
 BUNDLES_MAX = 100_000

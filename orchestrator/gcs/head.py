@@ -261,6 +261,11 @@ class Head:
         kept = self.answered.keep(call, answer)
         return [*confirmed, *self._addressed(effects), kept, self._reply(call, answer)]
 
+    def own_call(self, number: int, request: requests.Request, wall_s: float) -> list[Effect]:
+        """Something in the head's own process asks: as node 0, which is none, and each question once."""
+        answer, effects = self._perform(0, request, wall_s)
+        return [*self._addressed(effects), Reply(0, number, answer)]
+
     @staticmethod
     def _reply(call: Call, answer: Answer) -> Effect:
         return Reply(call.node, call.number, answer)

@@ -17,10 +17,13 @@ import os
 import signal
 import sys
 import time
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from orchestrator.common.descriptor_limit import raise_descriptor_limit
 from orchestrator.common.parent_death import die_with_parent
+
+if TYPE_CHECKING:
+    from orchestrator.gcs.starting import RunningHead
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long a placement group may want what no node has; 0: for ever, as nodes may be added",
     )
+    parser.add_argument("--autoscaler", default="", metavar="FILE", help="start nodes as that says")
+    parser.add_argument("--trusted-network", action="store_true", help="what nodes that it starts are told")
     parser.add_argument("--announce", default="", metavar="FILE", help="also write the line of JSON there")
     parser.add_argument("--parent", type=int, default=0, metavar="PID", help="end with this parent")
     return parser
@@ -75,6 +80,7 @@ async def _serve(options: argparse.Namespace) -> int:
             refuse_after_s=options.refuse_groups_after or None,
         )
         running = await start_head(wanted, _complain)
+        autoscaling = await _begin_autoscaling(options, running)
     except StartError as exc:
         _say(options.announce, {"error": str(exc)})
         _complain(f"not started: {exc}")
@@ -97,9 +103,37 @@ async def _serve(options: argparse.Namespace) -> int:
         _complain(f"the head ends: {failed.exception()}")
         _say(options.announce, {"error": str(failed.exception())})
         status = 1
-    failed.cancel()
+    for task in (failed, *autoscaling):
+        task.cancel()
+    await asyncio.gather(*autoscaling, return_exceptions=True)
     await running.close()
     return status
+
+
+async def _begin_autoscaling(options: argparse.Namespace, running: RunningHead) -> list[asyncio.Task[None]]:
+    """Have nodes started as they are needed, if that was asked for; return the task that does it.
+
+    Raises:
+        StartError: it makes no sense what it was told.
+    """
+    from orchestrator.autoscaler.beside_head import Autoscaler, forget
+    from orchestrator.autoscaler.config import ConfigError
+    from orchestrator.autoscaler.files import check, read_file
+    from orchestrator.autoscaler.providers import ClusterFacts
+    from orchestrator.gcs.starting import StartError
+
+    if not options.autoscaler:
+        await forget(running.server)
+        return []
+    join = running.join_string.text()
+    facts = ClusterFacts(join, options.session_dir, os.getppid(), options.trusted_network)
+    try:
+        autoscaler = Autoscaler(running.server, check(read_file(options.autoscaler)), facts, _complain)
+    except ConfigError as exc:
+        await running.close()
+        raise StartError(f"the autoscaler can't be started: {exc}") from None
+    await autoscaler.announce()
+    return [asyncio.get_running_loop().create_task(autoscaler.run())]
 
 
 def _say(announce: str, message: dict[str, object]) -> None:

@@ -48,6 +48,8 @@ class Pending(NamedTuple):
     resources: ResourceSet
     copies: int
     cause: str = ""
+    #: Where it has to be: JSON, as `placement_to_message` makes it; "" for anywhere.
+    placement: str = ""
 
 
 class Heartbeat(NamedTuple):

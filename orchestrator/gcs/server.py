@@ -15,7 +15,7 @@ from orchestrator.gcs.bundle_choice import BundleChoice
 from orchestrator.gcs.head import Head
 from orchestrator.gcs.messages import Heartbeat, Leaving, Register, ToNode
 from orchestrator.gcs.nodes import HealthPolicy
-from orchestrator.gcs.requests import Answer, Refused
+from orchestrator.gcs.requests import Answer, Refused, Request
 from orchestrator.gcs.shell import Shell
 from orchestrator.gcs.storage import Rows, Storage
 from orchestrator.rpc import channels
@@ -79,6 +79,7 @@ class GcsServer:
         self._sessions_count = 0
         self._replies: dict[tuple[int, int], list[asyncio.Future[Answer]]] = {}
         self._calls_count: dict[int, int] = {}
+        self._own_calls_count = 0
         self._tasks: list[asyncio.Task[Any]] = []
         self.head = Head(
             rows,
@@ -149,6 +150,15 @@ class GcsServer:
         while True:
             self.shell.perform(self.head.tick(time.monotonic(), time.time()))
             await asyncio.sleep(TICK_S)
+
+    async def ask(self, request: Request) -> Answer:
+        """Answer a question of this process itself. What it changes is done at once, and stored on return."""
+        self._own_calls_count += 1
+        number = self._own_calls_count
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._replies[0, number] = [future]
+        self.shell.perform(self.head.own_call(number, request, time.time()))
+        return await future
 
     # ------------------------------------------------------------ what the shell says
 

@@ -26,6 +26,8 @@ PORT = 6385
 HEAD_TIMEOUT_S = 30.0
 #: Where the head's process says that it serves.
 ANNOUNCEMENT = "head.json"
+#: Where it finds the configuration of its autoscaler.
+AUTOSCALING = "autoscaling.json"
 
 
 class FoundingError(Exception):
@@ -45,6 +47,8 @@ class ClusterOptions(NamedTuple):
     storage: str = ""
     #: Nobody listens or writes on the network: links and objects go in the clear.
     trusted: bool = False
+    #: What a head's autoscaler is told, as `autoscaler.files.check` takes it; None: nobody starts nodes.
+    autoscaling: dict[str, Any] | None = None
 
 
 class Founded(NamedTuple):
@@ -59,15 +63,24 @@ class Founded(NamedTuple):
 
 
 def head_command(options: ClusterOptions, session_dir: str) -> list[str]:
-    """Return the command of the head's process."""
+    """Return the command of the head's process, for which the session's directory is there already."""
     host = options.host or "127.0.0.1"
     storage = options.storage or f"sqlite:///{session_dir}/head.db"
     program = launch.bootstrap("from orchestrator.gcs.main import main; sys.exit(main())")
-    return [
+    command = [
         *launch.interpreter(site=True), program, "--listen", f"{host}:{options.port}", "--storage", storage,
         "--session-dir", session_dir, "--announce", os.path.join(session_dir, ANNOUNCEMENT),
         "--refuse-groups-after", str(environ.number(INFEASIBLE_AFTER, 0.0)),
     ]  # fmt: skip
+    if options.autoscaling is not None:
+        path = os.path.join(session_dir, AUTOSCALING)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            json.dump(options.autoscaling, file)
+        # Whatever waits may fit a node that is started for it.
+        command += ["--autoscaler", path, "--refuse-groups-after", "0"]
+        command += ["--trusted-network"] if options.trusted else []
+    return command
 
 
 def found(options: ClusterOptions, session_dir: str, log_path: str, alive: Callable[[], bool]) -> Founded:

@@ -135,9 +135,8 @@ def run(options: Options) -> NoReturn:
         OSError: the interpreter cannot be started.
     """
     command = supervisor.command(options)
-    environment = {name: value for name, value in os.environ.items() if name != directories.MARK}
     sys.stdout.flush()
-    os.execve(command[0], command, environment)
+    os.execve(command[0], command, supervisor.environment(options))
 
 
 def start(options: Options) -> dict[str, Any]:
@@ -160,7 +159,7 @@ def _start(options: Options) -> tuple[dict[str, Any], subprocess.Popen[bytes]]:
         try:
             process = subprocess.Popen(
                 supervisor.command(options._replace(report_fd=report_w)),
-                env={name: value for name, value in os.environ.items() if name != directories.MARK},
+                env=supervisor.environment(options),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd="/",

@@ -9,6 +9,7 @@ SIGTERM, SIGINT         the node drains: what runs may finish, actors' hooks run
 the same once more      all ends at once
 the node ends, or dies  all ends; unless it was drained, with exit code 1, and the reason is kept
 a companion ends        it is started again (`companion`): what stands beside the node on a head
+who it lives with ends  all ends at once: nodes that an autoscaler makes on the machine of its head
 this process is killed  the node sees it by pidfd and socket, ends what is below it, and cleans up
 ======================= =============================================================================
 
@@ -38,6 +39,10 @@ from orchestrator.node.founding import Founded, FoundingError
 DRAIN_S = 5.0
 #: What the node gets beyond that, for actors' hooks and its own end.
 STOP_S = 8.0
+#: The variable by which a supervisor hears the join string: it is a secret, and a command line is none.
+JOIN_VARIABLE = "ORCHESTRATOR_JOIN"
+#: What stands for it on the command line.
+_IN_ENVIRONMENT = "in the environment"
 #: What a companion gets to end, and how often it is looked after.
 COMPANION_GRACE_S = 3.0
 LOOK_S = 0.2
@@ -56,6 +61,8 @@ class Options(NamedTuple):
     spill_root: str | None = None
     #: End when the process that has started this one does, however it ends: for tests.
     dies_with_parent: bool = False
+    #: End when this process does, which need not be the parent: (pid, start time in ticks). (0, 0): none.
+    lives_with: tuple[int, int] = (0, 0)
     #: Be a node of a cluster: the fields of `founding.ClusterOptions`. None: this machine alone, no network.
     cluster: dict[str, Any] | None = None
     #: What is kept alive beside the node, from before its start until after its end: (name, command).
@@ -74,7 +81,9 @@ class Options(NamedTuple):
 
 
 def command(options: Options) -> list[str]:
-    """Return the command that runs a supervisor."""
+    """Return the command that runs a supervisor. A join string is not in it, but in `environment`."""
+    if options.cluster is not None and options.cluster["join"]:
+        options = options._replace(cluster={**options.cluster, "join": _IN_ENVIRONMENT})
     return [
         # A node of a cluster needs libraries, and where they are `site` knows.
         *launch.interpreter(site=options.cluster is not None),
@@ -83,9 +92,23 @@ def command(options: Options) -> list[str]:
     ]
 
 
+def environment(options: Options) -> dict[str, str]:
+    """Return the variables of a supervisor's process, those of this one among them."""
+    found = {
+        name: value for name, value in os.environ.items() if name not in (directories.MARK, JOIN_VARIABLE)
+    }
+    if options.cluster is not None and options.cluster["join"]:
+        found[JOIN_VARIABLE] = options.cluster["join"]
+    return found
+
+
 def main(options_json: str) -> NoReturn:
     """Be the supervisor of a session; the entry point of the process."""
     options = Options.from_json(options_json)
+    # Nothing below this process, workers least of all, is to know it.
+    join = os.environ.pop(JOIN_VARIABLE, "")
+    if options.cluster is not None and options.cluster["join"] == _IN_ENVIRONMENT:
+        options = options._replace(cluster={**options.cluster, "join": join})
     if options.dies_with_parent:
         system.die_with_parent(os.getppid())
     if options.report_fd >= 0 and not options.dies_with_parent and os.fork():
@@ -179,15 +202,17 @@ class _Supervisor:
         """Wait for the session's end; return why it has ended, "" if it was meant to."""
         deadline_s = float("inf")
         draining = False
-        pidfd = system.open_pidfd(node.pid)
+        owner_pid, owner_ticks = self._options.lives_with
+        pidfds = [system.open_pidfd(pid) for pid in (node.pid, owner_pid) if pid]
         poll = select.poll()
         poll.register(self._wake_r, select.POLLIN)
-        if pidfd >= 0:
-            poll.register(pidfd, select.POLLIN)
+        for pidfd in pidfds:
+            if pidfd >= 0:
+                poll.register(pidfd, select.POLLIN)
         try:
             while node.alive():
                 left_s = min(deadline_s - time.monotonic(), LOOK_S if self._companions else 1.0)
-                if left_s <= 0:
+                if left_s <= 0 or (owner_pid and system.start_ticks(owner_pid) != owner_ticks):
                     return ""
                 poll.poll(left_s * 1000)
                 self._watch_companions()
@@ -198,8 +223,9 @@ class _Supervisor:
                     node.tell({"op": "drain", "grace_s": DRAIN_S})
                     deadline_s = time.monotonic() + DRAIN_S + STOP_S
         finally:
-            if pidfd >= 0:
-                os.close(pidfd)
+            for pidfd in pidfds:
+                if pidfd >= 0:
+                    os.close(pidfd)
         reason = node.end_reason()
         return "" if draining or reason == DRAINED else f"the node process ended: {reason}"
 

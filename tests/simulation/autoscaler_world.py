@@ -11,7 +11,6 @@ from orchestrator.autoscaler.config import AutoscalerConfig, NodeType
 from orchestrator.autoscaler.demand import Demand, Shape
 from orchestrator.autoscaler.instances import LIVING, State
 from orchestrator.autoscaler.reconciler import (
-    CancelDrain,
     ClusterNode,
     Drain,
     Launch,
@@ -23,6 +22,9 @@ from orchestrator.autoscaler.reconciler import (
     Terminate,
 )
 from orchestrator.common.resources import ResourceSet
+
+#: Something on a node holds up its drain: an actor that lives on, say.
+STUCK_S = 900
 
 
 class Machine:
@@ -150,10 +152,6 @@ class World:
                 for m in self.machines:
                     if f"node-{m.provider_id}" == node and m.drains_s is None:
                         m.drains_s = self.now_s
-            case CancelDrain(node):
-                for m in self.machines:
-                    if f"node-{m.provider_id}" == node:
-                        m.drains_s = m.drained_s = None
             case Say(text):
                 self.said.append(text)
 
@@ -172,8 +170,8 @@ class World:
             one.tasks = [(taken, until) for taken, until in one.tasks if until > self.now_s]
             if before and not one.tasks:
                 one.idle_since_s = self.now_s
-            if one.drains_s is not None and not one.tasks and not one.is_stuck and one.drained_s is None:
-                if self.now_s - one.drains_s >= 3:
+            if one.drains_s is not None and not one.tasks and one.drained_s is None:
+                if self.now_s - one.drains_s >= (STUCK_S if one.is_stuck else 3):
                     one.drained_s = self.now_s
         for node, one in zip(
             self.nodes(), [m for m in self.machines if m.joins_s <= self.now_s], strict=True

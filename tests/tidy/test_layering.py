@@ -21,7 +21,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "node": frozenset(
         {"common", "objects", "scheduling", "environments", "rpc", "gcs", "transfer", "gateway"}
     ),
-    "autoscaler": frozenset({"common", "scheduling", "node"}),
+    "autoscaler": frozenset({"common", "scheduling", "gcs", "node"}),
     "inline": frozenset({"common", "objects", "core"}),
     "dag": frozenset({"common", "objects", "core"}),
     "api": frozenset({"common", "objects", "environments", "core", "inline", "dag"}),
@@ -38,6 +38,12 @@ ENTRY_POINTS = {
     ("orchestrator/node/zygote.py", "orchestrator.core.worker"),
     ("orchestrator/api/session.py", "orchestrator.node.launch"),
     ("orchestrator/api/attached.py", "orchestrator.node.attaching"),
+    ("orchestrator/gcs/main.py", "orchestrator.autoscaler.beside_head"),
+    ("orchestrator/gcs/main.py", "orchestrator.autoscaler.config"),
+    ("orchestrator/gcs/main.py", "orchestrator.autoscaler.files"),
+    ("orchestrator/gcs/main.py", "orchestrator.autoscaler.providers"),
+    ("orchestrator/cli/sessions.py", "orchestrator.autoscaler.config"),
+    ("orchestrator/cli/sessions.py", "orchestrator.autoscaler.files"),
     ("orchestrator/cli/sessions.py", "orchestrator.node.standing"),
     ("orchestrator/cli/sessions.py", "orchestrator.node.founding"),
     ("orchestrator/cluster_utils.py", "orchestrator.node.standing"),

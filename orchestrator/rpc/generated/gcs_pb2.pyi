@@ -74,14 +74,16 @@ class Register(_message.Message):
     def __init__(self, spec: _Optional[_Union[NodeSpec, _Mapping]] = ..., node: _Optional[int] = ..., cluster_id: _Optional[str] = ..., seen_epoch: _Optional[int] = ..., seen_version: _Optional[int] = ...) -> None: ...
 
 class Pending(_message.Message):
-    __slots__ = ("resources", "copies", "cause")
+    __slots__ = ("resources", "copies", "cause", "placement")
     RESOURCES_FIELD_NUMBER: _ClassVar[int]
     COPIES_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     resources: Resources
     copies: int
     cause: str
-    def __init__(self, resources: _Optional[_Union[Resources, _Mapping]] = ..., copies: _Optional[int] = ..., cause: _Optional[str] = ...) -> None: ...
+    placement: str
+    def __init__(self, resources: _Optional[_Union[Resources, _Mapping]] = ..., copies: _Optional[int] = ..., cause: _Optional[str] = ..., placement: _Optional[str] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ("available", "pending", "status")

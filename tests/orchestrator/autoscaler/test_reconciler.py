@@ -180,13 +180,15 @@ def test_a_node_that_has_died_is_replaced() -> None:
     assert one.step(module.GONE_GRACE_S) == [Terminate("m-r1", "it has left the cluster")]
 
 
-def test_a_node_that_cannot_be_drained_goes_on() -> None:
+def test_of_a_drain_that_does_not_end_the_operator_is_told_and_nothing_is_cut_short() -> None:
     one = up(1)
     one.node("r1", idle_s=100)
     one.step()
     one.node("r1", is_draining=True)
-    out = one.step(module.DRAIN_TIMEOUT_S)
-    assert out == [module.CancelDrain("n-r1")] and one.state("r1") is State.RUNNING
+    (said,) = one.step(module.DRAIN_SAY_S)
+    assert isinstance(said, module.Say) and "node n-r1 is not empty" in said.text
+    assert one.state("r1") is State.DRAINING
+    assert one.step(module.SAY_AGAIN_S / 2) == []
 
 
 def test_strangers_are_left_alone() -> None:

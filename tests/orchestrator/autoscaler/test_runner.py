@@ -82,9 +82,6 @@ class Port:
     async def drain(self, node: str, cause: str) -> None:
         self.drained.add(node)
 
-    async def cancel_drain(self, node: str) -> None:
-        self.drained.discard(node)
-
     async def load(self) -> Sequence[Mapping[str, Any]]:
         return self.records
 

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from orchestrator.autoscaler.config import NodeType
-from orchestrator.autoscaler.providers.local import JOIN_VARIABLE, LocalProvider, start_command
+from orchestrator.autoscaler.config import ConfigError, NodeType
+from orchestrator.autoscaler.files import check
+from orchestrator.autoscaler.providers import ClusterFacts
+from orchestrator.autoscaler.providers.local import LocalProvider, node_options
 from orchestrator.autoscaler.providers.provider import ProviderError
 from orchestrator.autoscaler.reconciler import INSTANCE_LABEL
 from orchestrator.autoscaler.testing import check_provider
 from orchestrator.common.resources import ResourceSet
-from tests.waiting import until
+from orchestrator.node import supervisor
 
 SMALL = NodeType("small", ResourceSet.from_floats({"CPU": 2}), labels={"zone": "a"})
 
 
+def make(place: Path, command: Callable[[str, NodeType], list[str]]) -> LocalProvider:
+    return LocalProvider("lab", command, str(place / "nodes"))
+
+
 def waits(request: str, node_type: NodeType) -> list[str]:
     return ["/bin/sleep", "1000"]
+
+
+def pid_of(place: Path, request: str) -> int:
+    pid: int = json.loads((place / "nodes" / f"{request}.json").read_text())["pid"]
+    return pid
 
 
 def is_alive(pid: int) -> bool:
@@ -40,16 +48,20 @@ def run(test: Callable[[LocalProvider], object], provider: LocalProvider) -> Non
         try:
             await test(provider)  # type: ignore[misc]
         finally:
+            for one in await provider.machines():
+                await provider.terminate(one.provider_id)
+            while await provider.machines():
+                await asyncio.sleep(0.01)
             await provider.close()
 
     asyncio.run(whole())
 
 
-def test_it_does_what_every_provider_has_to_do() -> None:
+def test_it_does_what_every_provider_has_to_do(tmp_path: Path) -> None:
     async def test(provider: LocalProvider) -> None:
         await check_provider(provider, SMALL, "lab")
 
-    run(test, LocalProvider("lab", waits))
+    run(test, make(tmp_path, waits))
 
 
 def test_a_process_that_ends_is_not_shown_any_more(tmp_path: Path) -> None:
@@ -57,71 +69,84 @@ def test_a_process_that_ends_is_not_shown_any_more(tmp_path: Path) -> None:
         await provider.launch("r1", SMALL)
         while await provider.machines():
             await asyncio.sleep(0.01)
-        assert (tmp_path / "logs" / "node-r1.log").read_text() == "no room\n"
+        assert (tmp_path / "nodes" / "r1.log").read_text() == "no room\n"
 
     command = ["/bin/sh", "-c", "echo no room; exit 3"]
-    run(test, LocalProvider("lab", lambda *_: command, log_dir=str(tmp_path / "logs")))
+    run(test, make(tmp_path, lambda *_: command))
 
 
-def test_one_that_does_not_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.autoscaler.providers.local.GRACE_S", 0.05)
 
     async def test(provider: LocalProvider) -> None:
         await provider.launch("r1", SMALL)
         (one,) = await provider.machines()
-        pid = int(one.provider_id.rpartition("-")[2])
+        pid = pid_of(tmp_path, "r1")
         while "trap" not in Path(f"/proc/{pid}/cmdline").read_text():
             await asyncio.sleep(0.01)
-        await provider.close()
-        assert not is_alive(pid) and not await provider.machines()
+        await provider.terminate(one.provider_id)
+        while await provider.machines():
+            await asyncio.sleep(0.01)
+        assert not is_alive(pid)
 
-    run(test, LocalProvider("lab", lambda *_: ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]))
+    run(test, make(tmp_path, lambda *_: ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]))
 
 
-def test_a_command_that_is_not_there_is_a_clear_error() -> None:
+def test_a_command_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
     async def test(provider: LocalProvider) -> None:
         with pytest.raises(ProviderError, match=r"could not be started: .*no-such-program"):
             await provider.launch("r1", SMALL)
 
-    run(test, LocalProvider("lab", lambda *_: ["no-such-program"]))
+    run(test, make(tmp_path, lambda *_: ["no-such-program"]))
 
 
-def test_nodes_die_with_the_process_that_has_started_them() -> None:
-    code = """
-import asyncio, sys
-from orchestrator.autoscaler.providers.local import LocalProvider
-from tests.orchestrator.autoscaler.providers.test_local import SMALL, waits
+def test_who_comes_after_it_knows_what_it_has_started(tmp_path: Path) -> None:
+    async def first(provider: LocalProvider) -> None:
+        await provider.launch("r1", SMALL)
+        await provider.close()
+        pid = pid_of(tmp_path, "r1")
+        again = make(tmp_path, waits)
+        try:
+            (one,) = await again.machines()
+            assert (one.request, one.node_type, one.is_running) == ("r1", "small", True)
+            await again.launch("r1", SMALL)
+            assert pid_of(tmp_path, "r1") == pid
+        finally:
+            await again.terminate("local-r1")
+            while await again.machines():
+                await asyncio.sleep(0.01)
+            await again.close()
 
-async def main():
-    provider = LocalProvider("lab", waits)
-    await provider.launch("r1", SMALL)
-    print((await provider.machines())[0].provider_id, flush=True)
-    await asyncio.sleep(1000)
-
-asyncio.run(main())
-"""
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    try:
-        assert parent.stdout is not None
-        child = int(parent.stdout.readline().strip().rpartition("-")[2])
-        assert is_alive(child)
-    finally:
-        os.kill(parent.pid, signal.SIGKILL)
-        parent.wait()
-        if parent.stdout is not None:
-            parent.stdout.close()
-    until(lambda: not is_alive(child))
+    run(first, make(tmp_path, waits))
+    assert not list((tmp_path / "nodes").glob("*.json"))
 
 
-def test_the_command_of_a_node() -> None:
-    kind = NodeType("big", ResourceSet.from_floats({"CPU": 2, "GPU": 1, "disk": 3}), labels={"zone": "a"})
-    line = start_command("r1", kind)
-    assert line[1:8] == ["-m", "orchestrator", "start", "--block", "--num-cpus", "2", "--num-gpus"]
-    assert line[8:] == [
-        "1",
-        "--resources",
-        '{"disk": 3.0}',
-        "--labels",
-        f'{{"zone": "a", "{INSTANCE_LABEL}": "r1"}}',
-    ]
-    assert JOIN_VARIABLE not in " ".join(line)
+def test_how_a_node_is_started() -> None:
+    kind = NodeType(
+        "big",
+        ResourceSet.from_floats({"CPU": 2, "GPU": 1, "disk": 3}),
+        labels={"zone": "a"},
+        node_config={"object_store_memory": 1 << 24},
+    )
+    facts = ClusterFacts("orc1:secret", "/run/orchestrator-1/session-head", 7)
+    options = node_options("r1", kind, facts, (7, 77))
+    assert options.resources == {"CPU": 2, "GPU": 1, "disk": 3}
+    assert options.labels == {"zone": "a", INSTANCE_LABEL: "r1"}
+    assert (options.root, options.store_bytes, options.lives_with) == ("/run", 1 << 24, (7, 77))
+    assert "secret" not in " ".join(supervisor.command(options))
+    assert supervisor.environment(options)[supervisor.JOIN_VARIABLE] == "orc1:secret"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"provider": {"type": "cloud"}}, "provider.type: must be one of 'local', not 'cloud'"),
+        ({"provider": {"type": "local", "zone": 1}}, "provider.zone: there is no such setting"),
+        ({"node_config": {"disk": 1}}, r"small.node_config.disk: there is no such setting"),
+        ({"node_config": {"object_store_memory": "1g"}}, "must be 1 MiB or more, in bytes, not '1g'"),
+    ],
+)
+def test_what_it_does_not_understand_is_said(more: dict[str, object], said: str) -> None:
+    kind = {"resources": {"CPU": 1}, "node_config": more.pop("node_config", {})}
+    with pytest.raises(ConfigError, match=said):
+        check({"available_node_types": {"small": kind}, **more})
