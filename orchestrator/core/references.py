@@ -218,9 +218,12 @@ class References(Part):
         return True
 
     def owner_died(self, prefix: bytes) -> None:
-        """A process is dead: what is still promised in its name will not come."""
+        """A process is dead: what is still promised in its name will not come.
+
+        Of objects of other nodes their home says so: the bytes may be on their way.
+        """
         for identity in list(self._watched):
-            if identity[:8] == prefix:
+            if identity[:8] == prefix and not self.is_foreign(identity):
                 self._store.abandon(identity)
 
     def watch(self, entry: Entry) -> None:

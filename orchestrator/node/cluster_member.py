@@ -12,6 +12,7 @@ an actor (resolve, kill, its state)    the node of the process that created it, 
 a worker (return, kill)                the node on which it runs
 workers for tasks and actors           this node, and those that `leases_abroad` chooses
 placement groups                       the head, by `groups_abroad`
+a name                                 the head, and the node that has claimed it: `cluster_names`
 ====================================== ==========================================================
 
 In a message between nodes a process is `[node, address]`; here it is the address of its stand-in.
@@ -32,12 +33,15 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.link import Identity, Links
 from orchestrator.gateway.stand_ins import StandIn, StandIns
 from orchestrator.node import control
+from orchestrator.node.cluster_names import ClusterNames
 from orchestrator.node.groups_abroad import GroupsAbroad
 from orchestrator.node.head_link import LINK, OBJECTS, HeadLink, own_spec
 from orchestrator.node.jobs_abroad import JobsAbroad
+from orchestrator.node.keepsakes import Keepsakes
 from orchestrator.node.leases_abroad import LeasesAbroad
 from orchestrator.node.object_plane import ObjectPlane
 from orchestrator.node.pulls import Pulls
+from orchestrator.node.questions import Questions
 from orchestrator.rpc.join_string import join_address, split_address
 
 if TYPE_CHECKING:
@@ -64,6 +68,7 @@ class ClusterMember:
 
     Args:
         node: the node process's daemon.
+        store_fd: the descriptor of the store's segment.
         facts: `node_id`; `host`, as others reach it; `listen_fd`, a listening TCP socket for links;
         `secret` (hex);
             `gcs`, the head's address; `identity`, the directory of this node's certificate; `trusted`,
@@ -74,7 +79,7 @@ class ClusterMember:
         CredentialError: the certificate can't be read.
     """
 
-    def __init__(self, node: Daemon, facts: dict[str, Any]) -> None:
+    def __init__(self, node: Daemon, facts: dict[str, Any], store_fd: int) -> None:
         from orchestrator.gateway.security import tls_context
         from orchestrator.rpc.credentials import CLUSTER_NAME
         from orchestrator.rpc.credentials import Identity as Certificate
@@ -142,6 +147,9 @@ class ClusterMember:
         self.peers: set[int] = set()
         self.jobs = JobsAbroad(self, node)
         self.groups = GroupsAbroad(self, node)
+        self.questions = Questions(self.here, self._send_behind, time.monotonic)
+        self.keepsakes = Keepsakes(type(node.store).attach(store_fd, name="keeper"), self.objects)
+        self.names = ClusterNames(self, node)
         self.objects.transfer = Pulls(self.transfer, self.objects)
         node.reactor.watch(self.transfer.fileno(), self.objects.transfer.look)
         node.reactor.watch(self.head.fileno(), self._on_head)
@@ -189,6 +197,7 @@ class ClusterMember:
         self.peers.discard(index)
         self.links.node_died(index)
         self.leases.node_died(index)
+        self.questions.node_died(index)
         for one in self.stand_ins:
             if one.process.node == index:
                 reason = f"node {index} died: {why}"
@@ -218,6 +227,13 @@ class ClusterMember:
         """Send news to another node process."""
         self.links.send(node, frames.news(_encode(message).encode()))
 
+    def _send_behind(self, process: int, node: int, frame: bytes) -> None:
+        """Send a frame, behind all that a process of this node has sent if it is about one."""
+        if process:
+            self.gateway.send_for(process, node, frame)
+        else:
+            self.links.send(node, frame)
+
     # ------------------------------------------------------------ the loop
 
     def go_on(self) -> bool:
@@ -232,7 +248,11 @@ class ClusterMember:
     def tick(self) -> float:
         """Do what is due; return the seconds until the next call is."""
         due_s = min(
-            self.links.tick(), self.objects.tick(), self.leases.tick(), self.groups.tick(time.monotonic())
+            self.links.tick(),
+            self.objects.tick(),
+            self.leases.tick(),
+            self.groups.tick(time.monotonic()),
+            self.questions.tick(),
         )
         self.links.flush()
         return due_s
@@ -241,6 +261,7 @@ class ClusterMember:
         """Leave the cluster."""
         self.links.close()
         self.head.close("its session ended")
+        self.keepsakes.close()
         self.transfer.close()
 
     def _read(self, one: StandIn) -> bool:
@@ -274,7 +295,7 @@ class ClusterMember:
             case "gave":
                 self.objects.gave(fields["object"], fields["owner"], fields["size"])
                 return True
-        return False
+        return self.names.handle(sender, op, fields)
 
     def _forward(self, sender: int, node: int, payload: bytes) -> None:
         message = self._outward(json.loads(payload))
@@ -369,6 +390,10 @@ class ClusterMember:
             one = self.stand_ins.get(Process(node, message["address"]))
             if one is not None:
                 self._process_gone(one, message)
+        elif op == "question":
+            self.questions.on_question(node, message)
+        elif op == "answer_to":
+            self.questions.on_answer(node, message)
         elif op == "job":
             self.jobs.on_job(node, message)
         elif not self.leases.on_news(node, message):

@@ -185,6 +185,10 @@ class ControlHandlers:
 
     def on_create_actor(self, sender: int, **fields: Any) -> None:
         """A client wants a process for an actor."""
+        self.create_actor(sender, fields)
+
+    def create_actor(self, sender: int, fields: dict[str, Any]) -> None:
+        """Enter an actor. In a cluster it has its name by now."""
         spec = ActorSpec(
             actor=fields["actor"],
             name=fields["name"],

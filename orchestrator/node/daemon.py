@@ -34,6 +34,7 @@ from orchestrator.node import system
 from orchestrator.node.control_handlers import ControlHandlers
 from orchestrator.node.departures import Departures
 from orchestrator.node.environment_desk import EnvironmentDesk
+from orchestrator.node.held_actors import HeldActors
 from orchestrator.node.line_forwarder import LineForwarder
 from orchestrator.node.logs import LogKeeper, note
 from orchestrator.node.machine import describe_machine
@@ -123,8 +124,6 @@ class Daemon:
         self.named_objects = NamedObjects(self.store)
         self.wait_graph = WaitGraph()
         self._pauses = RestartPauses()
-        #: Detached actors, whose objects this process keeps.
-        self._held_actors: set[str] = set()
         self.groups = GroupTable()
         self.handlers = ControlHandlers(self)
         self.departures = Departures(self)
@@ -146,9 +145,11 @@ class Daemon:
             sys.path += [entry for entry in cluster["import_path"] if entry not in sys.path]
             from orchestrator.node.cluster_member import ClusterMember
 
-            self.member = ClusterMember(self, cluster)
+            self.member = ClusterMember(self, cluster, config["store_fd"])
             self.outbox.abroad = self.member.abroad
             self.session, self.index = self.member.session, self.member.here
+        keeper = self.store if self.member is None else self.member.keepsakes
+        self._held_actors = HeldActors(keeper, self.complain)
         self._begin(config["info"], config["store_fd"])
 
     def _begin(self, info: dict[str, Any], segment_fd: int) -> None:
@@ -379,12 +380,13 @@ class Daemon:
                     self.kill(process, reason)
                 elif self.member is not None:
                     self.member.kill_abroad(worker, reason)
+            case actor_table.Buried(actor):
+                if self.member is not None:
+                    self.member.names.actor_gone(actor)
             case actor_table.HoldActor(actor):
-                self._hold_actor(actor)
+                self._held_actors.hold(actor)
             case actor_table.DropActor(actor):
-                if actor in self._held_actors:
-                    self._held_actors.remove(actor)
-                    self.store.drop_ref(bytes.fromhex(actor))
+                self._held_actors.drop(actor)
 
     def _explain(self, client: int, actor: str | None, text: str, group: str | None) -> None:
         """Say why an actor or a group waits: to its creator, to its job's driver, or to the log."""
@@ -395,13 +397,6 @@ class Daemon:
             self.outbox.send(reader, {"op": "explain", "text": f"{who} {text}"})
         else:
             self.complain(f"{who} {text}")
-
-    def _hold_actor(self, actor: str) -> None:
-        try:
-            if self.store.add_ref(bytes.fromhex(actor)):
-                self._held_actors.add(actor)
-        except ValueError:
-            self.complain(f"{actor!r:.100} is not the id of an actor")
 
     def _start_worker(self, token: int, env: str) -> None:
         try:

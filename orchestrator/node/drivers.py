@@ -152,6 +152,8 @@ class Drivers:
         node.groups.client_died(address)
         if job.spec.is_anonymous:
             node.named_objects.forget_all(job.spec.namespace)
+            if node.member is not None:
+                node.member.names.forget_all(job.spec.namespace)
         node.wait_graph.over(address)
         node.tell_scheduler(events.JobEnded(job.job, reason))
         if node.member is not None:

@@ -91,4 +91,6 @@ class JobsAbroad:
         if known is None or not known.driver:
             return
         self._node.jobs.driver_gone(known.driver, time.time())
+        if known.spec.is_anonymous:
+            self._member.names.forget_all(known.spec.namespace)
         self._node.tell_scheduler(events.JobEnded(job, "its driver is gone"))

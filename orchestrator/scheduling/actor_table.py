@@ -127,7 +127,13 @@ class DropActor(NamedTuple):
     actor: str
 
 
-Instruction = RequestPlacement | WithdrawPlacement | KillActorWorker | Tell | HoldActor | DropActor
+class Buried(NamedTuple):
+    """An actor is dead for good: its name is free."""
+
+    actor: str
+
+
+Instruction = RequestPlacement | WithdrawPlacement | KillActorWorker | Tell | HoldActor | DropActor | Buried
 
 #: States in which an actor has a worker, and those in which whoever asks for the address has to wait.
 HAS_WORKER = (ActorState.STARTING, ActorState.ALIVE)
@@ -310,6 +316,11 @@ class ActorTable:
         """Tell whether this actor was ever created, and is not forgotten."""
         return actor in self._records
 
+    def lives(self, actor: str) -> bool:
+        """Tell whether an actor is known and not dead."""
+        record = self._records.get(actor)
+        return record is not None and record.state is not ActorState.DEAD
+
     def wants_process(self, actor: str) -> bool:
         """Tell whether an actor waits for a process."""
         record = self._records.get(actor)
@@ -427,7 +438,7 @@ class ActorTable:
         if spec.name is not None:
             del self._names[spec.namespace, spec.name]
         self._dead[spec.actor] = None
-        out = self._answer_waiters(record)
+        out = [*self._answer_waiters(record), *([Buried(spec.actor)] if spec.name is not None else [])]
         if spec.detached:
             out += [DropActor(spec.actor), *_drop_constructor(record)]
         if len(self._dead) > DEAD_MAX:
