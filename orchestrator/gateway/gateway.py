@@ -31,7 +31,7 @@ class Gateway:
         here: index of this node.
         hopeless: what a channel raises when its receiver is gone.
         is_held: whether what a process of this node sends is to be held back.
-        read_control: reads what has arrived in the node's own channels.
+        read_control: reads what has arrived in the node's own channels; False if it was too much for once.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class Gateway:
         *,
         hopeless: tuple[type[Exception], ...],
         is_held: Callable[[int], bool],
-        read_control: Callable[[], None],
+        read_control: Callable[[], bool],
     ) -> None:
         self.here = here
         self._stand_ins = stand_ins
         self._links = links
         self._hopeless = hopeless
         self._is_held = is_held
-        self._read_control = read_control
+        self.read_control = read_control
         #: frames that are held back, by the process that sent them: (node, frame)
         self._held: dict[int, deque[tuple[int, bytes]]] = {}
         #: stand-ins that were not read because their link is congested
@@ -73,7 +73,7 @@ class Gateway:
             messages = endpoint.receive_many(lane, MESSAGES_PER_TURN)
             if not messages:
                 continue
-            self._read_control()
+            self.read_control()
             for source, payload in messages:
                 self._send(node, source, frames.message(source, target, lane, payload))
         return True

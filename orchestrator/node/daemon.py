@@ -279,15 +279,19 @@ class Daemon:
         self.endpoint.drain()
         self.read_messages()
 
-    def read_messages(self) -> None:
+    def read_messages(self) -> bool:
+        """Handle what has arrived; False if something may be left."""
         for _ in range(MESSAGES_PER_ROUND):
             message = self.endpoint.receive(0)
             if message is None:
                 self.handlers.answer_postponed()
                 break
             self.handlers.handle(*message)
+        else:
+            return False
         while self.endpoint.receive(1) is not None:
             self.complain("a task was sent to the node")
+        return True
 
     # ------------------------------------------------------------ instructions
 

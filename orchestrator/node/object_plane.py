@@ -94,7 +94,7 @@ class ObjectPlane:
         self._roomless: dict[bytes, tuple[float, float]] = {}
         #: objects on their way out: (node, object, buffer, offset of the next piece)
         self._serving: deque[tuple[int, bytes, Any, int]] = deque()
-        #: kept objects that nobody here needed from the start
+        #: kept objects that nobody here needed when they were looked at last
         self._unneeded: deque[bytes] = deque()
 
     # ------------------------------------------------------------ what processes of this node say
@@ -361,8 +361,11 @@ class ObjectPlane:
             if state not in (directories.PENDING, directories.CREATED):
                 del self._watched[identity]
                 self.perform(self.directory.decided(identity, state))
-        for identity in store.take_unneeded(UNNEEDED_PER_TURN):
-            self.perform(self.directory.unneeded(identity))
+        self._unneeded += store.take_unneeded(UNNEEDED_PER_TURN)
+        if not self._unneeded or not self.gateway.read_control():
+            return
+        # What processes have said before is known now: who has let an object go that contained references
+        # has said first that it borrows these.
         for _ in range(len(self._unneeded)):
             identity = self._unneeded.popleft()
             if not store.is_needed(identity):
