@@ -60,6 +60,8 @@ from orchestrator.gateway.directory_records import (
     Send,
     StopPull,
     Watch,
+    lost,
+    news,
 )
 
 __all__ = [
@@ -88,6 +90,9 @@ class Directory:
         #: News that end something; they wait until everything is acknowledged.
         self._endings: list[Send] = []
         self._dead: set[int] = set()
+        #: Objects of ours that a process here waits for, of which no other node has heard so far: each is
+        #: watched, until it is sealed, or lost, or its result is reported by the node where it was made.
+        self._awaited: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._home) + len(self._away)
@@ -119,7 +124,7 @@ class Directory:
             record.borrowed = True
             if not self._take_back("unborrow", identity):
                 self._unacknowledged[identity] = set()
-                out.append(Send(home, _news("borrow", identity)))
+                out.append(Send(home, news("borrow", identity)))
         waiting = self._unacknowledged.get(identity)
         if waiting is not None and process not in waiting:
             waiting.add(process)
@@ -131,6 +136,9 @@ class Directory:
         if state in HERE:
             return []
         if home_of(identity) == self.here:
+            if identity not in self._home and state in (PENDING, CREATED):
+                self._awaited.add(identity)  # it will be sealed here, or a result of it reported
+                return [Watch(identity)]
             return self._want_at_home(identity)
         record, out = self._away_record(identity)
         if record.home_is_dead:
@@ -138,14 +146,12 @@ class Directory:
         record.is_wanted = True
         if not record.is_asked and not record.pulls:
             record.is_asked = True
-            out.append(Send(home_of(identity), _news("want", identity)))
+            out.append(Send(home_of(identity), news("want", identity)))
         return out
 
     def _want_at_home(self, identity: bytes) -> list[Instruction]:
         record = self._home.get(identity)
-        if record is None:
-            return []  # it will be sealed here, or a result of it will be reported
-        if record.wanted_here:
+        if record is None or record.wanted_here:
             return []
         record.wanted_here = True
         if record.copies:
@@ -170,7 +176,7 @@ class Directory:
         record.has_copy = True
         if record.home_is_dead:
             return [*out, Release(identity, owner)]
-        message = _news("stored", identity) | {"size": size_bytes}
+        message = news("stored", identity) | {"size": size_bytes}
         return [*out, Send(home_of(identity), message)]
 
     # ------------------------------------------------------------ what the store and the transfer say
@@ -199,8 +205,8 @@ class Directory:
         if home is not None:
             if home.wanted_here:
                 out.append(StopPull(identity))
-            self._end(Send(node, _news("free", identity)) for node in sorted(home.copies))
-            out += [Send(node, _lost(identity, GONE)) for node in sorted(home.wanters)]
+            self._end(Send(node, news("free", identity)) for node in sorted(home.copies))
+            out += [Send(node, lost(identity, GONE)) for node in sorted(home.wanters)]
         away = self._away.pop(identity, None)
         if away is not None:
             if away.pulls:
@@ -208,11 +214,12 @@ class Directory:
             if away.borrowed:
                 out += self._unborrow(identity, away)
             elif away.has_copy and not away.home_is_dead and not away.is_free:
-                self._end([Send(home_of(identity), _news("dropped", identity))])
+                self._end([Send(home_of(identity), news("dropped", identity))])
         return out + self._endings_due()
 
     def decided(self, identity: bytes, state: int) -> list[Instruction]:
         """An object that was watched is sealed, or lost."""
+        self._awaited.discard(identity)
         home = self._home.get(identity)
         if home is None:
             return []
@@ -240,7 +247,7 @@ class Directory:
         if away.home_is_dead or away.is_free:
             return []
         self._take_back("dropped", identity)
-        return [Send(home_of(identity), _news("copied", identity))]
+        return [Send(home_of(identity), news("copied", identity))]
 
     def pull_failed(self, identity: bytes, without: Iterable[int], why: str) -> list[Instruction]:
         """The bytes could not be had from these nodes: they have no copy, or can't be reached."""
@@ -257,7 +264,7 @@ class Directory:
         away.pulls = away.is_asked = False
         if away.home_is_dead:
             return [Lose(identity, NODE_DIED)]
-        out = [Send(home_of(identity), _news("stale", identity) | {"nodes": sorted(without), "why": why})]
+        out = [Send(home_of(identity), news("stale", identity) | {"nodes": sorted(without), "why": why})]
         if away.is_wanted:
             out += self.want(identity, PENDING)
         return out
@@ -268,12 +275,15 @@ class Directory:
         """A result of a process of ours lies on another node; `state` is what the store says now."""
         if state in (ABSENT, LOST, FREED):
             # Nobody waits for it any more.
-            self._end([Send(node, _news("free", identity))])
+            self._end([Send(node, news("free", identity))])
             return self._endings_due()
         home, out = self._home_record(identity)
         home.copies.add(node)
         home.size_bytes = size_bytes
         home.missing = False
+        if identity in self._awaited:
+            self._awaited.remove(identity)
+            home.wanted_here = True
         if home.wanted_here and state not in HERE:
             out.append(Pull(identity, tuple(sorted(home.copies)), size_bytes))
         return [*out, *self._tell_wanters(identity, home, sorted(home.copies))]
@@ -281,10 +291,10 @@ class Directory:
     def on_borrow(self, node: int, identity: bytes, state: int) -> list[Instruction]:
         """A node has a process that refers to an object of ours."""
         if state in (ABSENT, FREED) and identity not in self._home:
-            return [Send(node, _news("unknown", identity) | {"verdict": VERDICTS[state]})]
+            return [Send(node, news("unknown", identity) | {"verdict": VERDICTS[state]})]
         home, out = self._home_record(identity)
         home.borrowers.add(node)
-        return [*out, Send(node, _news("borrowed", identity))]
+        return [*out, Send(node, news("borrowed", identity))]
 
     def on_unborrow(self, node: int, identity: bytes) -> list[Instruction]:
         """A node's last process has let go of an object of ours."""
@@ -299,7 +309,7 @@ class Directory:
         """A node wants the bytes of an object of ours."""
         home = self._home.get(identity)
         if state in VERDICTS and (home is None or not (home.copies or home.missing)):
-            return [Send(node, _lost(identity, VERDICTS[state]))]
+            return [Send(node, lost(identity, VERDICTS[state]))]
         home, out = self._home_record(identity)
         if state in HERE:
             home.copies.discard(node)
@@ -314,7 +324,7 @@ class Directory:
         """A node has a copy of an object of ours."""
         home = self._home.get(identity)
         if home is None:
-            self._end([Send(node, _news("free", identity))])
+            self._end([Send(node, news("free", identity))])
             return self._endings_due()
         home.copies.add(node)
         return self._tell_wanters(identity, home, sorted(home.copies))
@@ -454,9 +464,7 @@ class Directory:
         if home.borrowers or home.wanters:
             return []
         if home.is_unneeded:
-            home.is_unneeded = (
-                False  # should the store find that somebody needs it again, it will say so again
-            )
+            home.is_unneeded = False  # should the store find that it is needed again, it will say so again
             return [Release(identity, home.given_to)]
         return []
 
@@ -471,7 +479,7 @@ class Directory:
         return [Missing(identity)]
 
     def _located(self, identity: bytes, home: HomeRecord, nodes: list[int]) -> dict[str, Any]:
-        return _news("located", identity) | {"nodes": nodes, "size": home.size_bytes}
+        return news("located", identity) | {"nodes": nodes, "size": home.size_bytes}
 
     def _tell_wanters(self, identity: bytes, home: HomeRecord, nodes: list[int]) -> list[Instruction]:
         wanters, home.wanters = home.wanters, set()
@@ -482,7 +490,7 @@ class Directory:
 
     def _refuse_wanters(self, identity: bytes, home: HomeRecord, verdict: str) -> list[Instruction]:
         wanters, home.wanters = home.wanters, set()
-        return [Send(node, _lost(identity, verdict)) for node in sorted(wanters)]
+        return [Send(node, lost(identity, verdict)) for node in sorted(wanters)]
 
     def _acknowledged(self, identity: bytes) -> list[Instruction]:
         waiting = self._unacknowledged.pop(identity, None)
@@ -500,16 +508,16 @@ class Directory:
         away.borrowed = False
         if not away.home_is_dead:
             # A copy that was not given goes with it, and the home need not be told twice.
-            self._end([Send(home_of(identity), _news("unborrow", identity))])
+            self._end([Send(home_of(identity), news("unborrow", identity))])
             if away.has_copy and not away.given_to:
-                self._end([Send(home_of(identity), _news("dropped", identity))])
+                self._end([Send(home_of(identity), news("dropped", identity))])
         return self._endings_due()
 
     def _take_back(self, op: str, identity: bytes) -> bool:
         """Don't send an ending that was not sent yet; False if there is none."""
-        news = Send(home_of(identity), _news(op, identity))
-        if news in self._endings:
-            self._endings.remove(news)
+        ending = Send(home_of(identity), news(op, identity))
+        if ending in self._endings:
+            self._endings.remove(ending)
             return True
         return False
 
@@ -538,11 +546,3 @@ class Directory:
             assert not (away.pulls and away.has_copy), identity
             assert away.home_is_dead == (home_of(identity) in self._dead), identity
         assert not self._endings or self._unacknowledged
-
-
-def _news(op: str, identity: bytes) -> dict[str, Any]:
-    return {"op": op, "object": identity.hex()}
-
-
-def _lost(identity: bytes, verdict: str) -> dict[str, Any]:
-    return _news("lost", identity) | {"verdict": verdict}

@@ -147,3 +147,13 @@ class AwayRecord:
         #: The home does not need it any more.
         self.is_free = False
         self.home_is_dead = False
+
+
+def news(op: str, identity: bytes) -> dict[str, Any]:
+    """Return what one node tells another about an object."""
+    return {"op": op, "object": identity.hex()}
+
+
+def lost(identity: bytes, verdict: str) -> dict[str, Any]:
+    """Return the answer that an object can't be had any more."""
+    return news("lost", identity) | {"verdict": verdict}

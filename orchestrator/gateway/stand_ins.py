@@ -37,6 +37,7 @@ class StandIns:
         on_messages: called with a stand-in when there may be messages for it. False: they can't be taken
         now, and it
             will be armed again by whoever takes them.
+        on_made: called with each new one.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class StandIns:
         watch: Callable[[int, Callable[[], None]], None],
         forget: Callable[[int], None],
         on_messages: Callable[[StandIn], bool],
+        on_made: Callable[[StandIn], None] = lambda one: None,
     ) -> None:
         self._store = store
         self._watch = watch
         self._forget = forget
         self._on_messages = on_messages
+        self._on_made = on_made
         self._by_process: dict[Process, StandIn] = {}
         self._by_address: dict[int, StandIn] = {}
 
@@ -77,6 +80,7 @@ class StandIns:
         self._by_process[process] = self._by_address[made.address] = made
         self._watch(made.endpoint.fileno(), lambda: self._on_bell(made))
         self.arm(made)
+        self._on_made(made)
         return made
 
     def _on_bell(self, one: StandIn) -> None:

@@ -27,13 +27,13 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.common.ids import Process, process_prefix
+from orchestrator.common.ids import Process
 from orchestrator.gateway import frames
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.link import Identity, Links
 from orchestrator.gateway.stand_ins import StandIn, StandIns
-from orchestrator.node import control
 from orchestrator.node.cluster_names import ClusterNames
+from orchestrator.node.deaths_abroad import DeathsAbroad
 from orchestrator.node.groups_abroad import GroupsAbroad
 from orchestrator.node.head_link import LINK, OBJECTS, HeadLink, own_spec
 from orchestrator.node.jobs_abroad import JobsAbroad
@@ -116,7 +116,13 @@ class ClusterMember:
             CLUSTER_NAME,
         )
         self.links = Links(identity, node.reactor, listener, self._on_frame, node.complain, time.monotonic)
-        self.stand_ins = StandIns(node.store, node.reactor.watch, node.reactor.forget, self._read)
+        self.stand_ins = StandIns(
+            node.store,
+            node.reactor.watch,
+            node.reactor.forget,
+            self._read,
+            lambda one: self.deaths.stand_in_made(one),
+        )
         self.objects = ObjectPlane(
             self.session,
             node.store,
@@ -140,8 +146,7 @@ class ClusterMember:
         self.objects.on_released = self._released
         #: Actors of this node whose workers are on others: the addresses of their stand-ins.
         self._actors_abroad: dict[bytes, int] = {}
-        #: News of deaths that come after what the dead have said: (stand-in, news).
-        self._deaths: list[tuple[StandIn, dict[str, Any]]] = []
+        self.deaths = DeathsAbroad(self, node)
         self.leases = LeasesAbroad(self, node)
         #: Nodes that are alive, as far as is known.
         self.peers: set[int] = set()
@@ -192,16 +197,13 @@ class ClusterMember:
 
     def node_died(self, index: int, why: str) -> None:
         """Another node is dead, and with it all its processes."""
-        if index not in self.peers:
+        if self.links.is_dead(index):
             return
         self.peers.discard(index)
         self.links.node_died(index)
         self.leases.node_died(index)
         self.questions.node_died(index)
-        for one in self.stand_ins:
-            if one.process.node == index:
-                reason = f"node {index} died: {why}"
-                self._process_gone(one, {"actor": None, "report": {"reason": reason, "node": index}})
+        self.deaths.node_died(index, why)
         self.transfer.node_died(index)
         self.objects.node_died(index)
 
@@ -234,16 +236,19 @@ class ClusterMember:
         else:
             self.links.send(node, frame)
 
+    def tell_for(self, process: int, node: int, message: dict[str, Any]) -> None:
+        """Like `tell`, after all that a process of this node has said to that node."""
+        self.gateway.send_for(process, node, frames.news(_encode(message).encode()))
+
     # ------------------------------------------------------------ the loop
 
     def go_on(self) -> bool:
         """Do what had to wait; True if something still does and there is no descriptor to wait for."""
         waits = self.gateway.go_on()
-        if self._deaths:
-            self._tell_deaths()
+        waits = self.deaths.go_on() or waits
         self.objects.go_on()
         self.links.flush()
-        return waits or bool(self._deaths)
+        return waits
 
     def tick(self) -> float:
         """Do what is due; return the seconds until the next call is."""
@@ -359,7 +364,8 @@ class ClusterMember:
                     self._on_delivered(node, frame)
                 case frames.NEWS:
                     self._on_news(node, json.loads(frame.payload))
-        except (ValueError, KeyError, TypeError, control.BadMessage) as error:
+        except Exception as error:
+            # Whatever it was: a node that talks nonsense must not end this one.
             self._node.complain(f"from node {node}: {error!r} in {frame.payload[:200]!r}")
 
     def _on_forwarded(self, node: int, frame: frames.Frame) -> None:
@@ -389,43 +395,17 @@ class ClusterMember:
         elif op == "died":
             one = self.stand_ins.get(Process(node, message["address"]))
             if one is not None:
-                self._process_gone(one, message)
+                self.deaths.process_gone(one, message)
         elif op == "question":
             self.questions.on_question(node, message)
         elif op == "answer_to":
             self.questions.on_answer(node, message)
+        elif op == "stands":
+            self.deaths.on_stands(node, message["address"])
         elif op == "job":
             self.jobs.on_job(node, message)
         elif not self.leases.on_news(node, message):
             self._node.complain(f"from node {node}: unknown news {op!r:.100}")
-
-    # ------------------------------------------------------------ deaths
-
-    def process_died(self, address: int, news: dict[str, Any]) -> None:
-        """A process of this node is dead; all of this node know it."""
-        message = {"op": "died", "address": address, "actor": news.get("actor"), "report": news.get("report")}
-        for node in sorted(self.peers):
-            self.tell(node, message)
-        self.objects.process_died(process_prefix(self.session, address, self.here))
-        self.leases.client_gone(address)
-        self.groups.client_gone(address)
-        self.gateway.source_gone(address)
-
-    def _process_gone(self, one: StandIn, news: dict[str, Any]) -> None:
-        self._deaths.append((one, news))
-        self._tell_deaths()
-
-    def _tell_deaths(self) -> None:
-        """Tell of deaths after everything that the dead have said has arrived."""
-        waiting, self._deaths = self._deaths, []
-        for one, news in waiting:
-            if self.gateway.is_behind(one):
-                self._deaths.append((one, news))
-                continue
-            self.objects.stand_in_gone(one.address, one.process.node)
-            self.gateway.drop(one)
-            self.leases.stand_in_gone(one.address)
-            self._node.departures.process_of_other_node(one.address, one.process, news)
 
     # ------------------------------------------------------------ actors
 

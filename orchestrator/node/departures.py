@@ -75,7 +75,7 @@ class Departures:
         node.groups.client_died(address)
         node.perform_all(instructions)
         if node.member is not None:
-            node.member.process_died(address, news | {"actor": actor})
+            node.member.deaths.process_died(address, news | {"actor": actor})
 
     def process_of_other_node(self, address: int, process: Process, news: dict[str, Any]) -> None:
         """Settle everything about a process of another node that is dead; `address` was its stand-in's."""
@@ -92,4 +92,6 @@ class Departures:
         node.outbox.broadcast(node.clients, told)
         node.tell_scheduler(events.ClientDied(address))
         node.groups.client_died(address)
+        if node.member is not None:
+            node.member.jobs.driver_gone(address)
         node.perform_all(instructions)

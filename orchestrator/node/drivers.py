@@ -170,7 +170,7 @@ class Drivers:
                 news = {"op": "died", "worker": address, "actor": None, "report": report}
                 node.outbox.broadcast(node.clients, news)
                 if node.member is not None:
-                    node.member.process_died(address, news)
+                    node.member.deaths.process_died(address, news)
 
     def due_s(self, now_s: float) -> float:
         """Return when `tick` is wanted at the latest."""

@@ -88,9 +88,13 @@ class JobsAbroad:
     def on_job_over(self, job: str) -> None:
         """A job of another node is over."""
         known = self._node.jobs.get(job)
-        if known is None or not known.driver:
-            return
-        self._node.jobs.driver_gone(known.driver, time.time())
-        if known.spec.is_anonymous:
-            self._member.names.forget_all(known.spec.namespace)
-        self._node.tell_scheduler(events.JobEnded(job, "its driver is gone"))
+        if known is not None and known.driver:
+            self.driver_gone(known.driver)
+
+    def driver_gone(self, driver: int) -> None:
+        """A process of another node is dead; if it was a driver, its job is over, whatever the head says."""
+        job = self._node.jobs.driver_gone(driver, time.time())
+        if job is not None:
+            if job.spec.is_anonymous:
+                self._member.names.forget_all(job.spec.namespace)
+            self._node.tell_scheduler(events.JobEnded(job.job, "its driver is gone"))

@@ -86,7 +86,7 @@ class ObjectPlane:
         self._here = here
         self._tell = tell
         self._tell_process = tell_process
-        self._complain = complain
+        self.complain = complain
         self._now = now
         self._watched: dict[bytes, None] = {}
         self._pulls: dict[bytes, _Pull] = {}
@@ -156,7 +156,7 @@ class ObjectPlane:
             self._store.declare(identity, owner=owner)
         except Exception as error:  # PlasmaError: the owner is gone, or the table is full
             if self._store.state(identity) == directories.ABSENT:
-                self._complain(f"object {identity.hex()} of node {node} is given up: {error}")
+                self.complain(f"object {identity.hex()} of node {node} is given up: {error}")
         return self.directory.on_stored(node, identity, size_bytes, self._store.state(identity))
 
     # ------------------------------------------------------------ deaths
@@ -305,7 +305,7 @@ class ObjectPlane:
             now_s = self._now()
             _, end_s = self._roomless.get(identity, (0.0, now_s + ROOM_TIMEOUT_S))
             if now_s >= end_s:
-                self._complain(f"object {identity.hex()} can't come here: {error}")
+                self.complain(f"object {identity.hex()} can't come here: {error}")
                 self._pulls.pop(identity, None)
                 self._roomless.pop(identity, None)
                 self.perform([directories.Lose(identity, "no room")])

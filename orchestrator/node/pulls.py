@@ -45,6 +45,8 @@ class Pulls:
 
     def look(self) -> None:
         """Handle what has happened."""
+        while self._transfer.complaints:
+            self._plane.complain(self._transfer.complaints.popleft())
         for event in self._transfer.take_events():
             sources = self._sources.pop(event.object_id, None)
             if sources is None:
