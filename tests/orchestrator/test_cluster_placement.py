@@ -65,14 +65,9 @@ def ids(cluster: Cluster) -> set[str]:
 
 class TestSpread:
     def test_tasks_go_to_one_node_after_the_other(self, cluster: Cluster) -> None:
-        seen: set[str] = set()
-
-        def sees_all() -> bool:
-            # A worker is kept for a moment: the next one is on another node, though the first has room.
-            seen.add(ray.get(where.options(scheduling_strategy="SPREAD").remote(), timeout=30))
-            return seen == ids(cluster)
-
-        until(sees_all)
+        # Tasks of one kind would share a worker, as they come one after the other.
+        kinds = [where.options(scheduling_strategy="SPREAD", priority=number) for number in range(3)]
+        assert {ray.get(kind.remote(), timeout=30) for kind in kinds} == ids(cluster)
 
     def test_actors_go_to_one_node_after_the_other(self, cluster: Cluster) -> None:
         until(lambda: ray.available_resources() == ray.cluster_resources())
