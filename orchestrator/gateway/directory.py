@@ -90,9 +90,6 @@ class Directory:
         #: News that end something; they wait until everything is acknowledged.
         self._endings: list[Send] = []
         self._dead: set[int] = set()
-        #: Objects of ours that a process here waits for, of which no other node has heard so far: each is
-        #: watched, until it is sealed, or lost, or its result is reported by the node where it was made.
-        self._awaited: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._home) + len(self._away)
@@ -136,10 +133,9 @@ class Directory:
         if state in HERE:
             return []
         if home_of(identity) == self.here:
-            if identity not in self._home and state in (PENDING, CREATED):
-                self._awaited.add(identity)  # it will be sealed here, or a result of it reported
-                return [Watch(identity)]
-            return self._want_at_home(identity)
+            # It will be sealed here, or a result of it will be reported: then it is known who waits.
+            out = self._home_record(identity)[1] if state in (PENDING, CREATED) else []
+            return [*out, *self._want_at_home(identity)]
         record, out = self._away_record(identity)
         if record.home_is_dead:
             return [*out, Lose(identity, NODE_DIED)]
@@ -219,7 +215,6 @@ class Directory:
 
     def decided(self, identity: bytes, state: int) -> list[Instruction]:
         """An object that was watched is sealed, or lost."""
-        self._awaited.discard(identity)
         home = self._home.get(identity)
         if home is None:
             return []
@@ -281,9 +276,6 @@ class Directory:
         home.copies.add(node)
         home.size_bytes = size_bytes
         home.missing = False
-        if identity in self._awaited:
-            self._awaited.remove(identity)
-            home.wanted_here = True
         if home.wanted_here and state not in HERE:
             out.append(Pull(identity, tuple(sorted(home.copies)), size_bytes))
         return [*out, *self._tell_wanters(identity, home, sorted(home.copies))]

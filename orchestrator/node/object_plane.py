@@ -196,7 +196,9 @@ class ObjectPlane:
                 case directories.Release(identity, given_to):
                     if self._unkeep(identity):
                         self._drop_given(identity, given_to)
-                        self._watched.pop(identity, None)
+                        if identity in self._watched:
+                            del self._watched[identity]
+                            store.unwatch(identity)  # a watch keeps a promise that nobody needs
                         todo.extend(self.directory.released(identity))
                         self.on_released(identity)
                 case directories.Watch(identity):
