@@ -143,10 +143,16 @@ def key_of(resolved: Resolved) -> str:
 def publish(resolved: Resolved, session_dir: str) -> str:
     """Have every process of the session know an environment; return its key."""
     key = key_of(resolved)
-    path = path_of(key, session_dir)
-    if key and not os.path.exists(path):
-        _write(directory_of(session_dir), json.dumps(resolved, sort_keys=True).encode(), ".json", path)
+    if key:
+        publish_as(key, resolved, session_dir)
     return key
+
+
+def publish_as(key: str, resolved: Resolved, session_dir: str) -> None:
+    """Have every process of the session know an environment under the key that it has on another node."""
+    path = path_of(key, session_dir)
+    if not os.path.exists(path):
+        _write(directory_of(session_dir), json.dumps(resolved, sort_keys=True).encode(), ".json", path)
 
 
 def path_of(key: str, session_dir: str) -> str:

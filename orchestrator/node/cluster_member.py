@@ -34,6 +34,7 @@ from orchestrator.gateway.link import Identity, Links
 from orchestrator.gateway.stand_ins import StandIn, StandIns
 from orchestrator.node.cluster_names import ClusterNames
 from orchestrator.node.deaths_abroad import DeathsAbroad
+from orchestrator.node.environments_abroad import EnvironmentsAbroad
 from orchestrator.node.groups_abroad import GroupsAbroad
 from orchestrator.node.head_link import LINK, OBJECTS, HeadLink, own_spec
 from orchestrator.node.jobs_abroad import JobsAbroad
@@ -152,6 +153,8 @@ class ClusterMember:
         self.peers: set[int] = set()
         self.jobs = JobsAbroad(self, node)
         self.groups = GroupsAbroad(self, node)
+        self.environments = EnvironmentsAbroad(self, node)
+        node.environments.fetch = self.environments.fetch
         self.questions = Questions(self.here, self._send_behind, time.monotonic)
         self.keepsakes = Keepsakes(type(node.store).attach(store_fd, name="keeper"), self.objects)
         self.names = ClusterNames(self, node)
@@ -202,6 +205,7 @@ class ClusterMember:
         self.peers.discard(index)
         self.links.node_died(index)
         self.leases.node_died(index)
+        self.environments.node_died(index)
         self.questions.node_died(index)
         self.deaths.node_died(index, why)
         self.transfer.node_died(index)
@@ -257,6 +261,7 @@ class ClusterMember:
             self.objects.tick(),
             self.leases.tick(),
             self.groups.tick(time.monotonic()),
+            self.environments.tick(time.monotonic()),
             self.questions.tick(),
         )
         self.links.flush()
@@ -404,6 +409,8 @@ class ClusterMember:
             self.deaths.on_stands(node, message["address"])
         elif op == "job":
             self.jobs.on_job(node, message)
+        elif self.environments.on_news(node, message):
+            pass
         elif not self.leases.on_news(node, message):
             self._node.complain(f"from node {node}: unknown news {op!r:.100}")
 

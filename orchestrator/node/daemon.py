@@ -128,7 +128,7 @@ class Daemon:
         self.handlers = ControlHandlers(self)
         self.departures = Departures(self)
         self.memory = MemoryGuard(self.store, self.pool, self.scheduler.slots, self.kill, self.complain)
-        self._environments = EnvironmentDesk(
+        self.environments = EnvironmentDesk(
             self.session_dir,
             self.tell_scheduler,
             lambda jobs, text: self.lines.say(map(self.jobs.driver_of, jobs), "runtime environment", text),
@@ -240,7 +240,7 @@ class Daemon:
         self._check_parent()
         self.pool.kill_overdue(now_s)
         self.memory.relieve(now_s)
-        self._environments.tick(now_s)
+        self.environments.tick(now_s)
         self.tell_scheduler(events.Tick())
 
     def _check_parent(self) -> None:
@@ -320,7 +320,7 @@ class Daemon:
                 worker = process.address if process is not None else None
                 self.outbox.send(client, {"op": "reclaim", "class": class_key, "worker": worker})
             case events.PrepareEnvironment(key):
-                self._environments.prepare(key)
+                self.environments.prepare(key)
             case events.StartWorker(token, env):
                 self._start_worker(token, env)
             case events.EndWorker(token, reason, gently, verdict):
@@ -479,7 +479,7 @@ class Daemon:
             process = self.pool.with_pid(pid)
             if process is not None:
                 self.departures.worker_gone(process, status, 0)
-            elif not self._environments.exited(pid, status) and pid != self._zygote.pid:
+            elif not self.environments.exited(pid, status) and pid != self._zygote.pid:
                 self.store.reap()  # perhaps a worker whose birth the zygote did not live to report
 
     # ------------------------------------------------------------ the end

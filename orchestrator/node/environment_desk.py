@@ -36,6 +36,9 @@ class EnvironmentDesk:
         self._session_dir = session_dir
         self._tell = tell
         self._say = say
+        #: In a cluster: has an environment that another node has described described here, and calls back
+        #: with the reason why it can't be, or "".
+        self.fetch: Callable[[str, Callable[[str], None]], None] | None = None
         self._environments: Environments | None = None
         #: The scheduler's keys for which an environment is being made.
         self._waiting: dict[str, dict[str, None]] = {}
@@ -55,7 +58,18 @@ class EnvironmentDesk:
         env = environment_of(key)
         waiting = self._waiting.setdefault(env, {})
         waiting[key] = None
-        if len(waiting) == 1:
+        if len(waiting) > 1:
+            return
+        if self.fetch is None:
+            self._environments.prepare(env, time.monotonic())
+        else:
+            self.fetch(env, lambda why: self._fetched(env, why))
+
+    def _fetched(self, env: str, why: str) -> None:
+        assert self._environments is not None
+        if why:
+            self._settle(env, lambda key: events.EnvironmentFailed(key, why))
+        else:
             self._environments.prepare(env, time.monotonic())
 
     def _settle(self, env: str, event: Callable[[str], events.Event]) -> None:

@@ -75,6 +75,10 @@ class HeadLink:
         """Ask the head; `callback` is called in this node's loop."""
         self._link.submit(request, callback)
 
+    def post(self, function: Callable[[], None]) -> None:
+        """Have the node's loop call this. From any thread."""
+        self._thread.post(function)
+
     def report(self, available: ResourceSet, pending: list[Pending], status: dict[str, Any]) -> None:
         """Say what is free here and what waits."""
         self._link.report(Heartbeat(available, tuple(pending), status=json.dumps(status)))

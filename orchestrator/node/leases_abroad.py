@@ -32,7 +32,7 @@ from orchestrator.scheduling.cluster.lease_router import LeaseRouter
 from orchestrator.scheduling.cluster.lender import Answer, Lender, Want
 from orchestrator.scheduling.cluster.policies import NodeChooser
 from orchestrator.scheduling.cluster.view import ClusterView, NodeReport
-from orchestrator.scheduling.jobs import job_of
+from orchestrator.scheduling.jobs import environment_of, job_of
 
 if TYPE_CHECKING:
     from orchestrator.node.cluster_member import ClusterMember
@@ -185,6 +185,8 @@ class LeasesAbroad:
         asker = self._lender.failed(client, key)
         if asker is None:
             return False
+        if verdict == events.ENVIRONMENT:
+            cause += f" (on node {self._node.node_id})"
         if asker == self._here:
             self._route(lease_events.Failed(client, key, self._here, verdict, cause))
         else:
@@ -264,6 +266,7 @@ class LeasesAbroad:
     def _asked(self, peer: int, ask: lease_events.AskNode, hold: ResourceSet | None) -> None:
         """A node, or this one, says what it wants here of one class."""
         key = ask.class_key
+        self._member.environments.heard(environment_of(ask.scheduling.env), peer)
         if hold is not None and isinstance(key, str):
             self._wanted_here[key[len(_ACTOR) :]] = _WantedActor(ask.client, hold)
         wants = self._lender.asked(
