@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import socket
 import sys
 import traceback
 from types import TracebackType
@@ -64,7 +65,7 @@ def task_error(error: BaseException, function: str) -> TaskError:
             # Raised by this package about what the task returned: there is nothing of the user's to show.
             text = f"{type(error).__name__}: {error}{_import_advice(error)}"
             return TaskError(error, function, os.getpid(), text)
-        text = _traceback_text(error)
+        text = _traceback_text(error) + _place_advice(error)
     except Exception:
         text = f"{type(error).__name__} (its traceback cannot be formatted)"
     return TaskError(error, function, os.getpid(), text)
@@ -75,11 +76,26 @@ def _import_advice(error: BaseException) -> str:
     if not isinstance(error.__cause__, ModuleNotFoundError):
         return ""
     places = "".join(f"\n    {place}" for place in sys.path)
-    return (
+    return _place_advice(error.__cause__) or (
         "\nWorkers import from where the driver did when it called init(); what it has added to sys.path "
         "since they don't know. Add it before init(), or pass runtime_env={'py_modules': [...]}. "
         "This worker has "
         f"looked in:{places}"
+    )
+
+
+def _place_advice(error: BaseException) -> str:
+    """Say which of the places that the driver imports from are not on this machine."""
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    absent = [place for place in sys.path if place and not place.endswith(".zip")]
+    absent = [place for place in absent if not os.path.exists(place)]
+    if not absent:
+        return ""
+    return (
+        f"\nThis machine ({socket.gethostname()}) does not have {', '.join(absent)}, from which the driver "
+        "imports. Have what tasks import brought here: init(runtime_env={'working_dir': DIRECTORY}), or "
+        "{'py_modules': [...]}, or put it into the same place on each machine.\n"
     )
 
 

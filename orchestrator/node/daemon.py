@@ -335,9 +335,8 @@ class Daemon:
                 process = self.pool.get(token)
                 assert process is not None
                 process.label = self.actors.class_name(actor)
-                if self.member is not None and self.member.placed_here(actor, process.address):
-                    return
-                self.perform_all(self.actors.placed(actor, process.address))
+                if self.member is None or not self.member.placed_here(actor, process.address):
+                    self.perform_all(self.actors.placed(actor, process.address))
             case events.Infeasible(client, class_key, actor, verdict, cause):
                 if self.member is not None and self.member.leases.local_refusal(
                     client, class_key, actor, verdict, cause
@@ -403,6 +402,8 @@ class Daemon:
             self.complain(f"{who} {text}")
 
     def _start_worker(self, token: int, env: str) -> None:
+        if self.member is not None:
+            self.member.jobs.used(env)
         try:
             self.pool.start(token, self.address, env)
         except OSError as exc:

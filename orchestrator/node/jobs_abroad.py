@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.ids import Process
+from orchestrator.environments import resolved as environments
 from orchestrator.gcs.requests import Answer
 from orchestrator.node.session_dir import JOBS
 from orchestrator.scheduling import events
-from orchestrator.scheduling.jobs import JobSpec
+from orchestrator.scheduling.jobs import JobSpec, environment_of, job_of
 
 if TYPE_CHECKING:
     from orchestrator.node.cluster_member import ClusterMember
@@ -33,12 +36,15 @@ class JobsAbroad:
         self._ours: dict[str, dict[str, Any]] = {}
         #: Jobs of this node that the head may not know yet, with what is to be done when it does.
         self._starting: dict[str, list[Callable[[], None]]] = {}
+        #: Jobs of other nodes to places of their drivers that are not here; until that has been said.
+        self._absent: dict[str, list[str]] = {}
 
     # ------------------------------------------------------------ ours
 
     def began(self, job: str, driver: int, facts: dict[str, Any], spec: dict[str, Any]) -> None:
         """A driver of this node has begun a job."""
-        message = {"op": "job", "job": job, "driver": driver, "facts": facts, "spec": spec}
+        places = _own_places([facts["driver_cwd"], *facts["driver_sys_path"]])
+        message = {"op": "job", "job": job, "driver": driver, "facts": facts, "spec": spec, "places": places}
         self._ours[job] = message
         for peer in self._member.peers:
             self._member.tell(peer, message)
@@ -81,12 +87,34 @@ class JobsAbroad:
         spec = message["spec"]
         with open(os.path.join(self._node.session_dir, JOBS, job), "w", encoding="utf-8") as file:
             json.dump(facts, file)  # where the zygote finds it
+        absent = [place for place in message["places"] if not os.path.exists(place)]
+        if absent:
+            self._absent[job] = absent
         spec = JobSpec(**{**spec, "argv": tuple(spec.get("argv", ()))})
         self._node.jobs.begin(job, driver, spec, time.time())
         self._node.tell_scheduler(events.JobBegan(job))
 
+    def used(self, key: str) -> None:
+        """A worker is made here, for a job and a runtime environment: say once what it will not find."""
+        job = job_of(key)
+        known = self._node.jobs.get(job)
+        if job not in self._absent or known is None:
+            return
+        try:
+            if "working_dir" in environments.load(environment_of(key), self._node.session_dir):
+                return  # it stands, and imports from, there
+        except (OSError, ValueError):
+            return
+        text = (
+            f"node {self._node.node_id} ({socket.gethostname()}) does not have "
+            f"{', '.join(self._absent.pop(job))}, where this program is or imports from. Tasks that run "
+            "there do not find what is in it, unless it is named: init(runtime_env={'working_dir': DIRECTORY})"
+        )
+        self._node.outbox.send(known.driver, {"op": "explain", "text": text})
+
     def on_job_over(self, job: str) -> None:
         """A job of another node is over."""
+        self._absent.pop(job, None)
         known = self._node.jobs.get(job)
         if known is not None and known.driver:
             self.driver_gone(known.driver)
@@ -98,3 +126,10 @@ class JobsAbroad:
             if job.spec.is_anonymous:
                 self._member.names.forget_all(job.spec.namespace)
             self._node.tell_scheduler(events.JobEnded(job.job, "its driver is gone"))
+
+
+def _own_places(paths: list[str]) -> list[str]:
+    """Return the places of a driver that are there, and are not Python's own: each machine has those."""
+    pythons = tuple(prefix + os.sep for prefix in (sys.prefix, sys.base_prefix))
+    found = [path for path in dict.fromkeys(paths) if not path.startswith(pythons)]
+    return [path for path in found if os.path.exists(path) and "-packages" not in path]

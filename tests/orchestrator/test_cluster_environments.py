@@ -14,6 +14,7 @@ from orchestrator.cluster_utils import Cluster, ClusterNode
 from orchestrator.environments import resolved as environments
 from orchestrator.exceptions import RuntimeEnvSetupError
 from orchestrator.runtime_env import RuntimeEnv
+from tests.waiting import until
 
 THERE = {"resources": {"there": 1}, "num_cpus": 0}
 BIG = 3_000_000
@@ -145,3 +146,38 @@ def test_a_description_that_nobody_has_is_an_error(there: ClusterNode) -> None:
 
     with pytest.raises(RuntimeEnvSetupError, match=r"no node has it.*it is not described there"):
         ray.get(run.options(runtime_env={"env_vars": {"COLOUR": "lost"}}).remote(), timeout=60)
+
+
+def test_a_program_s_directory_that_the_other_machine_does_not_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ray.shutdown()
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "helper_of_mine.py").write_text("ANSWER = 42\n")
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(str(project))
+    with Cluster(initialize_head=True, connect=True) as cluster:
+        os.chdir(tmp_path)
+        project.rename(tmp_path / "moved")  # as if the next node were another machine
+        cluster.add_node(resources={"there": 100})
+
+        @ray.remote(**THERE)
+        def use() -> int:
+            import helper_of_mine  # type: ignore[import-not-found]
+
+            return int(helper_of_mine.ANSWER)
+
+        with pytest.raises(ModuleNotFoundError, match=rf"does not have {project}, from which the driver"):
+            ray.get(use.remote(), timeout=60)
+        said = ""
+
+        def heard() -> bool:
+            nonlocal said
+            said += capfd.readouterr().err
+            return "where this program is or imports from" in said
+
+        until(heard)
+        assert f"does not have {project}" in said and "runtime_env={'working_dir'" in said
+        env = {"working_dir": str(tmp_path / "moved")}
+        assert ray.get(use.options(runtime_env=env).remote(), timeout=60) == 42
