@@ -108,7 +108,8 @@ class JobsAbroad:
         text = (
             f"node {self._node.node_id} ({socket.gethostname()}) does not have "
             f"{', '.join(self._absent.pop(job))}, where this program is or imports from. Tasks that run "
-            "there do not find what is in it, unless it is named: init(runtime_env={'working_dir': DIRECTORY})"
+            "there do not find what is in it, unless it is named: "
+            "init(runtime_env={'working_dir': DIRECTORY})"
         )
         self._node.outbox.send(known.driver, {"op": "explain", "text": text})
 
