@@ -291,6 +291,9 @@ class Fetcher:
 
 
 def _outcome_of(error: grpc.RpcError, size_bytes: int | None) -> Outcome:
+    # A call that ends badly is itself the exception, and a variable of the frames in its traceback: as long
+    # as that ring is there, so is the object's unfinished memory, and nobody can begin it anew.
+    error.__traceback__ = None
     code = error.code() if isinstance(error, grpc.Call) else None
     end = END_OF_CODE.get(code, End.BROKEN)
     details = (error.details() or "") if isinstance(error, grpc.Call) else str(error)
