@@ -119,7 +119,8 @@ def start(
     address = "auto" if temp_dir is None else os.path.abspath(temp_dir)
     click.echo(f"A session stands at {path} (supervisor pid {facts['pid']}).")
     click.echo(f"  attach   orchestrator.init(address={address!r})")
-    at = "" if temp_dir is None else f" --address {address}"
+    # A node that has joined may stand beside others, the head among them, and "auto" is the head then.
+    at = f" --address {path}" if join else "" if temp_dir is None else f" --address {address}"
     click.echo(f"  look     orchestrator status{at}")
     click.echo(f"  end      orchestrator stop{at}")
     if facts.get("join") and head:
@@ -138,6 +139,8 @@ def stop(force: bool, address: str) -> None:
 
     try:
         session = standing.find(address)
+    except standing.SeveralSessionsError as error:
+        fail(error)
     except ConnectionError as error:
         click.echo(f"nothing to stop: {error}", err=True)
         return

@@ -6,6 +6,7 @@ enough additions, and a task that asks for exactly what is free would then wait 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 
 #: Units in one whole resource. Four decimals are finer than anybody asks for.
@@ -28,13 +29,14 @@ class ResourceSet:
         """Build a set from plain numbers.
 
         Raises:
-            ValueError: a quantity is negative, not finite, or finer than 1/10000.
+            ValueError: a quantity is negative, not finite, too large to count, or finer than 1/10000.
         """
         units: dict[str, int] = {}
         for name, quantity in quantities.items():
             scaled = quantity * UNITS_PER_WHOLE
             if not 0 <= scaled < 2**62:
-                raise ValueError(f"resource {name!r}: {quantity!r} is not a finite number >= 0")
+                wanted = f"below {2**62 // UNITS_PER_WHOLE}" if 0 <= scaled < math.inf else ">= 0"
+                raise ValueError(f"resource {name!r}: {quantity!r} is not a finite number {wanted}")
             units[name] = round(scaled)
             if quantity and not units[name]:
                 raise ValueError(f"resource {name!r}: {quantity!r} is finer than 1/{UNITS_PER_WHOLE}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from types import MethodType
+from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
@@ -60,7 +60,10 @@ def name_of(function: Any) -> str:
         return "?"
     owner = getattr(function, "__self__", None)
     name = getattr(function, "__qualname__", None) or type(function).__name__
-    return f"{type(owner).__name__}.{function.__name__}" if owner is not None else str(name)
+    # Functions written in C are bound too, to their module.
+    if owner is None or isinstance(owner, ModuleType):
+        return str(name)
+    return f"{type(owner).__name__}.{function.__name__}"
 
 
 class History:

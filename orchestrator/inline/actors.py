@@ -441,7 +441,7 @@ class InlineActors(Part):
     def describe(self, task: Task) -> str:
         """Say in a few words what a call is waiting for."""
         name = task.actor.name if task.actor is not None else "?"
-        return f"under way on actor {name}" if task.place == SENT else f"queued behind other calls of {name}"
+        return f"under way on {name}" if task.place == SENT else f"queued behind other calls of {name}"
 
 
 def _ended_before(actor_id: bytes, executor: InlineExecutor) -> InlineActor:

@@ -20,6 +20,10 @@ _ANSWER_BYTES_MAX = 65_536
 _RETRY_S = 0.005
 
 
+class SeveralSessionsError(ConnectionError):
+    """An address means more than one session."""
+
+
 class AttachedNode:
     """The node process as an attached driver sees it: alive or not, and nothing of the driver's own."""
 
@@ -94,7 +98,9 @@ def _only_one(root: str, beside: str) -> str:
         )
     if len(found) > 1:
         listed = "".join(f"\n    {path}" for path in found)
-        raise ConnectionError(f"several sessions stand on this machine; pass the address of one:{listed}")
+        raise SeveralSessionsError(
+            f"several sessions stand on this machine; pass the address of one:{listed}"
+        )
     return found[0]
 
 

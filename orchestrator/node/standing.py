@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from orchestrator.node import session_dir as directories
 from orchestrator.node import supervisor, system
+from orchestrator.node.attaching import SeveralSessionsError as SeveralSessionsError
 from orchestrator.node.attaching import find_session
 from orchestrator.node.founding import ANNOUNCEMENT
 from orchestrator.node.supervisor import DRAIN_S, STOP_S, Options
@@ -118,7 +119,8 @@ def find(address: str) -> Standing:
     """Return the session that an address means; see `attaching.find_session`.
 
     Raises:
-        ConnectionError: there is none, or there are several.
+        SeveralSessionsError: there are several.
+        ConnectionError: there is none.
     """
     return Standing(find_session(address))
 

@@ -82,8 +82,10 @@ def parse(text: str) -> JoinString:
     if len(parts) != 4 or len(parts[3]) < _CHECK_LETTERS:
         raise JoinStringError(
             f"the join string is cut off: it has {len(parts)} of 4 parts (address/fingerprint/secret/check)"
-            if len(parts) < 4 or len(parts[3]) < _CHECK_LETTERS
+            if len(parts) < 4
             else f"the join string has {len(parts)} parts instead of 4 (address/fingerprint/secret/check)"
+            if len(parts) > 4
+            else f"the join string is cut off: its last part has {len(parts[3])} of {_CHECK_LETTERS} letters"
         )
     # Host names don't care for case, and all else is in small letters.
     token = token.lower()

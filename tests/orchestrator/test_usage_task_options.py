@@ -44,6 +44,7 @@ class TestOptionsAreCheckedWhereTheyAreGiven:
         [
             ({"num_cpus": -1}, ValueError, "num_cpus"),
             ({"num_cpus": 0.00001}, ValueError, "finer"),
+            ({"memory": 2**50}, ValueError, "finite number below"),
             ({"num_gpus": 1.5}, ValueError, "whole"),
             ({"num_returns": "many"}, ValueError, "streaming"),
             ({"num_returns": 1.0}, TypeError, "num_returns"),
@@ -213,6 +214,10 @@ def blas_threads():
 
 @pytest.mark.not_inline("code on the caller's own stack knows no time limit")
 class TestTimeLimits:
+    def test_a_function_written_in_c_goes_by_its_own_name(self):
+        with pytest.raises(TaskTimeoutError, match=r"^sleep ran longer"):
+            ray.get(ray.remote(timeout_s=0.2)(time.sleep).remote(60))
+
     def test_a_task_that_takes_too_long_is_interrupted(self):
         @ray.remote(timeout_s=0.5)
         def sleep(seconds):

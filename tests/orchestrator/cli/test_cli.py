@@ -14,6 +14,7 @@ import pytest
 
 import orchestrator as ray
 from orchestrator.cli.common import FAILED, NO_SESSION
+from orchestrator.node.session_dir import open_session_dir
 from orchestrator.node.standing import Standing
 from tests.waiting import until
 
@@ -96,6 +97,19 @@ class TestStartAndStop:
             assert ray.cluster_resources()["CPU"] == 2
         started("stop", "--address", place)
         assert standing(tmp_path).node_pid, "the other one goes on"
+
+    def test_of_several_one_has_to_be_named(self, run: Run, tmp_path: Path) -> None:
+        place = tmp_path / "place"
+        place.mkdir()
+        locks = []
+        for name in ("session-1", "session-2"):
+            directory = place / f"orchestrator-{os.getuid()}" / name
+            locks.append(open_session_dir(str(directory)))
+            (directory / "node.sock").touch()
+        error = run("stop", "--address", str(place), code=FAILED).stderr
+        assert "pass the address of one" in error and "nothing to stop" not in error
+        for lock in locks:
+            os.close(lock)
 
     def test_what_is_wrong_is_said_at_once(self, run: Run) -> None:
         for words, text in (

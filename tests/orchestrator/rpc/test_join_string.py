@@ -48,7 +48,7 @@ def test_every_slip_is_found(position: int, letter: str) -> None:
         ("10.0.0.1:6379", "an address alone gives no right to join"),
         ("orc7:10.0.0.1:6379/a/b/c", "has version 7"),
         (TOKEN.text()[:40], "cut off: it has 2 of 4 parts"),
-        (TOKEN.text()[:-2], "cut off"),
+        (TOKEN.text()[:-2], "cut off: its last part has 2 of 4 letters"),
         (TOKEN.text() + "/more", "5 parts instead of 4"),
         (TOKEN.text().replace("6379", "6378"), "check does not match"),
     ],
