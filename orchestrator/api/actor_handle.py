@@ -256,6 +256,18 @@ class ActorHandle:
 
 def rebuild_handle(actor_id: bytes) -> ActorHandle:
     """Make a handle from an actor's id; of one that has ended, a handle whose calls say so."""
+    try:
+        return find_handle(actor_id)
+    except exceptions.ObjectLostError:
+        return ActorHandle(runtimes.require(), actor_id, None, Description(ActorTraits("?"), None, {}))
+
+
+def find_handle(actor_id: bytes) -> ActorHandle:
+    """Like `rebuild_handle`.
+
+    Raises:
+        ObjectLostError: the actor is one of another node, and has just ended.
+    """
     runtime = runtimes.require()
     known = runtime.actors.know(actor_id)
     if known is None:

@@ -43,8 +43,8 @@ class RuntimeContext:
         return self._runtime.node_id
 
     def get_worker_id(self) -> str:
-        """Return this process's id: its address in the store, in hexadecimal."""
-        return f"{self._runtime.store.address:016x}"
+        """Return this process's id: its node's index and its address in the store there, in hexadecimal."""
+        return self._runtime.worker_id
 
     def get_pid(self) -> int:
         """Return this process's pid."""

@@ -153,13 +153,16 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     Raises:
         ValueError: there is none.
     """
-    from orchestrator.api.actor_handle import rebuild_handle
+    from orchestrator.api.actor_handle import find_handle
 
     if not isinstance(name, str) or not name:
         raise ValueError(f"an actor's name is a non-empty str, not {name!r}")
     runtime = ensure_runtime()
     space = namespace or runtime.info.get("namespace") or ""
     answer = runtime.node.ask({"op": "get_actor", "name": name, "namespace": space})
-    if not answer.get("found"):
-        raise ValueError(f"no actor named {name!r} in namespace {space!r}")
-    return rebuild_handle(bytes.fromhex(answer["actor"]))
+    if answer.get("found"):
+        try:
+            return find_handle(bytes.fromhex(answer["actor"]))
+        except exceptions.ObjectLostError:
+            pass  # it has ended meanwhile
+    raise ValueError(f"no actor named {name!r} in namespace {space!r}")

@@ -9,16 +9,21 @@ import os
 import socket
 from typing import Any
 
-from orchestrator.common.ids import process_prefix
-from orchestrator.core.census import task_id
+from orchestrator import exceptions
+from orchestrator.common.ids import ADDRESS_BITS, process_of_number, process_prefix
+from orchestrator.core.census import Missing, task_id
 from orchestrator.core.runtime import Runtime, require
 
 Row = dict[str, Any]
 
-#: Rows, and the pids of the processes that did not answer in time.
-Found = tuple[list[Row], list[int]]
+#: Rows, and who did not answer in time.
+Found = tuple[list[Row], Missing]
 
 LANGUAGE = "PYTHON"
+
+
+class _NoAnswer(Exception):
+    """A node did not answer."""
 
 
 class View:
@@ -33,7 +38,7 @@ class View:
     def tasks(self) -> Found:
         """Return a row for each attempt of each task that is known."""
         answers, missing = self._histories()
-        pids = self._pids()
+        where_is = {answer["address"]: (answer["node"], answer["pid"]) for answer in answers}
         session = self.runtime.session
         attempts: dict[str, list[Row]] = {}
         for answer in answers:
@@ -71,15 +76,15 @@ class View:
                     "placement_group_id": None,
                 }
                 if task["worker"]:
-                    row |= {"worker_id": f"{task['worker']:016x}", "worker_pid": pids.get(task["worker"])}
-                    row["node_id"] = self.node_id
+                    node, pid = where_is.get(task["worker"], (None, None))
+                    row |= {"worker_id": f"{task['worker']:016x}", "worker_pid": pid, "node_id": node}
                 if identity in running:
                     where, blocked = running[identity]
                     row |= self._where(where) | {"state": "RUNNING_IN_RAY_GET" if blocked else "RUNNING"}
                 over.append(row)
         return [row for rows in attempts.values() for row in rows], missing
 
-    def _histories(self) -> tuple[list[Row], list[int]]:
+    def _histories(self) -> tuple[list[Row], Missing]:
         """Return what the processes remember, and what those that have ended left behind."""
         answers, missing = self.runtime.census.ask_all("tasks", self.timeout_s)
         return answers + [left for answer in answers for left in answer["departed"]], missing
@@ -104,7 +109,7 @@ class View:
 
     def _where(self, answer: Row) -> Row:
         worker = f"{answer['address']:016x}"
-        return {"node_id": self.node_id, "worker_id": worker, "worker_pid": answer["pid"]}
+        return {"node_id": answer["node"], "worker_id": worker, "worker_pid": answer["pid"]}
 
     @staticmethod
     def _times(answer: Row, began_ns: int | None, ended_ns: int) -> Row:
@@ -112,13 +117,22 @@ class View:
         start = None if began_ns is None else (began_ns + clock_ns) / 1e6
         return {"start_time_ms": start, "end_time_ms": (ended_ns + clock_ns) / 1e6}
 
-    def _pids(self) -> dict[int, int]:
-        return {client["address"]: client["pid"] for client in self.runtime.store.clients()}
-
     def actors(self) -> Found:
-        """Return a row for each actor the node knows: the living, and the last ten thousand dead."""
-        pids = self._pids()
-        found = self._ask_for_all("list_actors", "actors")
+        """Return a row for each actor its home knows: the living, and the last ten thousand dead."""
+        processes, missing = self.runtime.census.ask_all("process", self.timeout_s)
+        pids = {answer["address"]: answer["pid"] for answer in processes}
+        nodes = self._nodes()
+        ids = {node["index"]: node["node"] for node in nodes}
+        found: list[Row] = []
+        for node in nodes:
+            try:
+                found += self._ask_for_all("list_actors", "actors", node["node"])
+            except _NoAnswer:
+                missing.append(f"node {node['node']}")
+        for actor in found:
+            index, address = actor["worker"] or (0, 0)
+            actor["pid"] = pids.get(index << ADDRESS_BITS | address, 0)
+            actor["node"] = ids.get(index) if address else None
         return [
             {
                 "actor_id": actor["actor"],
@@ -126,16 +140,31 @@ class View:
                 "state": _ACTOR_STATES.get(actor["state"], actor["state"].upper()),
                 "job_id": actor.get("job") or self.job_id,
                 "name": actor["name"] or "",
-                "node_id": self.node_id if actor["worker"] else None,
-                "pid": pids.get(actor["worker"], 0),
+                "node_id": actor["node"],
+                "pid": actor["pid"],
                 "ray_namespace": actor["namespace"],
                 "required_resources": actor.get("resources"),
                 "death_cause": {"reason": actor["cause"]} if actor["state"] == "dead" else None,
                 "is_detached": actor["detached"],
                 "num_restarts": actor.get("restarts", 0),
             }
-            for actor in found
-        ], []
+            for actor in sorted(found, key=lambda actor: bool(actor["state"] == "dead"))
+        ], missing
+
+    def _nodes(self) -> list[Row]:
+        """Return what the node knows of each node of the cluster; without one, of itself."""
+        answer = self.runtime.node.ask({"op": "resources"}, self.timeout_s)
+        return answer.get("nodes") or [
+            {
+                "node": self.node_id,
+                "index": 0,
+                "host": LOCALHOST,
+                "hostname": socket.gethostname(),
+                "total": answer["total"],
+                "labels": answer.get("labels") or {},
+                "is_head": True,
+            }
+        ]
 
     def workers(self) -> Found:
         """Return a row for each process that runs user code; after them the dead, the latest first."""
@@ -145,10 +174,12 @@ class View:
         for answer in answers:
             if answer["type"] != "OBSERVER":
                 rows.append(self._worker_row(answer["address"], answer["pid"], answer["type"], alive=True))
+                rows[-1]["node_id"] = answer["node"]
                 rows[-1]["job_id"] = answer["job"]
             for report in answer["deaths"]:
                 row = self._worker_row(report["worker"], report.get("pid", 0), "WORKER", alive=False)
                 row["exit_detail"] = report.get("reason", "")
+                row["node_id"] = report["node"] if type(report.get("node")) is str else None
                 row["exit_type"] = "INTENDED_SYSTEM_EXIT" if report.get("exit_code") == 0 else "SYSTEM_ERROR"
                 dead[report["worker"]] = row
         return rows + list(dead.values())[::-1], missing
@@ -159,7 +190,7 @@ class View:
             "is_alive": alive,
             "worker_type": kind,
             "exit_type": None,
-            "node_id": self.node_id,
+            "node_id": None,
             "ip": LOCALHOST,
             "pid": pid,
             "job_id": None,
@@ -183,19 +214,20 @@ class View:
         ], []
 
     def nodes(self) -> Found:
-        """Return a row for the node."""
-        answer = self.runtime.node.ask({"op": "resources"}, self.timeout_s)
-        row = {
-            "node_id": self.node_id,
-            "node_ip": LOCALHOST,
-            "is_head_node": True,
-            "state": "ALIVE",
-            "state_message": None,
-            "node_name": socket.gethostname(),
-            "resources_total": answer["total"],
-            "labels": answer.get("labels") or {},
-        }
-        return [row], []
+        """Return a row for each node."""
+        return [
+            {
+                "node_id": node["node"],
+                "node_ip": node["host"],
+                "is_head_node": node["is_head"],
+                "state": "ALIVE",
+                "state_message": "it takes no new work" if node.get("draining") else None,
+                "node_name": node["hostname"],
+                "resources_total": node["total"],
+                "labels": node["labels"],
+            }
+            for node in self._nodes()
+        ], []
 
     def jobs(self) -> Found:
         """Return a row for each driver's program: those that run, and after them those that have ended."""
@@ -222,18 +254,28 @@ class View:
             "driver_info": {"id": job, "pid": str(pid), "node_ip_address": LOCALHOST},
         }
 
-    def _ask_for_all(self, op: str, what: str) -> list[Row]:
-        """Return a list of the node's that comes in pages."""
+    def _ask_for_all(self, op: str, what: str, node: str = "") -> list[Row]:
+        """Return a list of a node's that comes in pages.
+
+        Raises:
+            _NoAnswer: the node has none.
+        """
         found: list[Row] = []
         while True:
-            answer = self.runtime.node.ask({"op": op, "skip": len(found)}, self.timeout_s)
+            question = {"op": op, "skip": len(found), "node": node}
+            try:
+                answer = self.runtime.node.ask(question, self.timeout_s)
+            except exceptions.GetTimeoutError:
+                raise _NoAnswer from None
+            if answer.get("error"):
+                raise _NoAnswer
             found += answer[what]
             if not answer[what] or len(found) >= answer["count"]:
                 return found
 
     def objects(self) -> Found:
         """Return a row for each process and reason that keep an object alive."""
-        answers, missing = self.runtime.census.ask_all("references", self.timeout_s)
+        answers, missing = self.runtime.census.ask_all("objects", self.timeout_s)
         return _ReferenceTable(self, answers).rows(), missing
 
     def events(self) -> list[dict[str, Any]]:
@@ -277,14 +319,22 @@ class _ReferenceTable:
     def __init__(self, view: View, answers: list[Row]) -> None:
         self._view = view
         self._answers = answers
-        runtime = view.runtime
-        self._infos = {info.object_id: info for info in runtime.store.list() if info.state != "deleted"}
-        self._holds = runtime.store.holds()
         self._actors = {bytes.fromhex(row["actor_id"]) for row in view.actors()[0]}
         self._functions = {key for answer in answers for key in answer["functions"]}
+        speakers = [answer for answer in answers if "infos" in answer]
+        #: of each object: size in bytes, and state, where it lies
+        self._infos: dict[bytes, tuple[int, str]] = {}
+        for answer in speakers:
+            for identity, size_bytes, state in answer["infos"]:
+                if identity not in self._infos or state in ("sealed", "spilled"):
+                    self._infos[identity] = (size_bytes, state)
+        self._holds = [hold for answer in speakers for hold in answer["holds"]]
+        pids = {number: pid for answer in speakers for number, pid in answer["clients"].items()}
+        session = view.runtime.session
         self._owners = {
-            process_prefix(runtime.session, client["address"]): client["pid"]
-            for client in runtime.store.clients()
+            process_prefix(session, process.address, process.node): pid
+            for number, pid in pids.items()
+            for process in [process_of_number(number)]
         }
         #: what the processes say of an object, whichever says it
         self._said: dict[bytes, Row] = {}
@@ -307,34 +357,31 @@ class _ReferenceTable:
                         found.append(self._row(identity, reason, answer))
         by_address = {answer["address"]: answer for answer in self._answers}
         held: set[bytes] = {identity for identity, _ in listed}
-        for hold in self._holds:
-            identity = hold.object_id
+        for identity, number, parent, pins, refs in self._holds:
             if identity in self._functions or identity not in self._infos:
                 continue
-            holder = by_address.get(hold.holder)
+            holder = by_address.get(number)
             held.add(identity)
-            if hold.parent is not None:
-                if hold.parent not in self._functions or identity not in self._actors:
+            if parent is not None:
+                if parent not in self._functions or identity not in self._actors:
                     found.append(
-                        self._row(identity, "CAPTURED_IN_OBJECT", None) | {"contained_in": hold.parent.hex()}
+                        self._row(identity, "CAPTURED_IN_OBJECT", None) | {"contained_in": parent.hex()}
                     )
                 continue
-            if hold.pins:
+            if pins:
                 found.append(self._row(identity, "PINNED_IN_MEMORY", holder))
-            if hold.refs and (identity, hold.holder) not in listed:
+            if refs and (identity, number) not in listed:
                 reason = "ACTOR_HANDLE" if identity in self._actors else "LOCAL_REFERENCE"
                 found.append(self._row(identity, reason, holder))
         return found
 
     def _row(self, identity: bytes, reason: str, holder: Row | None) -> Row:
-        info = self._infos.get(identity)
+        size_bytes, state = self._infos.get(identity, (0, ""))
         said = self._said.get(identity) or {}
         owner = self._owners.get(identity[:8])
         return {
             "object_id": identity.hex(),
-            "object_size": info.size_bytes
-            if info is not None and info.size_bytes
-            else said.get("size_bytes", 0),
+            "object_size": size_bytes or said.get("size_bytes", 0),
             "task_status": said.get("task_status", "NIL"),
             "reference_type": reason,
             "call_site": said.get("call_site") or "",
@@ -343,7 +390,7 @@ class _ReferenceTable:
             "ip": LOCALHOST,
             "owner_pid": owner,
             "contained_in": None,
-            "place": info.state if info is not None else said.get("state", ""),
+            "place": state or said.get("state", ""),
         }
 
 

@@ -163,7 +163,12 @@ def status(verbose: bool, address: str) -> None:
     click.echo(f"place     {session.path}")
     click.echo(f"processes supervisor {session.supervisor_pid or 'gone'}, node {session.node_pid or 'gone'}")
     click.echo(f"jobs      {len(jobs)}" + "".join(f"\n    {job.job_id}  {job.entrypoint}" for job in jobs))
-    click.echo("resources used / total")
+    nodes = resources["nodes"]
+    if nodes:
+        click.echo(f"nodes     {len(nodes)}")
+        rows = [[one["node"], one["host"], _state(one), _use(one)] for one in nodes]
+        print_rows(("node", "host", "state", "used / total"), rows)
+    click.echo("resources of this node, used / total" if nodes else "resources used / total")
     total, free = resources["total"], resources["available"]
     for name in sorted(total):
         if verbose or not name.startswith("node:"):
@@ -178,6 +183,19 @@ def status(verbose: bool, address: str) -> None:
         rows = [[one["pid"], one["state"], one["job"], one["holds"]] for one in resources["workers"]]
         click.echo(f"workers   {len(rows)}")
         print_rows(("pid", "state", "job", "holds"), rows)
+
+
+def _state(node: dict[str, Any]) -> str:
+    return ("head" if node["is_head"] else "node") + (", takes no new work" if node["draining"] else "")
+
+
+def _use(node: dict[str, Any]) -> str:
+    """Return what a node has of each resource that a person declares or counts, and how much is used."""
+    shown = sorted(name for name in node["total"] if not name.startswith("node:") and name != "memory")
+    free = node["available"]
+    return ", ".join(
+        f"{name} {node['total'][name] - free.get(name, 0.0):g}/{node['total'][name]:g}" for name in shown
+    )
 
 
 def _amount(name: str, amount: float) -> str:

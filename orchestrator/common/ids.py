@@ -54,6 +54,11 @@ def process_prefix(session: str, address: int, node: int = 0) -> bytes:
     return (node << ADDRESS_BITS | masked).to_bytes(PREFIX_BYTES, "big")
 
 
+def process_of_number(number: int) -> Process:
+    """Return the process that a number of 64 bits names: its node, and its address there."""
+    return Process(number >> ADDRESS_BITS, number & ((1 << ADDRESS_BITS) - 1))
+
+
 def process_of(session: str, identity: bytes) -> Process:
     """Return the process whose ids begin like this one."""
     number = int.from_bytes(identity[:PREFIX_BYTES], "big")

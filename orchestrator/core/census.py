@@ -1,7 +1,9 @@
 """The state of a session, collected by asking each of its processes.
 
 Nothing is reported until somebody asks. The question goes to every client of the store on lane CONTROL,
-which is read even while a task computes; whoever does not answer in time is counted as missing.
+which is read even while a task computes; whoever does not answer in time is counted as missing. Which
+processes there are on other nodes of a cluster, the node knows; they are asked like all others, by their
+stand-ins. In answers a process is a number that no other of the cluster has (`Elsewhere.number_of`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
-from orchestrator.common.ids import object_id, process_prefix
+from orchestrator.common.ids import object_id, process_of_number, process_prefix
 from orchestrator.core.entry import BLOB, STATE_NAMES, STORED, Entry, Hold, Waiter
 from orchestrator.core.history import running_in, runs_of, type_of
 from orchestrator.core.lineage import walk_held
@@ -39,6 +41,8 @@ LEGACY = "legacy"  # what a process that ends has to say about tasks
 LOOK_S = 0.1
 
 Answer = dict[str, Any]
+#: The pids of processes that did not answer, and the names of nodes.
+Missing = list[int | str]
 
 
 class Census(Part):
@@ -52,6 +56,7 @@ class Census(Part):
             "process": self.describe_process,
             "tasks": self.describe_tasks,
             "references": self.describe_references,
+            "objects": self.describe_objects,
         }
         #: where references were made, if that is to be recorded; see call_sites.py
         self.call_site_of: Callable[[Entry], str | None] = lambda entry: None
@@ -71,28 +76,43 @@ class Census(Part):
             if client["state"] == "active" and str(client["name"]).startswith(("driver", "worker"))
         }
 
-    def ask_all(self, topic: str, timeout_s: float) -> tuple[list[Answer], list[int]]:
-        """Return what all processes say about a topic, and the pids of those that did not answer in time."""
+    def ask_all(self, topic: str, timeout_s: float) -> tuple[list[Answer], Missing]:
+        """Return what all processes say about a topic, and who did not answer in time."""
         runtime = self._runtime
         here = runtime.store.address
-        others = {address: client for address, client in self.clients().items() if address != here}
+        deadline = monotonic() + timeout_s
+        others = {address: client["pid"] for address, client in self.clients().items() if address != here}
+        silent = self._processes_elsewhere(others, timeout_s)
         answers: dict[int, Answer] = {here: self._topics[topic]()}
         number = self._next_number()
         waiter = Waiter(len(others), stop_at_error=False)
         self._asked[number] = (answers, waiter)
-        deadline = monotonic() + timeout_s
         try:
             for address in others:
                 runtime.send_control(address, (QUESTION, number, topic))
             while not runtime.pump.wait(waiter, min(deadline, monotonic() + LOOK_S)):
-                alive = self.clients()
-                others = {address: client for address, client in others.items() if address in alive}
+                alive = {client["address"] for client in runtime.store.clients()}
+                others = {address: pid for address, pid in others.items() if address in alive}
                 if monotonic() >= deadline or answers.keys() >= others.keys():
                     break
         finally:
             del self._asked[number]
-        missing = [client["pid"] for address, client in others.items() if address not in answers]
-        return [answer for answer in answers.values() if "error" not in answer], missing
+        missing = [pid for address, pid in others.items() if address not in answers]
+        return [answer for answer in answers.values() if "error" not in answer], [*missing, *silent]
+
+    def _processes_elsewhere(self, others: dict[int, int], timeout_s: float) -> list[str]:
+        """Add the processes of other nodes; return the names of nodes that did not say which they have."""
+        runtime = self._runtime
+        if not runtime.here:
+            return []
+        # Half of the time is left for the processes themselves.
+        question = {"op": "processes", "timeout_s": timeout_s / 2}
+        answer = runtime.node.ask(question, timeout_s + config.NODE_ANSWER_TIMEOUT_S)
+        others.update(answer["processes"])
+        left_out = answer.get("left_out")
+        return [f"node {name}" for name in answer["silent"]] + (
+            [f"{left_out} processes beyond the first {len(answer['processes'])}"] if left_out else []
+        )
 
     def _on_answer(self, sender: int, number: int, answer: Answer) -> None:
         asked = self._asked.get(number)
@@ -137,7 +157,8 @@ class Census(Part):
         info = self._runtime.info
         return {
             "pid": os.getpid(),
-            "address": self._runtime.store.address,
+            "address": self._number_of(self._runtime.store.address),
+            "node": self._runtime.node_id,
             "type": "WORKER" if executor is not None else "OBSERVER" if info.get("observes") else "DRIVER",
             "job": info.get("job", self._runtime.session),
             "actor": actor.actor_id.hex() if actor is not None else None,
@@ -157,13 +178,19 @@ class Census(Part):
         answer["unfinished"] = [
             self._describe_task(task) for task in [*runtime.tasks.unfinished(), *runtime.actors.unfinished()]
         ]
-        answer["runs"] = runs_of(runtime.executor, history)
-        answer["running"], answer["blocked"] = running_in(runtime.executor)
+        number_of = self._number_of
+        answer["runs"] = [(number_of(one[0]), *one[1:]) for one in runs_of(runtime.executor, history)]
+        running, answer["blocked"] = running_in(runtime.executor)
+        answer["running"] = [(number_of(submitter), seq) for submitter, seq in running]
         return answer
+
+    def _number_of(self, address: int) -> int:
+        return self._runtime.elsewhere.number_of(address)
 
     def _describe_task(self, task: Task) -> Answer:
         parent = task.parent
         actor = task.actor
+        worker = self._runtime.address_of(task)
         place = "PENDING_ARGS_AVAIL" if task.place == WAITING else "SUBMITTED_TO_WORKER"
         if task.place == QUEUED:
             place = "PENDING_NODE_ASSIGNMENT"
@@ -173,9 +200,11 @@ class Census(Part):
             "type": type_of(task),
             "state": place,
             "attempts": task.attempts,
-            "parent": task_id(self._runtime.session, *parent) if parent is not None else None,
+            "parent": task_id(self._runtime.session, self._number_of(parent[0]), parent[1])
+            if parent
+            else None,
             "actor": actor.actor_id.hex() if actor is not None else None,
-            "worker": self._runtime.address_of(task),
+            "worker": self._number_of(worker) if worker else None,
             "resources": task.template.queue.scheduling.resources.to_floats()
             if task.template.queue is not None
             else {},
@@ -219,6 +248,26 @@ class Census(Part):
         answer["functions"] = runtime.functions.known()
         return answer
 
+    def describe_objects(self) -> Answer:
+        """Say which objects this process refers to, and what its node's store has and who holds it."""
+        answer = self.describe_references()
+        store, number_of = self._runtime.store, self._number_of
+        if self._speaks_for_node():
+            listed = [info for info in store.list() if info.state != "deleted"]
+            answer["infos"] = [(info.object_id, info.size_bytes, info.state) for info in listed]
+            answer["holds"] = [
+                (hold.object_id, number_of(hold.holder), hold.parent, hold.pins, hold.refs)
+                for hold in store.holds()
+                if not hold.keeps
+            ]
+            answer["clients"] = {number_of(one["address"]): one["pid"] for one in store.clients()}
+        return answer
+
+    def _speaks_for_node(self) -> bool:
+        """Tell whether this process is the one of its node that says what the store has."""
+        here = self._runtime.store.address
+        return here == min(self.clients(), default=here)
+
 
 _ARRIVED = Entry(0)
 
@@ -235,5 +284,6 @@ def _status_of(entry: Entry) -> str:
 
 
 def task_id(session: str, submitter: int, seq: int) -> str:
-    """Return the id of a task, which is the id of its first result."""
-    return object_id(process_prefix(session, submitter), seq).hex()
+    """Return the id of a task, which is the id of its first result; `submitter` is a process's number."""
+    process = process_of_number(submitter)
+    return object_id(process_prefix(session, process.address, process.node), seq).hex()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orchestrator.common.ids import Process, object_id, process_prefix
+from orchestrator.common.ids import ADDRESS_BITS, Process, object_id, process_prefix
 from orchestrator.common.processes import process_of_name
 from orchestrator.core.entry import STORED, Entry
 from orchestrator.core.part import Part
@@ -31,6 +31,11 @@ class Elsewhere(Part):
         runtime = self._runtime
         there = process_of_name(runtime.store.name_of(address)) if runtime.here else None
         return there or Process(runtime.here, address)
+
+    def number_of(self, address: int) -> int:
+        """Return a number that no other process of the cluster has; on one machine, the address."""
+        process = self.process_at(address)
+        return process.node << ADDRESS_BITS | process.address
 
     def prefix_of(self, address: int) -> bytes:
         """Return what the ids of the process at an address of this node's store begin with."""

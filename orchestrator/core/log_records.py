@@ -44,7 +44,7 @@ def ids_of(runtime: Runtime) -> dict[str, str]:
         return {"job_id": runtime.info.get("job", runtime.session)}
     ids = {
         "job_id": runtime.info.get("job", runtime.session),
-        "worker_id": f"{runtime.store.address:016x}",
+        "worker_id": runtime.worker_id,
         "node_id": runtime.node_id,
     }
     executor = runtime.executor

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
-from orchestrator.common.ids import object_id, process_prefix
+from orchestrator.common.ids import ADDRESS_BITS, object_id, process_prefix
 from orchestrator.common.options import STREAMING
 from orchestrator.core.cancellation import on_cancel_object
 from orchestrator.core.current import current as current
@@ -78,6 +78,7 @@ class Runtime(Part):
         self.here: int = info.get("node_index", 0)
         #: Its id, as users and scheduling strategies have it.
         self.node_id: str = info.get("node_id") or f"{node_address:016x}"
+        self.worker_id = f"{self.here << ADDRESS_BITS | store.address:016x}"
         self.prefix = process_prefix(session, store.address, self.here)
         self.next_seq: Callable[[], int] = itertools.count(1).__next__
         #: leases and actors by address: who may send replies
@@ -254,7 +255,8 @@ class Runtime(Part):
         self._control_senders.pop(address, None)
         peer = self.peers.get(address)
         report = message.get("report") or {}
-        self.history.deaths.append({**report, "worker": address})
+        node, there = message.get("process") or (self.here, address)
+        self.history.deaths.append({**report, "worker": node << ADDRESS_BITS | there})
         if message.get("actor"):
             self.actors.on_died(message)
         elif peer is not None and peer.state is None:  # type: ignore[union-attr]
@@ -265,7 +267,6 @@ class Runtime(Part):
         handler = self.handlers.get("died")
         if handler is not None:
             handler(address)
-        node, there = message.get("process") or (self.here, address)
         self.references.owner_died(process_prefix(self.session, there, node))
         # The channels to it are memory of the store's.
         self.endpoint.close_sender(address)

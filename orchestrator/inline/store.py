@@ -40,6 +40,7 @@ class Holding(NamedTuple):
     parent: bytes | None
     pins: int
     refs: int
+    keeps: bool = False
 
 
 class _Object:

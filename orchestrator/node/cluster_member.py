@@ -32,6 +32,7 @@ from orchestrator.gateway import frames
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.link import Identity, Links
 from orchestrator.gateway.stand_ins import StandIn, StandIns
+from orchestrator.node.cluster_census import ClusterCensus
 from orchestrator.node.cluster_names import ClusterNames
 from orchestrator.node.deaths_abroad import DeathsAbroad
 from orchestrator.node.environments_abroad import EnvironmentsAbroad
@@ -158,6 +159,7 @@ class ClusterMember:
         self.questions = Questions(self.here, self._send_behind, time.monotonic)
         self.keepsakes = Keepsakes(type(node.store).attach(store_fd, name="keeper"), self.objects)
         self.names = ClusterNames(self, node)
+        self.census = ClusterCensus(self, node)
         self.objects.transfer = Pulls(self.transfer, self.objects)
         node.reactor.watch(self.transfer.fileno(), self.objects.transfer.look)
         node.reactor.watch(self.head.fileno(), self._on_head)
@@ -208,6 +210,7 @@ class ClusterMember:
         self.environments.node_died(index)
         self.questions.node_died(index)
         self.deaths.node_died(index, why)
+        self.census.node_died(index)
         self.transfer.node_died(index)
         self.objects.node_died(index)
 
@@ -288,13 +291,13 @@ class ClusterMember:
                 home = _home_of_actor(fields["actor"])
                 if home in (0, self.here):
                     return False
-                self._forward(sender, home, payload)
+                self.forward(sender, home, payload)
                 return True
             case "return" | "kill_worker":
                 one = self.stand_ins.at(fields["worker"])
                 if one is None:
                     return False
-                self._forward(sender, one.process.node, payload)
+                self.forward(sender, one.process.node, payload)
                 return True
             case "borrow":
                 self.objects.borrow(sender, fields["object"])
@@ -305,9 +308,10 @@ class ClusterMember:
             case "gave":
                 self.objects.gave(fields["object"], fields["owner"], fields["size"])
                 return True
-        return self.names.handle(sender, op, fields)
+        return self.names.handle(sender, op, fields) or self.census.handle(sender, op, fields, payload)
 
-    def _forward(self, sender: int, node: int, payload: bytes) -> None:
+    def forward(self, sender: int, node: int, payload: bytes) -> None:
+        """Have another node handle what a process of this one has said."""
         message = self._outward(json.loads(payload))
         frame = frames.forward(sender, _encode(message).encode())
         self.gateway.send_for(sender, node, frame)
@@ -383,6 +387,8 @@ class ClusterMember:
         message = self._inward(json.loads(frame.payload))
         if message.get("op") == "granted":
             self.leases.granted(node, client, message["class"])
+        elif message.get("op") == "reply":
+            self.census.answered(client, message)
         if client in self._node.clients:
             self._node.outbox.send(client, message)
         elif message.get("op") == "granted":

@@ -225,7 +225,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "get_actor": {"name": _text, "namespace": (_text, ""), "req": _integer},
     "kill_actor": {"actor": _text, "no_restart": (_flag, True), "reason": (_text, "killed")},
     "kill_worker": {"worker": _integer, "reason": (_text, "killed")},
-    "list_actors": {"skip": (_integer, 0), "req": _integer},
+    "list_actors": {"node": (_text, ""), "skip": (_integer, 0), "req": _integer},
     "name_object": {"name": _text, "namespace": _text, "object": _object_id, "req": _integer},
     "find_object": {"name": _text, "namespace": _text, "req": _integer},
     "forget_object": {"name": _text, "namespace": _text, "req": _integer},
@@ -251,7 +251,8 @@ FIELDS: dict[str, dict[str, Any]] = {
     "want": {"object": _object_id},
     "gave": {"object": _object_id, "owner": _integer, "size": _integer},
     "assignment": {"req": _integer},
-    "resources": {"req": _integer},
+    "resources": {"node": (_text, ""), "req": _integer},
+    "processes": {"timeout_s": (_seconds, 5.0), "req": _integer},
     "drain": {"node": _text, "grace_s": _seconds, "req": _integer},
     "shutdown": {},
 }

@@ -31,7 +31,9 @@ LABEL_CHARS_MAX = 100
 #: What those say who are no clients yet.
 _FROM_STRANGERS = frozenset({"ready", "attach"})
 #: What processes of other nodes may ask for.
-_FROM_ABROAD = frozenset({"resolve_actor", "kill_actor", "actor_state", "return", "kill_worker"})
+_FROM_ABROAD = frozenset(
+    {"resolve_actor", "kill_actor", "actor_state", "return", "kill_worker", "list_actors", "resources"}
+)
 #: Fields whose names are Python's own.
 _PARAMETERS = {"class": "class_key"}
 
@@ -277,14 +279,26 @@ class ControlHandlers:
         answer = {"op": "reply", "req": req, "names": names[skip : skip + LISTED_MAX], "count": len(names)}
         self._node.outbox.send(sender, answer)
 
-    def on_list_actors(self, sender: int, skip: int, req: int) -> None:
-        """A client asks for actors, some at a time."""
+    def on_processes(self, sender: int, timeout_s: float, req: int) -> None:
+        """A client asks for the processes of other nodes, of which there are none."""
+        self._node.outbox.send(sender, {"op": "reply", "req": req, "processes": [], "silent": []})
+
+    def on_list_actors(self, sender: int, node: str, skip: int, req: int) -> None:
+        """A client asks for the actors whose home this node is, some at a time."""
         actors = self._node.actors.listing()
         page = [
-            {**actor, "cause": actor["cause"][:LISTED_TEXT_MAX]} for actor in actors[skip : skip + LISTED_MAX]
+            {**actor, "cause": actor["cause"][:LISTED_TEXT_MAX], "worker": self._process(actor["worker"])}
+            for actor in actors[skip : skip + LISTED_MAX]
         ]
         answer = {"op": "reply", "req": req, "actors": page, "count": len(actors)}
         self._node.outbox.send(sender, answer)
+
+    def _process(self, address: int | None) -> list[int] | None:
+        """Return the node and the address there of the process that an address of this node leads to."""
+        if not address:
+            return None
+        member = self._node.member
+        return [self._node.index, address] if member is None else list(member.process_at(address))
 
     def on_end_actors(self, sender: int, req: int) -> None:
         """A driver is about to leave: the actors that end with it and have hooks run them now.
@@ -351,7 +365,7 @@ class ControlHandlers:
         devices = {} if slot is None else {name: sorted(ids) for name, ids in slot.devices.items()}
         self._node.outbox.send(sender, {"op": "reply", "req": req, "devices": devices})
 
-    def on_resources(self, sender: int, req: int) -> None:
+    def on_resources(self, sender: int, node: str, req: int) -> None:
         """A client asks what there is, who holds it and who waits."""
         scheduler = self._node.scheduler
         waiting = [

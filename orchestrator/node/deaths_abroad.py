@@ -48,6 +48,7 @@ class DeathsAbroad:
         member.objects.process_died(process_prefix(member.session, address, member.here))
         member.leases.client_gone(address)
         member.groups.client_gone(address)
+        member.census.client_gone(address)
         member.gateway.source_gone(address)
 
     def on_stands(self, node: int, address: int) -> None:

@@ -53,7 +53,14 @@ def rows_of(
         raise ValueError(f"limit must be between 1 and {LIMIT_MAX}, not {limit!r}")
     rows, missing = getattr(View(timeout), _KINDS[kind])()
     if missing:
-        text = f"{len(missing)} processes did not answer within {timeout:g} s (pids {missing[:10]})"
+        pids = [one for one in missing if isinstance(one, int)]
+        others = [one for one in missing if not isinstance(one, int)]
+        said = (
+            [f"{len(pids)} processes did not answer within {timeout:g} s (pids {pids[:10]})"] if pids else []
+        )
+        if others:
+            said.append(f"no answer came within {timeout:g} s from {', '.join(map(str, others[:10]))}")
+        text = "; ".join(said)
         if raise_on_missing_output:
             raise StateApiError(f"{text}; pass raise_on_missing_output=False to see what the others say")
         warnings.warn(text, stacklevel=3)
