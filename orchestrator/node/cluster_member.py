@@ -272,6 +272,7 @@ class ClusterMember:
 
     def close(self) -> None:
         """Leave the cluster."""
+        self.environments.close()
         self.links.close()
         self.head.close("its session ended")
         self.keepsakes.close()

@@ -246,7 +246,11 @@ class EnvironmentsAbroad:
         self._in_thread(lambda: shipping.pack(path), lambda fd, error: self._on_packed(name, fd, error))
 
     def _on_packed(self, name: str, fd: int | None, error: Exception | None) -> None:
-        packed = self._packed[name]
+        packed = self._packed.get(name)
+        if packed is None:  # closed meanwhile
+            if fd is not None:
+                os.close(fd)
+            return
         waiting, packed.waiting = packed.waiting, []
         if fd is None:
             del self._packed[name]
@@ -302,6 +306,16 @@ class EnvironmentsAbroad:
             self._member.head.post(lambda: then(result, failure))
 
         threading.Thread(target=run, name="packing", daemon=True).start()
+
+    def close(self) -> None:
+        """Let go of everything: the node leaves."""
+        for fetch in self._fetches.values():
+            fetch.drop_file()
+        for packed in self._packed.values():
+            if packed.fd >= 0:
+                os.close(packed.fd)
+        self._fetches.clear()
+        self._packed.clear()
 
     def tick(self, now_s: float) -> float:
         """Let go of what nobody fetches any more; return the seconds until this is due again."""
