@@ -23,6 +23,10 @@ all borrowings of
 this node are acknowledged: a copy that is given up may have held what is being borrowed. Links keep the
 order of what one node tells another, so a node that borrows again after `unborrow` is understood.
 
+**Who leaves.** Of a node that drains, the homes of what it holds bring that to themselves, and give it free
+there; those who borrow what is its own bring copies to themselves. When it holds nothing for others any more
+(`holds_for_others`) it may go.
+
 **Who dies.** A node: what it borrowed is given back, its copies are gone. If it had the only one, the
 process that owns the
 object is told (`Missing`) and makes it again. A home: what is here stays as long as somebody here refers
@@ -90,6 +94,11 @@ class Directory:
         #: News that end something; they wait until everything is acknowledged.
         self._endings: list[Send] = []
         self._dead: set[int] = set()
+        #: Objects of ours that a process here waits for, of which no other node has heard so far: each is
+        #: watched, until it is sealed, or lost, or its result is reported by the node where it was made.
+        self._awaited: set[bytes] = set()
+        #: Nodes that are about to leave.
+        self._draining: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._home) + len(self._away)
@@ -97,6 +106,13 @@ class Directory:
     def is_held(self, process: int) -> bool:
         """Tell whether what a process sends must be held back for now."""
         return process in self._held
+
+    def holds_for_others(self) -> bool:
+        """Tell whether other nodes would miss something if this one left now."""
+        return any((home.borrowers | home.wanters) - home.copies for home in self._home.values()) or any(
+            away.given_to and away.has_copy and not away.is_free and not away.home_is_dead
+            for away in self._away.values()
+        )
 
     def counts(self) -> dict[str, int]:
         """Return how many objects there are of each kind, for people."""
@@ -233,7 +249,8 @@ class Directory:
         home = self._home.get(identity)
         if home is not None:
             home.wanted_here = False
-            return self._tell_wanters(identity, home, [self.here, *sorted(home.copies)])
+            out = self._tell_wanters(identity, home, [self.here, *sorted(home.copies)])
+            return [*out, *self._free_leaving(identity, home)]
         away = self._away.get(identity)
         if away is None:
             return []
@@ -278,7 +295,8 @@ class Directory:
         home.missing = False
         if home.wanted_here and state not in HERE:
             out.append(Pull(identity, tuple(sorted(home.copies)), size_bytes))
-        return [*out, *self._tell_wanters(identity, home, sorted(home.copies))]
+        out += self._tell_wanters(identity, home, sorted(home.copies))
+        return [*out, *self._rescue(identity, home, state)]
 
     def on_borrow(self, node: int, identity: bytes, state: int) -> list[Instruction]:
         """A node has a process that refers to an object of ours."""
@@ -337,7 +355,8 @@ class Directory:
 
     def on_borrowed(self, node: int, identity: bytes) -> list[Instruction]:
         """The home has acknowledged that we borrow an object."""
-        return self._acknowledged(identity)
+        out = self._acknowledged(identity)
+        return out + self._save_borrowed(identity) if node in self._draining else out
 
     def on_unknown(self, node: int, identity: bytes, verdict: str) -> list[Instruction]:
         """The home does not know the object that we wanted to borrow."""
@@ -380,11 +399,49 @@ class Directory:
         away.is_free = True
         return [Release(identity, away.given_to)]
 
+    # ------------------------------------------------------------ nodes that leave
+
+    def node_drains(self, node: int, state_of: Callable[[bytes], int]) -> list[Instruction]:
+        """Another node is about to leave: have here what would be lost with it."""
+        self._draining.add(node)
+        out: list[Instruction] = []
+        for identity, home in list(self._home.items()):
+            if node in home.copies:
+                out += self._rescue(identity, home, state_of(identity))
+        for identity in [one for one in self._away if home_of(one) == node]:
+            out += self._save_borrowed(identity)
+        return out
+
+    def _rescue(self, identity: bytes, home: HomeRecord, state: int) -> list[Instruction]:
+        """Bring an object of ours here, if it lies only on nodes that leave."""
+        if not home.copies or not home.copies <= self._draining:
+            return []
+        if state in HERE:
+            return self._free_leaving(identity, home)
+        return self._want_at_home(identity)
+
+    def _free_leaving(self, identity: bytes, home: HomeRecord) -> list[Instruction]:
+        """The bytes are here: nodes that leave need not keep theirs."""
+        leaving = home.copies & self._draining
+        home.copies -= leaving
+        self._end(Send(node, news("free", identity)) for node in sorted(leaving))
+        return self._endings_due() if leaving else []
+
+    def _save_borrowed(self, identity: bytes) -> list[Instruction]:
+        """Have a copy of an object of a node that leaves, as long as somebody here refers to it."""
+        away = self._away.get(identity)
+        if away is None or away.has_copy or away.pulls:
+            return []
+        # What is not acknowledged yet may be unknown there; the answer decides.
+        is_known = away.borrowed and identity not in self._unacknowledged
+        return self.want(identity, PENDING) if is_known else []
+
     # ------------------------------------------------------------ deaths
 
     def node_died(self, node: int) -> list[Instruction]:
         """A node is dead."""
         self._dead.add(node)
+        self._draining.discard(node)
         out: list[Instruction] = []
         for identity, home in list(self._home.items()):
             home.borrowers.discard(node)

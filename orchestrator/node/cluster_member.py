@@ -41,6 +41,7 @@ from orchestrator.node.head_link import LINK, OBJECTS, HeadLink, own_spec
 from orchestrator.node.jobs_abroad import JobsAbroad
 from orchestrator.node.keepsakes import Keepsakes
 from orchestrator.node.leases_abroad import LeasesAbroad
+from orchestrator.node.leaving import Leaving
 from orchestrator.node.object_plane import ObjectPlane
 from orchestrator.node.pulls import Pulls
 from orchestrator.node.questions import Questions
@@ -153,6 +154,7 @@ class ClusterMember:
         #: Nodes that are alive, as far as is known.
         self.peers: set[int] = set()
         self.jobs = JobsAbroad(self, node)
+        self.leaving = Leaving(self, node)
         self.groups = GroupsAbroad(self, node)
         self.environments = EnvironmentsAbroad(self, node)
         node.environments.fetch = self.environments.fetch
@@ -176,12 +178,10 @@ class ClusterMember:
         """This node does not belong to the cluster any more."""
         self._node.stop(f"the head says that this node has to leave: {reason}")
 
-    def drain(self, reason: str, grace_s: float) -> None:
-        """Take no new work, and leave when nothing runs any more."""
-        self.complain(f"this node is drained: {reason}")
-        self.leases.drain()
-        if self._node.drivers is not None:
-            self._node.drivers.drain(grace_s)
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits to be sent to other nodes."""
+        return any(self.links.waiting_bytes(node) for node in self.peers)
 
     def on_head_event(self, event: Any) -> None:
         """The head has said something else."""
@@ -211,6 +211,7 @@ class ClusterMember:
         self.questions.node_died(index)
         self.deaths.node_died(index, why)
         self.census.node_died(index)
+        self.leaving.node_gone(index)
         self.transfer.node_died(index)
         self.objects.node_died(index)
 
@@ -416,6 +417,8 @@ class ClusterMember:
             self.deaths.on_stands(node, message["address"])
         elif op == "job":
             self.jobs.on_job(node, message)
+        elif op == "end":
+            self.leaving.on_end(message)
         elif self.environments.on_news(node, message):
             pass
         elif not self.leases.on_news(node, message):
@@ -448,11 +451,13 @@ class ClusterMember:
         self.objects.perform(self.objects.directory.keep(identity))
         self._actors_abroad[identity] = worker
         self._node.perform_all(self._node.actors.placed(message["actor"], worker))
+        self.leaving.move_actors()
 
     def _released(self, identity: bytes) -> None:
         """Nobody needs an object of this node any more. If it is an actor of another node, that is to end."""
         worker = self._actors_abroad.pop(identity, 0)
         if worker:
+            self._node.actors.is_not_needed(identity.hex())
             self._node.outbox.send(worker, {"op": "no_handles", "actor": identity.hex()})
 
     def on_kill(self, message: dict[str, Any]) -> None:

@@ -216,7 +216,8 @@ class ControlHandlers:
         if state == "alive":
             self._node.perform_all(self._node.actors.alive(actor, sender))
         elif state == "dead":
-            self._node.perform_all(self._node.actors.end(actor, cause or "ended", init_failed=init_failed))
+            ended = self._node.actors.said_dead(actor, cause or "ended", init_failed=init_failed)
+            self._node.perform_all(ended)
         else:
             self._node.complain(f"from {sender}: an actor can't be {state!r:.100}")
 
@@ -400,6 +401,11 @@ class ControlHandlers:
         answer: dict[str, Any] = {"op": "reply", "req": req}
         if self._node.drivers is None:
             answer["error"] = "this session is its driver's own, and ends with it"
+        elif self._node.member is not None:
+            self._node.member.leaving.ask_for(
+                node, grace_s, lambda error: self._node.outbox.send(sender, {**answer, "error": error})
+            )
+            return
         elif node != self._node.node_id:
             answer["error"] = f"there is no node {node!r:.100}; there is {self._node.node_id}"
         else:

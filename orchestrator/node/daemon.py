@@ -386,6 +386,8 @@ class Daemon:
             case actor_table.Buried(actor):
                 if self.member is not None:
                     self.member.names.actor_gone(actor)
+            case actor_table.MoveActorWorker() if self.member is not None:
+                self.member.leaving.move_actor(instruction)
             case actor_table.HoldActor(actor):
                 self._held_actors.hold(actor)
             case actor_table.DropActor(actor):

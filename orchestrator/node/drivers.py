@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.node.door import Door
@@ -35,9 +36,11 @@ DRAINED = "it was drained"
 class Drain:
     """An end that has begun."""
 
-    def __init__(self, until_s: float) -> None:
+    def __init__(self, until_s: float, is_kept: Callable[[], bool]) -> None:
         #: Until when what runs may run.
         self.until_s = until_s
+        #: Whether something still does.
+        self.is_kept = is_kept
         #: Until when actors' hooks may; None while tasks still do.
         self.hooks_until_s: float | None = None
 
@@ -191,18 +194,30 @@ class Drivers:
         if message["op"] == "drain":
             self.drain(message["grace_s"])
 
-    def drain(self, grace_s: float) -> None:
-        """Take no more drivers; end the session when nothing runs any more, or at the end of the grace."""
+    @property
+    def count(self) -> int:
+        """How many drivers are attached."""
+        return len(self._by_ticket)
+
+    def drain(self, grace_s: float, is_kept: Callable[[], bool] | None = None) -> None:
+        """Take no more drivers; end the session when nothing runs any more, or at the end of the grace.
+
+        Args:
+            grace_s: seconds until it ends in any case.
+            is_kept: tells whether something runs; by default, whether tasks do.
+        """
         now_s = time.monotonic()
         self.door.closed_because = "this session is about to end"
-        self._drain = Drain(now_s + grace_s)
+        self._drain = Drain(now_s + grace_s, is_kept or self._has_tasks)
+
+    def _has_tasks(self) -> bool:
+        scheduler = self._node.scheduler
+        return bool(scheduler.slots.count(WorkerState.LEASED, WorkerState.BLOCKED) or scheduler.waiting())
 
     def _tick_drain(self, drain: Drain, now_s: float) -> None:
         node = self._node
-        slots = node.scheduler.slots
         if drain.hooks_until_s is None:
-            busy = slots.count(WorkerState.LEASED, WorkerState.BLOCKED) or node.scheduler.waiting()
-            if busy and now_s < drain.until_s:
+            if now_s < drain.until_s and drain.is_kept():
                 return
             drain.hooks_until_s = now_s + HOOKS_S
         hooks = node.actors.with_hooks(detached=True)

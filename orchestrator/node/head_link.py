@@ -16,9 +16,19 @@ from orchestrator.common.resources import ResourceSet
 from orchestrator.gcs import messages
 from orchestrator.gcs.link import GcsLink
 from orchestrator.gcs.messages import Heartbeat, NodeSpec, NodeView, Pending, Registered
-from orchestrator.gcs.requests import Answer, DeclareDead, FinishJob, JobEnded, Request, StartJob
+from orchestrator.gcs.requests import (
+    Answer,
+    DeclareDead,
+    FinishJob,
+    GetValue,
+    JobEnded,
+    Request,
+    StartJob,
+    Value,
+)
 from orchestrator.rpc.join_string import split_address
 from orchestrator.rpc.network_thread import NetworkThread
+from orchestrator.scheduling.cluster import potential
 
 if TYPE_CHECKING:
     from orchestrator.node.cluster_member import ClusterMember
@@ -107,7 +117,7 @@ class HeadLink:
                 case messages.MustLeave(reason):
                     member.must_leave(reason)
                 case messages.DrainNode(reason, grace_s):
-                    member.drain(reason, grace_s)
+                    member.leaving.begin(reason, grace_s)
                 case messages.EndJob(job, reason):
                     member.jobs.on_job_over(job)
                     self._link.submit(JobEnded(job))
@@ -116,6 +126,7 @@ class HeadLink:
                 case messages.Connected():
                     self.connected = True
                     member.groups.watch_again()
+                    self._ask_what_may_be_started(member)
                 case messages.Disconnected(cause):
                     self.connected = False
                     member.complain(f"the head is out of reach: {cause}")
@@ -138,6 +149,21 @@ class HeadLink:
                 member.node_joined(node.node, host, port, node.services.get(OBJECTS, ""))
             self._alive[node.node] = node
             member.leases.on_view(node)
+            if node.draining and node.node != member.here:
+                member.leaving.node_drains(node.node)
+
+    def _ask_what_may_be_started(self, member: ClusterMember) -> None:
+        """A head that was started anew may have another autoscaler than the one before, or none."""
+
+        def on_answer(answer: Answer) -> None:
+            if not isinstance(answer, Value):
+                return
+            try:
+                member.leases.may_be_started(potential.from_value(answer.value))
+            except ValueError as error:
+                member.complain(f"what could be started is not known: {error}")
+
+        self._link.submit(GetValue(potential.NAMESPACE, potential.TYPES), on_answer)
 
     def nodes(self) -> list[NodeView]:
         """Return the nodes that live, this one too."""

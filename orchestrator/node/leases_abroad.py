@@ -17,21 +17,26 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrator.common import environ
 from orchestrator.common.config import INFEASIBLE_AFTER
 from orchestrator.common.ids import Process
 from orchestrator.common.resources import ResourceSet
-from orchestrator.common.scheduling_class import InBundle, SchedulingClass, placement_from_message
+from orchestrator.common.scheduling_class import (
+    InBundle,
+    SchedulingClass,
+    placement_from_message,
+    placement_to_message,
+)
 from orchestrator.gcs.messages import NodeView, Pending
 from orchestrator.scheduling import actor_table, events
 from orchestrator.scheduling.cluster import lease_events
 from orchestrator.scheduling.cluster.lease_router import LeaseRouter
 from orchestrator.scheduling.cluster.lender import Answer, Lender, Want
 from orchestrator.scheduling.cluster.policies import NodeChooser
-from orchestrator.scheduling.cluster.view import ClusterView, NodeReport
+from orchestrator.scheduling.cluster.view import ClusterView, NodeReport, NodeType
 from orchestrator.scheduling.jobs import environment_of, job_of
 
 if TYPE_CHECKING:
@@ -79,6 +84,20 @@ class LeasesAbroad:
         self._reported_s = 0.0
         self._report_due = True
         self._drains = False
+        #: Workers that were lent here, and actors placed: it grows while there is work.
+        self._worked_count = 0
+        #: Something here would end, or be missed, if this node left.
+        self._is_kept = True
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this node takes nothing new."""
+        return self._drains
+
+    def may_be_started(self, types: Sequence[NodeType]) -> None:
+        """These types of nodes are not there and could be: what fits one of them waits for it."""
+        self._view.potential = types
+        self._route(lease_events.ViewChanged())
 
     def _post(self, action: Callable[[], None]) -> None:
         self._queue.append(action)
@@ -165,6 +184,7 @@ class LeasesAbroad:
 
     def local_grant(self, client: int, class_key: int | str) -> None:
         """The scheduler has lent a worker of this node."""
+        self._worked_count += 1
         if self._lender.granted(client, class_key) == self._here:
             self._route(lease_events.Granted(client, class_key, self._here))
 
@@ -427,13 +447,23 @@ class LeasesAbroad:
         # What is meant for a placement group is no demand of its own: the group's bundles are.
         waiting = [one for one in self._router.waiting() if not isinstance(one[0].placement, InBundle)]
         waiting = waiting[:PENDING_MAX]
-        pending = [Pending(scheduling.resources, count) for scheduling, count in waiting]
-        state = (self._node.scheduler.available, self._node.scheduler.total, pending, self._drains)
+        pending = [_pending(scheduling, count) for scheduling, count in waiting]
+        scheduler = self._node.scheduler
         since_s = now_s - self._reported_s
+        if since_s >= REPORT_S:
+            self._is_kept = bool(self._member.leaving.keeps())
+        state = (
+            scheduler.available, scheduler.total, pending, self._drains, self._worked_count, self._is_kept
+        )  # fmt: skip
         if (state != self._reported and since_s >= REPORT_S) or since_s >= REPORT_AGAIN_S:
             self._reported, self._reported_s = state, now_s
             self._version += 1
-            status = {"version": self._version, "draining": self._drains}
+            status = {
+                "version": self._version,
+                "draining": self._drains,
+                "busy": self._is_kept,
+                "worked": self._worked_count,
+            }
             self._member.head.report(self._available(), pending, status)
         due_s = self._router.deadline_s()
         if due_s is not None and due_s <= now_s:
@@ -445,6 +475,12 @@ class LeasesAbroad:
             if one is not None:
                 deadlines.append(max(one - now_s, 0.0))
         return min(deadlines)
+
+
+def _pending(scheduling: SchedulingClass, count: int) -> Pending:
+    place = scheduling.placement
+    where = "" if place is None else json.dumps(placement_to_message(place))
+    return Pending(scheduling.resources, count, "", where)
 
 
 def _scheduling_of(fields: dict[str, Any]) -> SchedulingClass:

@@ -12,6 +12,7 @@ STARTING   dead, kill, owner died DEAD       the worker is ended
 ALIVE      dead, kill, owner died DEAD       the worker is ended
 STARTING   worker died            RESTARTING if restarts are left, and after a pause; else DEAD
 ALIVE      worker died            RESTARTING the same, at once
+ALIVE      its node leaves        ALIVE      its worker is to end; that counts as no restart
 RESTARTING placed                 STARTING   the new worker is told where the constructor is kept
 RESTARTING infeasible             DEAD
 RESTARTING kill, owner died       DEAD       the request for a process is withdrawn
@@ -35,6 +36,7 @@ comes late with a handle hears the cause. An actor whose owner dies goes with it
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from orchestrator.common.resources import ResourceSet
@@ -115,6 +117,13 @@ class Tell(NamedTuple):
     message: dict[str, Any]
 
 
+class MoveActorWorker(NamedTuple):
+    """End a worker of a node that leaves, when it has done what it was sent: its actor restarts elsewhere."""
+
+    worker: int
+    reason: str
+
+
 class HoldActor(NamedTuple):
     """Keep a reference to a detached actor's object: it needs no handles to live; or to its constructor's."""
 
@@ -133,7 +142,16 @@ class Buried(NamedTuple):
     actor: str
 
 
-Instruction = RequestPlacement | WithdrawPlacement | KillActorWorker | Tell | HoldActor | DropActor | Buried
+Instruction = (
+    RequestPlacement
+    | WithdrawPlacement
+    | KillActorWorker
+    | MoveActorWorker
+    | Tell
+    | HoldActor
+    | DropActor
+    | Buried
+)
 
 #: States in which an actor has a worker, and those in which whoever asks for the address has to wait.
 HAS_WORKER = (ActorState.STARTING, ActorState.ALIVE)
@@ -147,7 +165,9 @@ class ActorRecord:
         "cause",
         "creator",
         "failed_starts",
+        "has_moved",
         "init_failed",
+        "is_moving",
         "owner",
         "report",
         "request",
@@ -178,6 +198,10 @@ class ActorRecord:
         self.cause = ""
         self.report: dict[str, Any] | None = None
         self.init_failed = False
+        #: Its process ends because its node leaves; it restarts elsewhere.
+        self.is_moving = False
+        #: It did that once, and its creator has nothing to do with where it is any more.
+        self.has_moved = False
 
     @property
     def may_restart(self) -> bool:
@@ -246,7 +270,7 @@ class ActorTable:
             return [KillActorWorker(worker, "its actor is no longer wanted")]
         record.state, record.worker = ActorState.STARTING, worker
         self._workers[worker] = actor
-        if record.restarts or record.is_made_from_store:
+        if record.restarts or record.has_moved or record.is_made_from_store:
             order: dict[str, Any] = {"op": "restart_actor", "actor": actor}
             order |= {"constructor": record.spec.constructor, "restarts": record.restarts}
             return [Tell(worker, order)]
@@ -310,7 +334,34 @@ class ActorTable:
                 out += self.end(actor, "the process that created it is gone")
         return out
 
+    def move_away(self, is_there: Callable[[int], bool], cause: str) -> list[Instruction]:
+        """Have actors restarted that may be and whose workers are there; it counts as no restart."""
+        out: list[Instruction] = []
+        for record in self._records.values():
+            if not record.is_moving and record.worker and is_there(record.worker) and record.may_restart:
+                record.is_moving = True
+                out.append(MoveActorWorker(record.worker, cause))
+        return out
+
+    def said_dead(self, actor: str, cause: str, *, init_failed: bool) -> list[Instruction]:
+        """An actor says that it ends: for good, unless that is because it moves."""
+        record = self._records.get(actor)
+        if record is not None and record.is_moving and not init_failed:
+            return []
+        return self.end(actor, cause, init_failed=init_failed)
+
+    def is_not_needed(self, actor: str) -> None:
+        """Nobody has a handle of an actor any more: if it moves, it ends instead."""
+        record = self._records.get(actor)
+        if record is not None:
+            record.is_moving = False
+
     # ------------------------------------------------------------ questions
+
+    @property
+    def has_living(self) -> bool:
+        """Whether some actor lives, or is about to."""
+        return len(self._records) > len(self._dead)
 
     def knows(self, actor: str) -> bool:
         """Tell whether this actor was ever created, and is not forgotten."""
@@ -424,7 +475,10 @@ class ActorTable:
         if record.state is ActorState.STARTING:
             record.failed_starts += 1
         record.state = ActorState.RESTARTING
-        record.restarts += 1
+        if record.is_moving:
+            record.is_moving, record.has_moved = False, True
+        else:
+            record.restarts += 1
         del self._workers[record.worker]
         record.worker = 0
         return [RequestPlacement(record.owner, record.spec, record.pause_s)]
