@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.node import session_dir as directories
 from orchestrator.node import system
+from orchestrator.node.cluster_address import cluster_address, find_node
 
 #: Whoever does not answer in this time is taken for dead.
 ANSWER_TIMEOUT_S = 5.0
@@ -65,13 +66,17 @@ def find_session(address: str) -> str:
 
     Args:
         address: "auto" for the standing session of this user on this machine; or a session's directory, or
-            the directory that was given to `orchestrator start --temp-dir`.
+            the directory that was given to `orchestrator start --temp-dir`; or `host:port` of a cluster's
+            head, or its join string, for the node of that cluster on this machine.
 
     Raises:
         ConnectionError: there is no such session, or there are several; the text says what was looked at.
     """
     if address == "auto":
         return _only_one(directories.runtime_root(), "")
+    head = cluster_address(address)
+    if head:
+        return find_node(head, directories.runtime_root())
     path = os.path.abspath(address)
     if os.path.lexists(os.path.join(path, directories.DOOR)):
         return path
@@ -81,7 +86,7 @@ def find_session(address: str) -> str:
         raise ConnectionError(f"there is no session at {path}: start one with `orchestrator start --head`")
     raise ConnectionError(
         f"{address!r} is no session of this machine: a driver attaches to the node of its own machine. Pass "
-        'address="auto", or the directory of a session'
+        'address="auto", the directory of a session, or the host:port of a cluster\'s head'
     )
 
 

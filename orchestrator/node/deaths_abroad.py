@@ -53,7 +53,8 @@ class DeathsAbroad:
 
     def on_stands(self, node: int, address: int) -> None:
         """Another node has made a stand-in of a process of this one."""
-        if address not in self._node.clients:
+        # Address 0 is nobody's: detached actors are asked for in its name.
+        if address and address not in self._node.clients:
             unknown = {"op": "died", "address": address, "actor": None, "report": None}
             self._member.tell_for(address, node, self._buried.get(address, unknown))
 

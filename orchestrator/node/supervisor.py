@@ -180,7 +180,8 @@ class _Supervisor:
                 self._start_companions()
                 node.wait_hello()
                 self._log_to_file()
-                directories.write_facts(self._path, _facts(session, node.pid))
+                head = self._founded.facts["gcs"] if self._founded is not None else ""
+                directories.write_facts(self._path, _facts(session, node.pid, head))
                 join = self._founded.join if self._founded is not None else ""
                 node_id = self._founded.facts["node_id"] if self._founded is not None else ""
                 facts = {"session_dir": self._path, "session": session, "pid": os.getpid(), "join": join}
@@ -296,7 +297,7 @@ class _Supervisor:
         os.close(fd)
 
 
-def _facts(session: str, node_pid: int) -> dict[str, Any]:
+def _facts(session: str, node_pid: int, head: str) -> dict[str, Any]:
     from orchestrator import __version__
 
     return {
@@ -305,6 +306,7 @@ def _facts(session: str, node_pid: int) -> dict[str, Any]:
         "supervisor": [os.getpid(), system.start_ticks(os.getpid())],
         "node": [node_pid, system.start_ticks(node_pid)],
         "began_s": time.time(),
+        "head": head,
     }
 
 
