@@ -106,14 +106,22 @@ class Blocking:
             if self.waits and self._executor.actor is None:
                 self.send_back_all()
 
-    def send_back_all(self) -> None:
-        """Send back what is queued here, whatever runs."""
+    def send_back_all(self) -> set[int]:
+        """Send back what is queued here, whatever runs; return to whom."""
         returned: dict[int, list[int]] = {}
         while (item := self._executor.endpoint.receive(WORK)) is not None:
             sender, payload = item
             returned.setdefault(sender, []).append(pickle.loads(payload)[0])
         for sender, seqs in returned.items():
             self._runtime.send_control(sender, (RETURNED, seqs))
+        return set(returned)
+
+    def give_back(self, sender: int) -> None:
+        """A submitter on another node can't revoke what has left its own: it wants back what has not begun."""
+        with self._lock:
+            if self._executor.actor is None and not self.waits:
+                for submitter in self.send_back_all() | {sender}:
+                    self._runtime.send_control(submitter, (UNBLOCKED,))
 
     # -- waiting in a circle
 

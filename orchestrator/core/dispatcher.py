@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.core.leases import Lease, SchedulingQueue
+from orchestrator.core.messages import GIVE_BACK
 from orchestrator.core.part import Part
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task
 from orchestrator.objects.plasma_adapter import WORK, PeerDiedError
@@ -50,6 +52,10 @@ class Dispatcher(Part):
         self._node_send = runtime.node.send
         self._peers = runtime.peers
         self._pump = runtime.pump
+        self._send_control = runtime.send_control
+        self._is_elsewhere: Callable[[int], bool] = lambda address: (
+            runtime.here != 0 and runtime.elsewhere.process_at(address).node != runtime.here
+        )
         self._lock = threading.RLock()
         #: tasks to queue (with None), and answered ones with their leases
         self._left: deque[tuple[Lease | None, Task]] = deque()
@@ -415,6 +421,9 @@ class Dispatcher(Part):
         lease.stalled = True
         next(iter(lease.inflight.values())).template.cost_us = config.UNKNOWN_COST_US
         self._revoke_behind(lease)
+        if len(lease.inflight) > 1 and self._is_elsewhere(lease.address):
+            # They have left this node; the worker may not have begun them yet.
+            self._send_control(lease.address, (GIVE_BACK,))
         self._fill(lease.queue)
 
     def _revoke_behind(self, lease: Lease) -> None:

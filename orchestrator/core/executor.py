@@ -39,6 +39,7 @@ from orchestrator.core.messages import (
     CANCELLED,
     CHECK_HANDLES,
     CONSUMED,
+    GIVE_BACK,
     LONG,
     RETIRED,
     RETURNED,
@@ -105,6 +106,7 @@ class Executor:
         runtime.handlers[CANCEL] = self.on_cancel
         runtime.handlers[CONSUMED] = self.back_pressure.on_consumed
         runtime.handlers["restart_actor"] = partial(restart_actor, self)
+        runtime.handlers[GIVE_BACK] = lambda sender: self.blocking.give_back(sender)
         runtime.handlers["no_handles"] = self._no_handles
         runtime.handlers[CHECK_HANDLES] = lambda sender: self.check_handles()
         runtime.handlers["died"] = self.replies.forget

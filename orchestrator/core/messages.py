@@ -44,6 +44,7 @@ PROGRESS = "progress"  # {state of a progress bar}: to the driver, which shows i
 # To a worker.
 CANCEL = "cancel"  # seq, recursive
 CANCEL_OBJECT = "cancel_object"  # id, force, recursive: the task of an object that the receiver owns
+GIVE_BACK = "give_back"  # what it has not begun, because what it runs takes long; from another node
 CONSUMED = "consumed"  # seq, count: items of a generator that were taken
 RECOVER = "recover"  # id: an object this process owns is missing
 CHECK_HANDLES = "check_handles"  # some process dropped its last handle of the actor that lives there

@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     from orchestrator.objects.plasma_adapter import Store
 
 
+#: Reasons that are known to concern the owner.
+_LOST: dict[str, type[exceptions.OrchestratorError]] = {
+    "owner died": exceptions.OwnerDiedError,
+    "node died": exceptions.OwnerDiedError,
+    "freed": exceptions.ObjectFreedError,
+}
+#: Reasons that are remembered.
+REASONS_MAX = 1000
+
+
 class Gathering(threading.local):
     """The references met while this thread serializes something; None when nobody asked.
 
@@ -70,6 +80,8 @@ class References(Part):
         #: borrowed entries somebody here waits for, by id
         self._watched: dict[bytes, Entry] = {}
         self._next_scan_s = 0.0
+        #: what the node has said about objects that can't be had here, the last few
+        self.reasons: dict[bytes, str] = {}
         #: what to do about an entry whose object is missing; see lineage.py
         self.recover: Callable[[Entry], None] = lambda entry: None
         #: references pickled by others, held until the process ends
@@ -204,6 +216,9 @@ class References(Part):
         """Complete a borrowed entry from its state in the table; False while that is undecided."""
         if state in (objects.SEALED, objects.SPILLED):
             entry.complete(STORED, None)
+        elif state == objects.LOST and (why := self.reasons.get(self.id_of(entry))):
+            text = f"object {self.id_of(entry).hex()} can't be had on this node: {why}"
+            entry.complete(ERROR, _LOST.get(why, exceptions.ObjectLostError)(text))
         elif state == objects.LOST:
             text = f"object {self.id_of(entry).hex()} was never produced: the process that owned it died"
             entry.complete(ERROR, exceptions.OwnerDiedError(text))
@@ -237,6 +252,12 @@ class References(Part):
         elif self._here:
             # Its bytes may exist already, on another node.
             self._tell_node({"op": "want", "object": identity.hex()})
+
+    def on_lost(self, message: dict[str, Any]) -> None:
+        """The node says why an object can't be had here; the store says that it can't."""
+        self.reasons[bytes.fromhex(message["object"])] = message["why"]
+        if len(self.reasons) > REASONS_MAX:
+            del self.reasons[next(iter(self.reasons))]
 
     def is_foreign(self, identity: bytes) -> bool:
         """Tell whether another node keeps account of an object."""

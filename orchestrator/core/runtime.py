@@ -132,6 +132,7 @@ class Runtime(Part):
         self.references.recover = self.lineage.recover
         self.functions.fetch = self.lineage.fetch
         self.handlers["missing"] = self.lineage.on_missing
+        self.handlers["lost_object"] = self.references.on_lost
         self.completion.keep = self.lineage.keep
 
     def _part_classes(self) -> dict[str, Callable[..., Any]]:

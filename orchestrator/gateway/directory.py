@@ -261,6 +261,16 @@ class Directory:
         self._take_back("dropped", identity)
         return [Send(home_of(identity), news("copied", identity))]
 
+    def pull_impossible(self, identity: bytes, why: str) -> list[Instruction]:
+        """There is no room here for an object, wherever it is."""
+        home = self._home.get(identity)
+        if home is not None:
+            home.wanted_here = False
+        away = self._away.get(identity)
+        if away is not None:
+            away.pulls = away.is_asked = away.is_wanted = False
+        return [Lose(identity, why)]
+
     def pull_failed(self, identity: bytes, without: Iterable[int], why: str) -> list[Instruction]:
         """The bytes could not be had from these nodes: they have no copy, or can't be reached."""
         home = self._home.get(identity)

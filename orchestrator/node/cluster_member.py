@@ -134,6 +134,7 @@ class ClusterMember:
             here=self.here,
             tell=self.tell,
             tell_process=self._tell_process,
+            tell_all=lambda message: node.outbox.broadcast(node.clients, message),
             complain=node.complain,
             now=time.monotonic,
         )

@@ -70,6 +70,7 @@ class ObjectPlane:
         here: int,
         tell: Callable[[int, dict[str, Any]], None],
         tell_process: Callable[[int, dict[str, Any]], bool],
+        tell_all: Callable[[dict[str, Any]], None],
         complain: Callable[[str], None],
         now: Callable[[], float],
     ) -> None:
@@ -86,6 +87,7 @@ class ObjectPlane:
         self._here = here
         self._tell = tell
         self._tell_process = tell_process
+        self._tell_all = tell_all
         self.complain = complain
         self._now = now
         self._watched: dict[bytes, None] = {}
@@ -208,7 +210,9 @@ class ObjectPlane:
                     self._pull(identity, sources, size_bytes)
                 case directories.StopPull(identity):
                     self._stop_pull(identity)
-                case directories.Lose(identity, _):
+                case directories.Lose(identity, why):
+                    # In this order: who sees that it is lost has heard why.
+                    self._tell_all({"op": "lost_object", "object": identity.hex(), "why": why})
                     store.abandon(identity)
                 case directories.Missing(identity):
                     todo.extend(self._missing(identity))
@@ -310,7 +314,7 @@ class ObjectPlane:
                 self.complain(f"object {identity.hex()} can't come here: {error}")
                 self._pulls.pop(identity, None)
                 self._roomless.pop(identity, None)
-                self.perform([directories.Lose(identity, "no room")])
+                self.impossible(identity, f"there is no room for it here: {error}")
                 return False
             self._roomless[identity] = (now_s + ROOM_PAUSE_S, end_s)
             return False
@@ -320,6 +324,10 @@ class ObjectPlane:
     def arrived(self, identity: bytes) -> None:
         """An object is sealed here."""
         self.perform(self.directory.pulled(identity))
+
+    def impossible(self, identity: bytes, why: str) -> None:
+        """An object can't be had here, wherever it is: there is no room for it."""
+        self.perform(self.directory.pull_impossible(identity, why))
 
     def failed(self, identity: bytes, without: Sequence[int], why: str) -> None:
         """An object could not be brought here from any of these nodes."""

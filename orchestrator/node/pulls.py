@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.rpc.join_string import split_address
 from orchestrator.transfer.addresses import NodeAddress
-from orchestrator.transfer.events import Lost, Priority
+from orchestrator.transfer.events import Cause, Lost, Priority
 
 if TYPE_CHECKING:
     from orchestrator.node.object_plane import ObjectPlane
@@ -51,7 +51,9 @@ class Pulls:
             sources = self._sources.pop(event.object_id, None)
             if sources is None:
                 continue
-            if isinstance(event, Lost):
+            if isinstance(event, Lost) and event.cause is not Cause.NO_SOURCE:
+                self._plane.impossible(event.object_id, event.why)
+            elif isinstance(event, Lost):
                 self._plane.failed(event.object_id, sources, event.why)
             else:
                 self._plane.arrived(event.object_id)

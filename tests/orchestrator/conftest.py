@@ -18,16 +18,21 @@ import orchestrator
 from tests.leaks import holdings, leaked_since
 
 MODES = ("processes", "inline")
+#: In modules marked so, tests with `shared_session` run a third time, with every task on another node.
+ELSEWHERE = "elsewhere"
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "both_modes: runs with processes and inline")
+    config.addinivalue_line("markers", "elsewhere_too: what uses shared_session also runs in a cluster")
     config.addinivalue_line("markers", "not_inline(reason): holds only where tasks have processes")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "mode" in metafunc.fixturenames and metafunc.definition.get_closest_marker("both_modes"):
         modes = MODES[:1] if metafunc.definition.get_closest_marker("not_inline") else MODES
+        if metafunc.definition.get_closest_marker("elsewhere_too") and "session" not in metafunc.fixturenames:
+            modes = (*modes, ELSEWHERE)
         metafunc.parametrize("mode", modes, scope="module", indirect=True)
 
 
@@ -53,7 +58,7 @@ def session(mode: str) -> Iterator[orchestrator.api.session.Session]:
 @pytest.fixture(scope="module")
 def shared_session(mode: str, request: pytest.FixtureRequest) -> Iterator[None]:
     """One session for all tests of a module that leave nothing behind in it."""
-    if request.config.getoption("--elsewhere") and mode == "processes":
+    if mode == ELSEWHERE or (request.config.getoption("--elsewhere") and mode == MODES[0]):
         with elsewhere():
             yield
         return
@@ -69,7 +74,9 @@ def elsewhere() -> Iterator[None]:
     """A driver on a node without CPUs: every task and actor runs on the other one."""
     from orchestrator.cluster_utils import Cluster
 
-    with Cluster(initialize_head=True, connect=True, head_node_args={"num_cpus": 0}) as cluster:
-        cluster.add_node(num_cpus=2, object_store_memory=1 << 30)
+    with Cluster(
+        initialize_head=True, connect=True, head_node_args={"num_cpus": 0, "object_store_memory": 2 << 30}
+    ) as cluster:
+        cluster.add_node(num_cpus=2, object_store_memory=2 << 30)
         cluster.wait_for_nodes()
         yield

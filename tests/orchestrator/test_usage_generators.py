@@ -17,7 +17,7 @@ from orchestrator.exceptions import (
 )
 from tests.waiting import until
 
-pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
+pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes, pytest.mark.elsewhere_too]
 
 
 @ray.remote

@@ -10,7 +10,7 @@ import pytest
 import orchestrator as ray
 from orchestrator.exceptions import TaskError
 
-pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes]
+pytestmark = [pytest.mark.usefixtures("shared_session"), pytest.mark.both_modes, pytest.mark.elsewhere_too]
 
 
 @ray.remote
