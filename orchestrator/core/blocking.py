@@ -117,7 +117,7 @@ class Blocking:
         return set(returned)
 
     def give_back(self, sender: int) -> None:
-        """A submitter on another node can't revoke what has left its own: it wants back what has not begun."""
+        """A submitter elsewhere, who can't revoke what has left its node, wants back what has not begun."""
         with self._lock:
             if self._executor.actor is None and not self.waits:
                 for submitter in self.send_back_all() | {sender}:

@@ -59,15 +59,13 @@ if TYPE_CHECKING:
     from orchestrator.node.cluster_member import ClusterMember
     from orchestrator.node.drivers import Drivers
 
-#: The longest time without a look at timers, and at the driver where the kernel has no pidfd.
-TICK_S = 1.0
-#: Pause before a full ring is tried again.
-RETRY_S = 0.002
+#: The longest time without a look at timers, and at the driver where the kernel has no pidfd; and the pause
+#: before a full ring is tried again.
+TICK_S, RETRY_S = 1.0, 0.002
 #: Control messages handled before the other descriptors have their turn.
 MESSAGES_PER_ROUND = 256
-#: Zygotes that may die within `ZYGOTE_WINDOW_S`: one is an accident, many are a broken installation.
-ZYGOTE_DEATHS_MAX = 5
-ZYGOTE_WINDOW_S = 30.0
+#: Zygotes that may die within so many seconds: one is an accident, many are a broken installation.
+ZYGOTE_DEATHS_MAX, ZYGOTE_WINDOW_S = 5, 30.0
 #: Complaints that are written down in full; later ones are only counted.
 COMPLAINTS_WRITTEN_MAX = 1000
 #: What actors' hooks get when they have to end. Whoever ends them waits no longer than that.
@@ -259,7 +257,7 @@ class Daemon:
         if signal.SIGTERM in numbers or signal.SIGINT in numbers:
             self.stop("the node was told to end by a signal")
         if signal.SIGCHLD in numbers:
-            # What the zygote said before it died names the processes that are orphans now.
+            # First what the zygote said before it died: it names the orphans.
             self._on_zygote()
             self._reap_orphans()
 
