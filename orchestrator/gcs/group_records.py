@@ -85,8 +85,8 @@ class Part:
 
 class GroupRecord:
     __slots__ = (
-        "attempt", "cause", "deadline_s", "impossible_since_s", "number", "parts", "retry_s", "spec", "state",
-        "tried_version", "watchers",
+        "attempt", "avoided", "cause", "deadline_s", "impossible_since_s", "number", "parts", "retry_s",
+        "spec", "state", "tried_version", "waiting_since_s", "watchers",
     )  # fmt: skip
 
     def __init__(self, spec: GroupSpec, number: int) -> None:
@@ -107,6 +107,9 @@ class GroupRecord:
         #: When the attempt under way is given up.
         self.deadline_s = 0.0
         self.impossible_since_s: float | None = None
+        #: Since when there is no room for it, and nodes that did not make any when they were asked to.
+        self.waiting_since_s: float | None = None
+        self.avoided: set[int] = set()
 
     def is_under_way(self) -> bool:
         return any(part.state in UNDECIDED for part in self.parts.values())

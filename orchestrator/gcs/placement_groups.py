@@ -32,7 +32,10 @@ again what it has not confirmed (`resume`), and so must accept repetitions; it r
 released, and refuses those for good.
 
 Who waits is not starved: groups are tried in the order in which they came, each time the cluster has changed
-and at least each `RETRY_S`.
+and at least each `RETRY_S`. Tasks that come without end may leave no room on any node at any moment; so for a
+group that has waited for `PATIENCE_S` nodes are chosen as if no tasks and actors were there, and those make
+room as for anybody who waits, or refuse after a while and are avoided the next time. One group at a time does
+so: two that each hold what the other needs would wait in vain.
 """
 
 from __future__ import annotations
@@ -67,6 +70,8 @@ GROUPS_MAX = 100_000
 WATCHERS_MAX = 10_000
 #: A refused group is tried again after this, at the latest.
 RETRY_S = 1.0
+#: A group that has waited for room for so long has nodes make some.
+PATIENCE_S = 2.0
 #: An attempt that is not decided by then is rolled back.
 ATTEMPT_TIMEOUT_S = 10.0
 #: Groups for which nodes are chosen in one tick: a choice may take a millisecond.
@@ -116,6 +121,8 @@ class GroupTable:
         #: Nodes to the groups that have parts there.
         self._on_node: dict[int, dict[str, None]] = {}
         self._gone: dict[str, GroupChanged] = {}
+        #: The group for which nodes make room.
+        self._insisting = ""
         #: Groups that have ended since somebody took this: their names are free.
         self._ended: list[str] = []
 
@@ -208,6 +215,8 @@ class GroupTable:
             assert record.state is GroupState.RESCHEDULING, record.spec.group
         else:
             record.state, record.cause = GroupState.CREATED, ""
+            record.waiting_since_s = None
+            record.avoided.clear()
             self._wanting.pop(record.spec.group, None)
         return [*tells, *self._news(record)]
 
@@ -216,6 +225,7 @@ class GroupTable:
         record, part = self._find(node, group, attempt)
         if record is None or part is None or part.state not in UNDECIDED:
             return Done(0), []
+        record.avoided.add(node)
         # Its part is released like the others: the question may have reached it twice, and have been answered
         # with yes the second time.
         return Done(1), self._roll_back(record, f"node {node} refused: {cause[:500]}")
@@ -316,6 +326,8 @@ class GroupTable:
         missing = tuple(bundle for bundle, node in enumerate(holders) if not node)
         wish = Wish(record.spec, missing, frozenset(node for node in holders if node))
         chosen = self._choose(wish, usable, self._promised())
+        if isinstance(chosen, NoRoom) and not chosen.never:
+            chosen = self._insist(record, wish, usable, now_s) or chosen
         if isinstance(chosen, NoRoom):
             record.tried_version, record.retry_s = version, now_s + RETRY_S
             return self._no_room(record, chosen, now_s)
@@ -327,6 +339,32 @@ class GroupTable:
             by_node.setdefault(node, []).append(bundle)
         parts = [self._add_part(record, node, record.attempt, tuple(b)) for node, b in by_node.items()]
         return [self._write(record), *(command(record, part) for part in parts)]
+
+    def _insist(
+        self, record: GroupRecord, wish: Wish, usable: Sequence[NodeView], now_s: float
+    ) -> list[int] | None:
+        """Choose nodes that are to make room for a group; None if it is not its turn."""
+        if record.waiting_since_s is None:
+            record.waiting_since_s = now_s
+        other = self._records.get(self._insisting)
+        if now_s - record.waiting_since_s < PATIENCE_S or (other is not None and other.is_under_way()):
+            return None
+        held: dict[int, ResourceSet] = {}
+        for one in self._records.values():
+            for part in one.parts.values():
+                for bundle in part.bundles:
+                    held[part.node] = held.get(part.node, ResourceSet()).add(one.spec.bundles[bundle])
+        emptied = [
+            node._replace(available=node.total.subtract(held.get(node.node, ResourceSet())))
+            for node in usable
+            if node.node not in record.avoided
+        ]
+        chosen = self._choose(wish, emptied, {})
+        if isinstance(chosen, NoRoom):
+            record.avoided.clear()
+            return None
+        self._insisting = wish.spec.group
+        return chosen
 
     def _no_room(self, record: GroupRecord, answer: NoRoom, now_s: float) -> list[Effect]:
         is_news = record.cause != answer.cause

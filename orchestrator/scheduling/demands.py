@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 from orchestrator.common.resources import ResourceSet
 from orchestrator.common.scheduling_class import SchedulingClass
+from orchestrator.scheduling.events import PartWanted
 
 ClassKey = int | str | tuple[str, str]
 
@@ -37,6 +38,7 @@ class Demand:
         "hold",
         "is_new",
         "job",
+        "part",
         "scheduling",
         "since_s",
         "want",
@@ -64,6 +66,8 @@ class Demand:
         self.actor = actor
         #: What is reserved, in a demand that asks for that and for no worker.
         self.bundles = bundles
+        #: What the head of a cluster has asked for, in a demand that is that.
+        self.part: PartWanted | None = None
         #: When it began to wait: when it came, or last had a worker.
         self.since_s = now_s
         #: Its client has been told why it waits.

@@ -102,7 +102,7 @@ class BundlesReleased(NamedTuple):
 
 
 class PartWanted(NamedTuple):
-    """The head wants these bundles of a placement group reserved here, now or not at all."""
+    """The head wants these bundles of a placement group reserved here, soon or not at all."""
 
     group: str
     attempt: int

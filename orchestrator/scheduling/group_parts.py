@@ -5,7 +5,7 @@ bundles, by their index there. Each bundle becomes an account of its own (`accou
 
     (none) ──prepare, room──▶ PREPARED ──commit──▶ COMMITTED
       │                           └────────┬───────────┘
-      └── prepare, none: refused           └──release──▶ (gone, and remembered)
+      └── none for long: refused           └──release──▶ (gone, and remembered)
 
 While PREPARED the resources are taken and nothing can run there: the group may still be rolled back, and then
 was never used. What the head says it may say again, after its own restart or this node's silence. So each

@@ -20,7 +20,7 @@ client died           its demands vanish; workers it had on lease run tasks nobo
 actor wanted          waits its turn for its placement resources, then holds what it holds, for life
 bundles wanted        wait their turn like a worker, then are accounts of their own (`places.py`)
 bundles released      what runs in them is ended
-part wanted           reserved at once or refused: the head of a cluster tries another node (`group_parts.py`)
+part wanted           waits its turn like bundles, but not for long: the head of a cluster tries another node
 any of them           `_dispatch`: grant, start, reclaim
 ====================  ==================================================================================
 
@@ -109,6 +109,8 @@ IDLE_TIMEOUT_S = 5.0
 #: A process that has not become ready after this time is taken for stuck. Generous: the machine may be
 #: swapping.
 START_TIMEOUT_S = 60.0
+#: How long bundles wait that the head of a cluster wants: less than it gives a whole attempt.
+PART_PATIENCE_S = 6.0
 #: Grants to blocked clients before somebody else gets one.
 FAVOURS_IN_A_ROW_MAX = 16
 
@@ -161,7 +163,7 @@ class LocalScheduler:
             BundlesReleased: self._bundles_released,
             PartWanted: self._part_wanted,
             PartCommitted: lambda event: places.parts.commit(event.group, event.attempt),
-            PartReleased: lambda event: self._end_in(places.parts.release(event.group, event.attempt)),
+            PartReleased: self._part_released,
             PoolWanted: lambda event: self._environments.wants_pool(event.env),
             JobBegan: self._job_began,
             JobEnded: self._job_ended,
@@ -339,7 +341,27 @@ class LocalScheduler:
 
     def _part_wanted(self, event: PartWanted) -> None:
         cause = self.places.parts.prepare(event.group, event.attempt, event.bundles)
-        self._out.append(PartReserved(event.group, event.attempt, cause))
+        bundles = tuple(event.bundles.values())
+        if not cause or not self.places.could_hold(bundles):
+            self._out.append(PartReserved(event.group, event.attempt, cause))
+            return
+        total = total_of(bundles)
+        key = ("part", f"{event.group}/{event.attempt}")
+        demand = Demand(0, key, SchedulingClass(total), total, None, self._now_s, bundles)
+        demand.part = event
+        self._demands.put(demand, 1)
+
+    def _part_released(self, event: PartReleased) -> None:
+        self._demands.remove(0, ("part", f"{event.group}/{event.attempt}"))
+        self._end_in(self.places.parts.release(event.group, event.attempt))
+
+    def _refuse_late_parts(self) -> None:
+        for demand in self._demands:
+            part = demand.part
+            if part is not None and self._now_s - demand.since_s >= PART_PATIENCE_S:
+                self._demands.remove(demand.client, demand.class_key)
+                cause = f"it has not had room for {demand.resources} within {PART_PATIENCE_S:g} s"
+                self._out.append(PartReserved(part.group, part.attempt, cause))
 
     def _end_in(self, bundles: list[Account]) -> None:
         """End what runs in bundles that are released."""
@@ -354,6 +376,7 @@ class LocalScheduler:
 
     def _tick(self, _: Tick) -> None:
         self._ticked_at_s = self._now_s
+        self._refuse_late_parts()
         self._out += explain_waits(self._demands, self.slots, self.places, self._now_s)
         while (slot := self._idling.overdue(self._now_s)) is not None:
             self._end(slot, "it was idle and not needed", gently=True)
@@ -427,9 +450,13 @@ class LocalScheduler:
         return other or favoured
 
     def _reserve(self, demand: Demand) -> None:
-        group = demand.class_key[1]  # type: ignore[index]
-        self.places.reserve(group)
-        self._out.append(BundlesReserved(group))
+        if demand.part is not None:
+            cause = self.places.parts.prepare(*demand.part)
+            self._out.append(PartReserved(demand.part.group, demand.part.attempt, cause))
+        else:
+            group = demand.class_key[1]  # type: ignore[index]
+            self.places.reserve(group)
+            self._out.append(BundlesReserved(group))
         self._demands.served(demand, self._now_s)
 
     def _grant(self, demand: Demand) -> None:

@@ -99,6 +99,10 @@ class Places:
         self._wanted[group] = bundles
         return None
 
+    def could_hold(self, bundles: tuple[ResourceSet, ...]) -> bool:
+        """Tell whether all bundles could be reserved if nothing else were here."""
+        return Account(self._whole.total, self._whole.free).split(bundles) is not None
+
     def fit_together(self, bundles: tuple[ResourceSet, ...]) -> bool:
         """Tell whether all bundles could be reserved now."""
         accounts = self.root.split(bundles)

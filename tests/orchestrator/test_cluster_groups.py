@@ -139,6 +139,23 @@ class TestReserving:
         assert placement_group_table(made)["state"] == "PENDING"
         assert "no node has that" in placement_group_table(made)["cause"]
 
+    def test_tasks_without_end_make_room(self, group: Group) -> None:
+        @ray.remote(num_cpus=1)
+        def work() -> None:
+            time.sleep(0.05)
+
+        running = {work.remote() for _ in range(30)}
+        made = group([{"CPU": 2}, {"CPU": 2}], strategy="STRICT_SPREAD")
+
+        def is_made() -> bool:
+            done, _ = ray.wait(list(running), num_returns=1)
+            running.difference_update(done)
+            running.update(work.remote() for _ in done)
+            return made.wait(0)
+
+        until(is_made)
+        ray.get(list(running), timeout=60)
+
 
 class TestNames:
     def test_a_named_group_is_found_from_every_node(self, group: Group) -> None:

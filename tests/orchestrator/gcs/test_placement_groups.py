@@ -281,3 +281,32 @@ def test_the_scheduler_s_packing() -> None:
     )
     assert choice(Wish(labelled, (0, 1), frozenset()), nodes, {}) == [2, 1]
     assert choice(Wish(labelled, (1,), frozenset({2})), nodes, {}) == [1]
+
+
+def test_nodes_make_room_for_one_group_that_has_waited_for_long() -> None:
+    def node(index: int) -> NodeView:
+        total = ResourceSet.from_floats({"CPU": 2})
+        return NodeView(index, f"{index:016x}", "", {}, total, ResourceSet(), {}, False, "ALIVE")
+
+    table = GroupTable(BundleChoice(), refuse_after_s=None)
+    nodes = [node(1), node(2)]
+    two = ResourceSet.from_floats({"CPU": 2})
+    for name in ("g", "h"):
+        table.create(1, GroupSpec(name, "", "", "PACK", (two,)))
+
+    def asked(now_s: float) -> list[tuple[int, str]]:
+        out = tells(table.tick(now_s, 0, lambda: nodes))
+        table.validate()
+        return [(index, said.group) for index, said in out if isinstance(said, PrepareBundles)]
+
+    assert asked(0.0) == [] and asked(1.5) == []
+    ((first, name),) = asked(3.0)
+    assert name == "g" and asked(4.5) == [], "the other one's turn comes when this is decided"
+    table.refused(first, "g", 1, "actors are there")
+    ((second, name),) = asked(5.0)
+    assert name == "g" and second != first
+    table.prepared(second, "g", 2)
+    assert state(table, "g") == "CREATED"
+    assert asked(6.0) == [], "what is to be released is still there"
+    table.released(first, "g", 1)
+    assert asked(7.0) == [(first, "h")], "where the first group is there is no room to be made"

@@ -76,6 +76,31 @@ def test_the_scheduler_serves_a_bundle_when_it_is_committed_and_ends_what_runs_t
     node.validate()
 
 
+def test_a_part_waits_for_room_and_is_refused_when_that_takes_too_long() -> None:
+    node = LocalScheduler(cpus(2), pool_size=2)
+    for out in node.handle(events.Tick(), 0.0):
+        if isinstance(out, events.StartWorker):
+            node.handle(events.WorkerReady(out.token, 100 + out.token), 0.0)
+    leased = node.handle(events.LeaseWanted(7, "a", SchedulingClass(ONE), 2), 0.0)
+    tokens = [one.token for one in leased if isinstance(one, events.Grant)]
+
+    def reserved(event: events.Event, now_s: float) -> list[events.PartReserved]:
+        return [one for one in node.handle(event, now_s) if isinstance(one, events.PartReserved)]
+
+    assert reserved(events.PartWanted("g", 1, {0: ONE}), 1.0) == []
+    assert reserved(events.PartWanted("h", 1, {0: cpus(2)}), 1.0) == []
+    assert reserved(events.PartWanted("i", 1, {0: ONE}), 1.0) == []
+    (refused,) = reserved(events.PartWanted("j", 1, {0: cpus(3)}), 1.0)
+    assert "{CPU: 3}, and {} is free" in refused.cause, "at once: it never can"
+    node.handle(events.PartReleased("i", 1), 1.0)
+    assert reserved(events.LeaseReturned(7, tokens[0]), 2.0) == [events.PartReserved("g", 1, "")]
+    assert reserved(events.Tick(), 6.5) == []
+    assert reserved(events.Tick(), 7.5) == [
+        events.PartReserved("h", 1, "it has not had room for {CPU: 2} within 6 s")
+    ]
+    node.validate()
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["prepare", "commit", "release"]),
