@@ -79,8 +79,8 @@ def _advice(address: str) -> str:
     answers, why = _try_head(host.strip("[]"), int(port))
     if answers:
         return (
-            f"Something listens at {address}: make this machine a node of that cluster with `orchestrator start "
-            "--join STRING` (`orchestrator join-string` prints it on the head's machine), and try again"
+            f"Something listens at {address}: make this machine a node of that cluster with "
+            "`orchestrator start --join STRING` (`orchestrator join-string` prints it on the head's machine), and try again"
         )
     return (
         f"Nothing can be reached at {address} either ({why}): check the address, or start a head there with "
@@ -89,7 +89,7 @@ def _advice(address: str) -> str:
 
 
 def _addresses_of(host: str) -> set[str]:
-    """Return what a host's name stands for, with the name itself; only that if it takes too long to find out."""
+    """Return what a host's name stands for, and the name itself; only that if it takes too long."""
     host = host.strip("[]")
     found = {host}
 
