@@ -80,7 +80,8 @@ def _advice(address: str) -> str:
     if answers:
         return (
             f"Something listens at {address}: make this machine a node of that cluster with "
-            "`orchestrator start --join STRING` (`orchestrator join-string` prints it on the head's machine), and try again"
+            "`orchestrator start --join STRING` (`orchestrator join-string` prints it on the head's machine), "
+            "and try again"
         )
     return (
         f"Nothing can be reached at {address} either ({why}): check the address, or start a head there with "
