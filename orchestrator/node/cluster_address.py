@@ -80,7 +80,7 @@ def _advice(address: str) -> str:
     if answers:
         return (
             f"Something listens at {address}: make this machine a node of that cluster with "
-            "`orchestrator start --join STRING` (`orchestrator join-string` prints it on the head's machine), "
+            "`orchestrator start --join STRING` (`orchestrator join-string` prints it on the head's machine) "
             "and try again"
         )
     return (
