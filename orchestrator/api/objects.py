@@ -109,8 +109,9 @@ def get_object_locations(
 
 
 def get_local_object_locations(refs: Sequence[ObjectRef[Any]]) -> dict[ObjectRef[Any], dict[str, Any]]:
-    """Like `get_object_locations`: on one machine everything that is known is known here."""
-    return get_object_locations(refs)
+    """Like `get_object_locations`, as far as this node knows: no other is asked."""
+    listed = _references("get_local_object_locations", refs)
+    return object_access.locations(ensure_runtime(), listed, everywhere=False)
 
 
 def _references(caller: str, refs: Any) -> list[ObjectRef[Any]]:

@@ -17,7 +17,7 @@ from orchestrator import exceptions
 from orchestrator.api.session import ensure_runtime
 from orchestrator.common.clock import monotonic
 from orchestrator.core.arrivals import Arrivals
-from orchestrator.core.entry import Entry
+from orchestrator.core.entry import STORED, Entry
 from orchestrator.core.generators import ObjectRefGenerator
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.runtime import Runtime, current
@@ -40,7 +40,8 @@ def wait(
         refs: a list of different references or generators.
         num_returns: how many, from 1 to the length of the list.
         timeout: seconds to wait; 0 only looks.
-        fetch_local: whether a value must be on this node; on a single node it always is.
+        fetch_local: whether a value must be on this node. One that is elsewhere is brought here, and is ready
+            when it has come. Without, it is ready as soon as it exists somewhere.
 
     Raises:
         TypeError: not a list of references.
@@ -54,7 +55,8 @@ def wait(
         ensure_runtime()
         return [], []
     runtime = current()
-    watch = refs.watch if type(refs) is Rest else None
+    brings = fetch_local and runtime is not None and runtime.here != 0
+    watch = refs.watch if type(refs) is Rest and not brings else None
     if watch is None or watch.runtime is not runtime:
         entries = _entries_of(refs)
         for ref in refs:
@@ -69,11 +71,18 @@ def wait(
         places = watch.take(num_returns, timeout)
     else:
         watch = None
-        places = _first_ready(entries, num_returns)
-        if len(places) < num_returns:
+        if brings:
+            places = _first_here(runtime, refs, entries, num_returns, timeout)
+        else:
+            places = _first_ready(entries, num_returns)
+        if len(places) < num_returns and not brings:
             runtime.wait_many(entries, num_returns, timeout)
             places = _first_ready(entries, num_returns)
-        if len(refs) - len(places) >= WATCH_MIN and all(type(ref) is ObjectRef for ref in refs):
+        if (
+            not brings
+            and len(refs) - len(places) >= WATCH_MIN
+            and all(type(ref) is ObjectRef for ref in refs)
+        ):
             _remove(entries, places)
             watch = _Watch(runtime, entries)
     ready = [refs[place] for place in places]
@@ -106,6 +115,30 @@ def _first_ready(entries: list[Entry], count: int) -> list[int]:
             if len(places) == count:
                 break
     return places
+
+
+def _first_here(
+    runtime: Runtime, refs: list[Ref], entries: list[Entry], count: int, timeout: float | None
+) -> list[int]:
+    """Return the places of the first `count` that are done and on this node; those elsewhere are brought."""
+    deadline = None if timeout is None else monotonic() + timeout
+    is_missing = runtime.references.is_missing
+
+    def is_away(place: int) -> bool:
+        entry = entries[place]
+        return entry.state == STORED and type(refs[place]) is ObjectRef and is_missing(entry)
+
+    while True:
+        places = _first_ready(entries, count)
+        away = [entries[place] for place in places if is_away(place)]
+        if not away and len(places) == count:
+            return places
+        runtime.lineage.recover_missing(away)
+        left_s = None if deadline is None else deadline - monotonic()
+        if left_s is not None and left_s <= 0:
+            done = _first_ready(entries, len(entries))
+            return [place for place in done if not is_away(place)][:count]
+        runtime.wait_many(entries, count, left_s)
 
 
 def _remove(items: list[Any], places: list[int]) -> None:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime
 
 
+#: Objects in one question to the node: it has to fit into a message, and its answer too.
+LOCATED_AT_ONCE = 500
+
+
 def writable_values(runtime: Runtime, refs: list[ObjectRef[Any]], timeout: float | None) -> list[Any]:
     """Return values that may be written to, without effect on anybody else.
 
@@ -56,11 +60,29 @@ def free(runtime: Runtime, entry: Entry) -> None:
     entry.state = ERROR
 
 
-def locations(runtime: Runtime, refs: list[ObjectRef[Any]]) -> dict[ObjectRef[Any], dict[str, Any]]:
-    """Return where each object is and how large it is."""
+def locations(
+    runtime: Runtime, refs: list[ObjectRef[Any]], *, everywhere: bool = True
+) -> dict[ObjectRef[Any], dict[str, Any]]:
+    """Return where each object is and how large it is; on all nodes, or as far as this one knows."""
     infos = {info.object_id: info for info in runtime.store.list()}
     node_id = runtime.node_id
-    return {ref: _location(infos.get(runtime.id_of(ref._entry)), ref._entry, node_id) for ref in refs}
+    found = {ref: _location(infos.get(runtime.id_of(ref._entry)), ref._entry, node_id) for ref in refs}
+    if everywhere and runtime.here:
+        stored = {runtime.id_of(ref._entry).hex(): found[ref] for ref in refs if ref._entry.state != BLOB}
+        _add_other_nodes(runtime, stored)
+    return found
+
+
+def _add_other_nodes(runtime: Runtime, found: dict[str, dict[str, Any]]) -> None:
+    """Add where else objects are, as their homes know it."""
+    asked = list(found)
+    for start in range(0, len(asked), LOCATED_AT_ONCE):
+        question = {"op": "locate", "objects": asked[start : start + LOCATED_AT_ONCE]}
+        for identity, (nodes, size_bytes, spilled) in runtime.node.ask(question)["found"].items():
+            row = found[identity]
+            row["node_ids"] += [node for node in nodes if node not in row["node_ids"]]
+            row["object_size"] = row["object_size"] or size_bytes or None
+            row["did_spill"] = row["did_spill"] or spilled
 
 
 def _location(info: Any, entry: Entry, node_id: str) -> dict[str, Any]:

@@ -123,6 +123,11 @@ class Directory:
             "unacknowledged": len(self._unacknowledged),
         }
 
+    def copies(self, identity: bytes) -> tuple[list[int], int]:
+        """Return on which other nodes an object of ours is, and its size in bytes; 0 if that is not known."""
+        home = self._home.get(identity)
+        return (sorted(home.copies), home.size_bytes) if home is not None else ([], 0)
+
     # ------------------------------------------------------------ what processes of this node say
 
     def borrow(self, process: int, identity: bytes) -> list[Instruction]:

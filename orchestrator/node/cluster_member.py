@@ -42,6 +42,7 @@ from orchestrator.node.jobs_abroad import JobsAbroad
 from orchestrator.node.keepsakes import Keepsakes
 from orchestrator.node.leases_abroad import LeasesAbroad
 from orchestrator.node.leaving import Leaving
+from orchestrator.node.locator import Locator
 from orchestrator.node.object_plane import ObjectPlane
 from orchestrator.node.pulls import Pulls
 from orchestrator.node.questions import Questions
@@ -163,6 +164,7 @@ class ClusterMember:
         self.keepsakes = Keepsakes(type(node.store).attach(store_fd, name="keeper"), self.objects)
         self.names = ClusterNames(self, node)
         self.census = ClusterCensus(self, node)
+        self.locator = Locator(self, node)
         self.objects.transfer = Pulls(self.transfer, self.objects)
         node.reactor.watch(self.transfer.fileno(), self.objects.transfer.look)
         node.reactor.watch(self.head.fileno(), self._on_head)
@@ -307,6 +309,9 @@ class ClusterMember:
                 return True
             case "want":
                 self.objects.want(fields["object"])
+                return True
+            case "locate":
+                self.locator.locate(sender, fields["objects"], fields["req"])
                 return True
             case "gave":
                 self.objects.gave(fields["object"], fields["owner"], fields["size"])

@@ -87,6 +87,10 @@ def _object_id(value: Any) -> bytes:
     return bytes.fromhex(_object_id_or_none(value) or "")
 
 
+def _object_ids(value: Any) -> list[bytes]:
+    return [_object_id(item) for item in _texts(value)]
+
+
 def _integer(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**63:
         raise BadMessage("is not an integer >= 0")
@@ -247,6 +251,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "get_group": {"name": _text, "namespace": (_text, ""), "req": _integer},
     "list_jobs": {"skip": (_integer, 0), "req": _integer},
     "list_groups": {"group": (_text_or_none, None), "req": _integer},
+    "locate": {"objects": _object_ids, "req": _integer},
     "borrow": {"object": _object_id},
     "want": {"object": _object_id},
     "gave": {"object": _object_id, "owner": _integer, "size": _integer},

@@ -132,6 +132,10 @@ class ControlHandlers:
     def on_want(self, sender: int, object: bytes) -> None:
         """A client waits for the bytes of an object, which can only come from a process of this node."""
 
+    def on_locate(self, sender: int, objects: list[bytes], req: int) -> None:
+        """A client asks on which nodes objects are: it knows itself what is on this one."""
+        self._node.outbox.send(sender, {"op": "reply", "req": req, "found": {}})
+
     def on_gave(self, sender: int, object: bytes, owner: int, size: int) -> None:
         """A worker has stored an object for a process of another node."""
         self._node.complain(f"from {sender}: an object for {owner}, and there are no other nodes")

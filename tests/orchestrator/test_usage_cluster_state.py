@@ -12,6 +12,7 @@ import pytest
 
 import orchestrator as ray
 from orchestrator.cluster_utils import Cluster
+from orchestrator.experimental import get_local_object_locations, get_object_locations
 from orchestrator.util import state
 from tests.waiting import until
 
@@ -147,3 +148,49 @@ def test_the_command_line_shows_all_nodes(cluster, ids, keeper):
     assert all(one in run("list", "nodes") for one in ids)
     assert str(pid) in run("list", "actors")
     assert str(pid) in run("memory")
+
+
+@ray.remote(num_cpus=0)
+def ones(count):
+    return np.ones(count)
+
+
+def locations(ref):
+    return get_object_locations([ref])[ref]
+
+
+def test_where_objects_are_is_known_on_every_node(cluster, ids):
+    ref = ones.options(resources={"b": 0.01}).remote(300_000)
+    ray.wait([ref], fetch_local=False, timeout=TIMEOUT_S)
+    found = locations(ref)
+    assert (found["node_ids"], found["object_size"]) == (ids[1:], pytest.approx(2_400_000, rel=0.01))
+    assert get(ref).size == 300_000
+    until(lambda: locations(ref)["node_ids"] == ids)
+    mine = ray.put(np.ones(300_000))
+    assert locations(mine)["node_ids"] == ids[:1]
+    small = ones.options(resources={"b": 0.01}).remote(3)
+    get(small)
+    assert locations(small)["node_ids"] == []
+
+
+def test_wait_brings_what_is_elsewhere_unless_told_not_to(cluster, ids):
+    refs = [ones.options(resources={"b": 0.01}).remote(300_000) for _ in range(3)]
+    ready, rest = ray.wait(refs, num_returns=3, fetch_local=False, timeout=TIMEOUT_S)
+    assert (ready, rest) == (refs, [])
+    assert not any(row["node_ids"] for row in get_local_object_locations(refs).values())
+    ready, rest = ray.wait(refs, num_returns=3, timeout=TIMEOUT_S)
+    assert (ready, rest) == (refs, [])
+    assert all(row["node_ids"] == ids[:1] for row in get_local_object_locations(refs).values())
+
+
+def test_wait_takes_what_is_here_rather_than_what_does_not_come(cluster):
+    refs = [ones.options(resources={"b": 0.01}).remote(300_000), ray.put(1)]
+    ray.wait(refs, num_returns=2, fetch_local=False, timeout=TIMEOUT_S)
+    stopped = cluster.list_all_nodes()[1]
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        assert ray.wait(refs, timeout=TIMEOUT_S) == (refs[1:], refs[:1])
+        assert ray.wait(refs, num_returns=2, timeout=0) == (refs[1:], refs[:1])
+    finally:
+        os.kill(stopped.pid, signal.SIGCONT)
+    assert ray.wait(refs, num_returns=2, timeout=TIMEOUT_S) == (refs, [])
