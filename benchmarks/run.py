@@ -14,6 +14,7 @@ BENCHMARKS = {
     "numpy_reads.py": "ray,pipe,shared_memory,memmap",
     "store_growth.py": "ray,shared_memory",
     "graphs.py": "ray",
+    "remote_calls.py": "ray",
     "scheduler_sim.py": "",
     "transfer.py": "ray,sendfile",
 }
