@@ -54,6 +54,9 @@ class HeadPort:
         self._complain = complain
         self._now = now
         self._idle: dict[int, _Idleness] = {}
+        #: What waited at the last look: counts of classes, and groups.
+        self._waited: dict[SchedulingClass, int] = {}
+        self._groups_waited: set[str] = set()
 
     async def nodes(self) -> Sequence[ClusterNode]:
         """Return the nodes that live."""
@@ -88,24 +91,31 @@ class HeadPort:
         return self._now() - known.since_s
 
     async def demand(self) -> Demand:
-        """Return what waits, and what was requested."""
-        head = self._server.head
-        waiting = [
-            (scheduling, pending.copies)
-            for record in head.nodes.members()
-            for pending in record.pending
-            if (scheduling := _scheduling_of(pending)) is not None
-        ]
+        """Return what waits, and has at the last look, and what was requested.
+
+        Nodes report at different times. So for a moment a demand that was just met may still be said to wait,
+        beside a node that is said to be full because of it: no reason to start another one.
+        """
+        waits: dict[SchedulingClass, int] = {}
+        for record in self._server.head.nodes.members():
+            for pending in record.pending:
+                scheduling = _scheduling_of(pending)
+                if scheduling is not None:
+                    waits[scheduling] = waits.get(scheduling, 0) + pending.copies
+        before, self._waited = self._waited, waits
+        waiting = [(one, min(count, before.get(one, 0))) for one, count in waits.items()]
         return demand_of(waiting, self._groups(), await self._requested())
 
     def _groups(self) -> list[Group]:
         answer = self._server.head.groups.groups()
         assert isinstance(answer, requests.Groups)
+        waits = [group for group in answer.groups if group.state in ("PENDING", "RESCHEDULING")]
+        before, self._groups_waited = self._groups_waited, {group.spec.group for group in waits}
         found = []
-        for group in answer.groups:
-            if group.state not in ("PENDING", "RESCHEDULING"):
-                continue
+        for group in waits:
             spec = group.spec
+            if spec.group not in before:
+                continue
             shapes = [
                 Shape(
                     resources,

@@ -30,7 +30,7 @@ from orchestrator.autoscaler.reconciler import (
 log = logging.getLogger(__name__)
 
 #: How often it looks.
-INTERVAL_S = 1.0
+INTERVAL_S = 0.5
 #: A provider that does not answer in this time has failed.
 CALL_TIMEOUT_S = 120.0
 #: Launches at the same time.

@@ -68,8 +68,14 @@ def requests_to_value(
         ConfigError: it makes no sense.
     """
     _check_requests(bundles, selectors)
-    wanted = [[dict(bundle), dict(_at(selectors, place))] for place, bundle in enumerate(bundles)]
-    return json.dumps(wanted).encode()
+    wanted: list[list[Any]] = []
+    for place, bundle in enumerate(bundles):
+        one = [dict(bundle), dict(_at(selectors, place))]
+        if wanted and wanted[-1][:2] == one:
+            wanted[-1][2] += 1
+        else:
+            wanted.append([*one, 1])
+    return json.dumps(wanted, separators=(",", ":")).encode()
 
 
 def requests_from_value(value: bytes | None) -> list[Shape]:
@@ -81,14 +87,22 @@ def requests_from_value(value: bytes | None) -> list[Shape]:
     if value is None:
         return []
     found = _loaded(value, REQUESTED)
-    if not isinstance(found, list) or not all(isinstance(one, list) and len(one) == 2 for one in found):
-        raise ConfigError(f"autoscaler/requested: must be pairs of resources and labels, not {value!r:.100}")
-    bundles, selectors = [one[0] for one in found], [one[1] for one in found]
+    if not isinstance(found, list) or not all(_is_request(one) for one in found):
+        text = "must be resources, labels and a count, again and again"
+        raise ConfigError(f"autoscaler/requested: {text}, not {value!r:.100}")
+    bundles, selectors, counts = ([one[place] for one in found] for place in range(3))
     resources = _check_requests(bundles, selectors)
+    if sum(counts) > BUNDLES_MAX:
+        raise ConfigError(f"bundles: at most {BUNDLES_MAX}, not {sum(counts)}")
     return [
         Shape(amounts, (selector_of(selector),) if selector else ())
-        for amounts, selector in zip(resources, selectors, strict=True)
+        for amounts, selector, count in zip(resources, selectors, counts, strict=True)
+        for _ in range(count)
     ]
+
+
+def _is_request(found: Any) -> bool:
+    return isinstance(found, list) and len(found) == 3 and type(found[2]) is int and found[2] > 0
 
 
 def _check_requests(bundles: Sequence[Any], selectors: Sequence[Any]) -> list[Any]:

@@ -46,6 +46,11 @@ class JsonObject(click.ParamType):
 @click.option(
     "--gcs-storage", default="", metavar="URL", help="sqlite:///PATH, redis://HOST:PORT/DB, memory."
 )
+@click.option(
+    "--autoscaling-config",
+    metavar="FILE",
+    help="With --head: start and end nodes as they are needed; YAML or JSON, see docs/cluster.md.",
+)
 @click.option("--trusted-network", is_flag=True, help="Nobody else listens here: data goes in the clear.")
 @click.option("--num-cpus", type=float, help="CPUs to give to tasks [default: those of this process].")
 @click.option("--num-gpus", type=float, help="GPUs to give to tasks [default: those that are found].")
@@ -62,6 +67,7 @@ def start(
     host: str,
     port: int,
     gcs_storage: str,
+    autoscaling_config: str | None,
     trusted_network: bool,
     num_cpus: float | None,
     num_gpus: float | None,
@@ -81,7 +87,10 @@ def start(
     join = join or os.environ.get(JOIN_VARIABLE) if not (head or local) else join
     if sum((head, local, bool(join))) != 1:
         raise click.UsageError("say what to start: --head, --join STRING or --local")
-    cluster = ClusterOptions(join or "", host, port, gcs_storage, trusted_network)
+    if autoscaling_config is not None and not head:
+        raise click.UsageError("--autoscaling-config is for the head: say --head, too")
+    autoscaling = None if autoscaling_config is None else _autoscaling(autoscaling_config)
+    cluster = ClusterOptions(join or "", host, port, gcs_storage, trusted_network, autoscaling)
     given = {
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
@@ -125,6 +134,19 @@ def start(
     click.echo(f"  end      orchestrator stop{at}")
     if facts.get("join") and head:
         click.echo(f"  join     orchestrator start --join {facts['join']}")
+
+
+def _autoscaling(path: str) -> Any:
+    """Return what a configuration of the autoscaler holds; exit if it makes no sense."""
+    from orchestrator.autoscaler.config import ConfigError
+    from orchestrator.autoscaler.files import check, read_file
+
+    try:
+        found = read_file(path)
+        check(found)
+    except ConfigError as error:
+        raise click.UsageError(f"--autoscaling-config: {error}") from None
+    return found
 
 
 @click.command()

@@ -46,6 +46,7 @@ from orchestrator.node.locator import Locator
 from orchestrator.node.object_plane import ObjectPlane
 from orchestrator.node.pulls import Pulls
 from orchestrator.node.questions import Questions
+from orchestrator.node.scaling import Scaling
 from orchestrator.rpc.join_string import join_address, split_address
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class ClusterMember:
         self.peers: set[int] = set()
         self.jobs = JobsAbroad(self, node)
         self.leaving = Leaving(self, node)
+        self.scaling = Scaling(self)
         self.groups = GroupsAbroad(self, node)
         self.environments = EnvironmentsAbroad(self, node)
         node.environments.fetch = self.environments.fetch

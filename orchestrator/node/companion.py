@@ -58,6 +58,10 @@ class Companion:
         """Tell whether it runs at this moment."""
         return self._process is not None and self._process.poll() is None
 
+    def begin_again_with(self, command: Sequence[str]) -> None:
+        """Have this run from the next start on."""
+        self._command = list(command)
+
     def start(self, now_s: float) -> None:
         """Start it.
 

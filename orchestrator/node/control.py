@@ -259,6 +259,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "resources": {"node": (_text, ""), "req": _integer},
     "processes": {"timeout_s": (_seconds, 5.0), "req": _integer},
     "drain": {"node": _text, "grace_s": _seconds, "req": _integer},
+    "wish": {"key": _text, "value": _text, "req": _integer},
     "shutdown": {},
 }
 

@@ -416,6 +416,17 @@ class ControlHandlers:
             self._node.drivers.drain(grace_s)
         self._node.outbox.send(sender, answer)
 
+    def on_wish(self, sender: int, key: str, value: str, req: int) -> None:
+        """A program says how large the cluster is to be."""
+
+        def answer(error: str) -> None:
+            self._node.outbox.send(sender, {"op": "reply", "req": req, "error": error})
+
+        if self._node.member is None:
+            answer("nobody starts nodes here: this session has one machine")
+        else:
+            self._node.member.scaling.wish(key, value.encode(), answer)
+
     def on_shutdown(self, sender: int) -> None:
         """The driver ends the session."""
         if self._node.drivers is None and sender == self._node.jobs.driver_of(PRIVATE):

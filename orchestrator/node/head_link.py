@@ -20,15 +20,12 @@ from orchestrator.gcs.requests import (
     Answer,
     DeclareDead,
     FinishJob,
-    GetValue,
     JobEnded,
     Request,
     StartJob,
-    Value,
 )
 from orchestrator.rpc.join_string import split_address
 from orchestrator.rpc.network_thread import NetworkThread
-from orchestrator.scheduling.cluster import potential
 
 if TYPE_CHECKING:
     from orchestrator.node.cluster_member import ClusterMember
@@ -123,10 +120,12 @@ class HeadLink:
                     self._link.submit(JobEnded(job))
                 case messages.Explain(text):
                     member.complain(text)
+                case messages.Registered():
+                    pass  # once more, under the same index: the head was away
                 case messages.Connected():
                     self.connected = True
                     member.groups.watch_again()
-                    self._ask_what_may_be_started(member)
+                    member.scaling.learn()
                 case messages.Disconnected(cause):
                     self.connected = False
                     member.complain(f"the head is out of reach: {cause}")
@@ -151,19 +150,6 @@ class HeadLink:
             member.leases.on_view(node)
             if node.draining and node.node != member.here:
                 member.leaving.node_drains(node.node)
-
-    def _ask_what_may_be_started(self, member: ClusterMember) -> None:
-        """A head that was started anew may have another autoscaler than the one before, or none."""
-
-        def on_answer(answer: Answer) -> None:
-            if not isinstance(answer, Value):
-                return
-            try:
-                member.leases.may_be_started(potential.from_value(answer.value))
-            except ValueError as error:
-                member.complain(f"what could be started is not known: {error}")
-
-        self._link.submit(GetValue(potential.NAMESPACE, potential.TYPES), on_answer)
 
     def nodes(self) -> list[NodeView]:
         """Return the nodes that live, this one too."""

@@ -241,6 +241,9 @@ class _Supervisor:
             head = self._companion("head", founding.head_command(cluster, self._path))
             log_path = os.path.join(self._path, directories.LOGS, "head.log")
             self._founded = founding.found(cluster, self._path, log_path, lambda: head.alive())
+            # Where it was found by others they will look for it again, whoever had chosen the port.
+            port = int(self._founded.facts["gcs"].rpartition(":")[2])
+            head.begin_again_with(founding.head_command(cluster._replace(port=port), self._path))
         return self._founded.facts
 
     def _companion(self, name: str, command: Sequence[str]) -> Companion:

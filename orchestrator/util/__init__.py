@@ -25,6 +25,7 @@ _PUBLIC = {
     "placement_group_table": "orchestrator.api.placement_groups",
     "register_serializer": "orchestrator.api.serializers",
     "remove_placement_group": "orchestrator.api.placement_groups",
+    "request_resources": "orchestrator.util.scaling",
 }
 
 #: Modules that are attributes of this one without an import of their own.
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from orchestrator.util.debug import log_once as log_once
     from orchestrator.util.iteration import as_completed as as_completed
     from orchestrator.util.iteration import map_unordered as map_unordered
+    from orchestrator.util.scaling import request_resources as request_resources
     from orchestrator.util.serializability import inspect_serializability as inspect_serializability
     from orchestrator.util.synchronization import Barrier as Barrier
     from orchestrator.util.synchronization import Event as Event

@@ -25,7 +25,8 @@ LAYERS: dict[str, frozenset[str]] = {
     "inline": frozenset({"common", "objects", "core"}),
     "dag": frozenset({"common", "objects", "core"}),
     "api": frozenset({"common", "objects", "environments", "core", "inline", "dag"}),
-    "util": frozenset({"common", "api"}),
+    # What a program wishes of the autoscaler is a value that the autoscaler's own code writes and reads.
+    "util": frozenset({"common", "api", "autoscaler"}),
     "experimental": frozenset({"common", "api", "util"}),
     "_private": frozenset({"api"}),
     "cli": frozenset({"common", "api", "util"}),
@@ -42,6 +43,7 @@ ENTRY_POINTS = {
     ("orchestrator/gcs/main.py", "orchestrator.autoscaler.config"),
     ("orchestrator/gcs/main.py", "orchestrator.autoscaler.files"),
     ("orchestrator/gcs/main.py", "orchestrator.autoscaler.providers"),
+    ("orchestrator/autoscaler/sdk.py", "orchestrator.util.scaling"),
     ("orchestrator/cli/sessions.py", "orchestrator.autoscaler.config"),
     ("orchestrator/cli/sessions.py", "orchestrator.autoscaler.files"),
     ("orchestrator/cli/sessions.py", "orchestrator.node.standing"),

@@ -25,6 +25,8 @@ def test_limits_come_back() -> None:
 def test_requests_come_back() -> None:
     value = requests_to_value([{"CPU": 1}, {"CPU": 1}], [{"zone": "a"}])
     assert requests_from_value(value) == [Shape(CPU, ((("zone", "a"),),)), Shape(CPU)]
+    many = requests_to_value([{"CPU": 1}] * 10_000)
+    assert len(many) < 100 and requests_from_value(many) == [Shape(CPU)] * 10_000
     assert requests_from_value(None) == [] == requests_from_value(requests_to_value([]))
 
 
@@ -48,7 +50,17 @@ def test_values_that_are_no_limits(value: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"{}", b"[1]", b"[[1, 2]]", b'[[{"CPU": -1}, {}]]', b'[[{"CPU": 1}, {"a": "?"}]]']
+    "value",
+    [
+        b"",
+        b"{}",
+        b"[1]",
+        b"[[1, 2]]",
+        b'[[{"CPU": -1}, {}, 1]]',
+        b'[[{"CPU": 1}, {"a": "?"}, 1]]',
+        b'[[{"CPU": 1}, {}, 0]]',
+        b'[[{"CPU": 1}, {}, 1000000]]',
+    ],
 )
 def test_values_that_are_no_requests(value: bytes) -> None:
     with pytest.raises(ConfigError):
