@@ -170,15 +170,17 @@ def _create(
         if spec.options:
             description.template(method_name, spec.options)  # refuses what cannot be called
     detached = options.get("lifetime") == "detached"
+    # A detached actor is not to end with this node: its home is the head's.
+    home = runtime.head if detached else runtime.here
     created = runtime.actor_creation.create(
-        runtime.functions.export(cls, class_name),
+        runtime.functions.export(cls, class_name, home),
         traits,
         pickle.dumps(description),
         args,
         kwargs,
         request={
             "op": "create_actor",
-            "actor": random_id(runtime.here).hex(),
+            "actor": random_id(home).hex(),
             "name": name,
             "namespace": namespace,
             "class_name": class_name,

@@ -101,6 +101,7 @@ def _attach(
         "num_cpus": facts["num_cpus"],
         "labels": facts["labels"],
         "node_index": facts["node_index"],
+        "head_index": facts["head_index"],
         "node_id": facts["node_id"],
         "main_path": main_path(),
         "namespace": info["namespace"] or random_hex(),

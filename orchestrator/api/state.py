@@ -130,7 +130,7 @@ class View:
             except _NoAnswer:
                 missing.append(f"node {node['node']}")
         for actor in found:
-            index, address = actor["worker"] or (0, 0)
+            index, address = actor.get("process") or (0, actor["worker"] or 0)
             actor["pid"] = pids.get(index << ADDRESS_BITS | address, 0)
             actor["node"] = ids.get(index) if address else None
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.common.ids import object_id
+from orchestrator.common.ids import home_of, object_id, random_id
 from orchestrator.core.actor_record import ActorRecord, ActorTraits
 from orchestrator.core.entry import Entry, Hold
 from orchestrator.core.part import Part
@@ -44,14 +44,15 @@ class ActorCreation(Part):
         runtime = self._runtime
         submitter = self._submitter
         actor_id = bytes.fromhex(request["actor"])
-        # A detached actor is made by its node, from the store: this process may be gone by then.
+        # A detached actor is made by its home, from the store: this process may be gone by then.
         detached = bool(request["detached"])
-        kept = self._promise() if traits.max_restarts or detached else None
+        kept = self._promise(actor_id) if traits.max_restarts or detached else None
         if kept is not None:
             request["constructor"] = kept.object_id.hex()
         # What is needed once only, the node holds until it has been used.
         for_life = [kept.object_id] if kept is not None and traits.max_restarts else []
         objects.put_parts(runtime.store, actor_id, [description], for_life, resident=True)
+        self._entrust(actor_id, actor_id, class_key)
         record = ActorRecord(actor_id, traits)
         hold = submitter.hold(record)
         options = {**creation, "id": actor_id.hex()}
@@ -102,10 +103,19 @@ class ActorCreation(Part):
         else:
             self._submitter.dead(record, str(answer.get("cause") or answer.get("error")), answer)
 
-    def _promise(self) -> Hold:
+    def _entrust(self, actor_id: bytes, *objects: bytes) -> None:
+        """Have the home of a detached actor take over what that needs, if that is another node."""
+        if self._runtime.references.is_foreign(actor_id):
+            for identity in objects:
+                message = {"op": "entrust", "actor": actor_id.hex(), "object": identity.hex()}
+                self._node.send(message)
+
+    def _promise(self, actor_id: bytes) -> Hold:
         """Declare the object that will keep the constructor's call for restarts."""
         runtime = self._runtime
         identity = object_id(runtime.prefix, runtime.next_seq())
+        if runtime.references.is_foreign(actor_id):
+            identity = random_id(home_of(actor_id))
         runtime.store.declare(identity)
         return Hold(runtime.references.link, identity)
 
@@ -123,6 +133,7 @@ class ActorCreation(Part):
                 objects.put_parts(
                     self._runtime.store, kept.object_id, [task.message], contained, resident=True
                 )
+                self._entrust(record.actor_id, kept.object_id)
         except Exception as reason:
             error = reason
         if error is None and sends:

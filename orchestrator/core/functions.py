@@ -35,19 +35,25 @@ class Functions(Part):
         #: brings an object of another node here and returns its buffer; see lineage.py
         self.fetch: Callable[[bytes], Any] | None = None
         self._keys: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
+        #: those of which the head's node keeps account
+        self._keys_abroad: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
         self._holds: dict[bytes, Hold] = {}
         self._imported: dict[bytes, Any] = {}
         #: how often something of this name was pickled
         self._exports: dict[str, int] = {}
 
-    def export(self, function: Any, name: str) -> bytes:
+    def export(self, function: Any, name: str, home: int = 0) -> bytes:
         """Store a function or class and return its key.
+
+        `home`: the node that is to keep account of it; this one unless given. It then has to be entrusted.
 
         Raises:
             SerializationError: it captures something that cannot be pickled; the text has the path.
             ValueError: it is larger than 100 MB pickled.
         """
-        key = self._keys.get(function)
+        home = home or self._here
+        keys = self._keys if home == self._here else self._keys_abroad
+        key = keys.get(function)
         if key is not None:
             return key
         gathering = self._references.gathering
@@ -68,9 +74,9 @@ class Functions(Part):
                 f"{name} is {len(blob) >> 20} MiB pickled: put() large data instead of capturing it",
                 stacklevel=3,
             )
-        key = content_id(blob, self._here)
+        key = content_id(blob, home)
         self._store_once(key, blob, captured)
-        self._keys[function] = key
+        keys[function] = key
         self._count_export(name)
         return key
 
@@ -110,7 +116,8 @@ class Functions(Part):
                 buffer = (
                     self.fetch(key)
                     if self.fetch is not None and self._references.is_foreign(key)
-                    else self._store.get(key, timeout_s=1.0)
+                    # Of a detached actor's class the bytes may be on their way here.
+                    else self._store.get(key, timeout_s=10.0 if self._here else 1.0)
                 )
             except (objects.PlasmaError, exceptions.ObjectLostError):
                 raise exceptions.ObjectLostError(

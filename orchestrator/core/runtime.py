@@ -76,6 +76,7 @@ class Runtime(Part):
         self.open = True
         #: index of this node; 0 in a private session, which has no other
         self.here: int = info.get("node_index", 0)
+        self.head: int = info.get("head_index", self.here)
         #: Its id, as users and scheduling strategies have it.
         self.node_id: str = info.get("node_id") or f"{node_address:016x}"
         self.worker_id = f"{self.here << ADDRESS_BITS | store.address:016x}"

@@ -196,6 +196,14 @@ class Directory:
         message = news("stored", identity) | {"size": size_bytes}
         return [*out, Send(home_of(identity), message)]
 
+    def entrust(self, identity: bytes, size_bytes: int) -> list[Instruction]:
+        """An object was stored here of which another node is to be the home: that has asked for it."""
+        record, out = self._away_record(identity)
+        if record.home_is_dead:
+            return out
+        record.given_to, record.has_copy, record.is_free = -1, True, False
+        return [*out, Send(home_of(identity), news("stored", identity) | {"size": size_bytes})]
+
     # ------------------------------------------------------------ what the store and the transfer say
 
     def unneeded(self, identity: bytes) -> list[Instruction]:

@@ -101,7 +101,7 @@ class InlineActors(Part):
                 "namespace": actor.namespace,
                 "class_name": actor.traits.class_name,
                 "state": "dead" if actor.state == DEAD else "alive",
-                "worker": None if actor.state == DEAD else [0, self._runtime.store.address],
+                "worker": None if actor.state == DEAD else self._runtime.store.address,
                 "detached": actor.detached,
                 "restarts": actor.restarts,
                 "cause": actor.cause,

@@ -109,6 +109,8 @@ class ClusterMember:
         self.head = HeadLink(facts["gcs"], certificate, spec, NetworkThread())
         registered = self.head.wait_registered()
         self.here: int = registered.node
+        #: Index of the head's node, the home of all detached actors.
+        self.head_index: int = registered.head_index or registered.node
         self.transfer.joined_as(self.here)
         self.session: str = registered.cluster_id
         identity = Identity(
@@ -163,7 +165,7 @@ class ClusterMember:
         self.environments = EnvironmentsAbroad(self, node)
         node.environments.fetch = self.environments.fetch
         self.questions = Questions(self.here, self._send_behind, time.monotonic)
-        self.keepsakes = Keepsakes(type(node.store).attach(store_fd, name="keeper"), self.objects)
+        self.keepsakes = Keepsakes(type(node.store).attach(store_fd, name="keeper"), self)
         self.names = ClusterNames(self, node)
         self.census = ClusterCensus(self, node)
         self.locator = Locator(self, node)
@@ -300,6 +302,13 @@ class ClusterMember:
                     return False
                 self.forward(sender, home, payload)
                 return True
+            case "create_actor" if (home := _home_of_actor(fields["actor"])) not in (0, self.here):
+                message = {**json.loads(payload), "job": self._node.jobs.of(sender)}
+                self.forward(sender, home, _encode(message).encode())
+                return True
+            case "entrust":
+                self.keepsakes.entrust(sender, fields["actor"], fields["object"])
+                return True
             case "return" | "kill_worker":
                 one = self.stand_ins.at(fields["worker"])
                 if one is None:
@@ -417,6 +426,8 @@ class ClusterMember:
             one = self.stand_ins.get(Process(node, message["address"]))
             if one is not None:
                 self.deaths.process_gone(one, message)
+        elif op == "entrust":
+            self.keepsakes.on_entrust(node, message)
         elif op == "question":
             self.questions.on_question(node, message)
         elif op == "answer_to":
@@ -442,6 +453,11 @@ class ClusterMember:
             return False
         self.tell(home, {"op": "actor_placed", "actor": actor, "address": worker})
         return True
+
+    def actor_gone(self, actor: str) -> None:
+        """An actor of this node is dead, or was never made: what was kept for it may go."""
+        self.names.actor_gone(actor)
+        self.keepsakes.actor_gone(actor)
 
     def kill_abroad(self, worker: int, reason: str) -> bool:
         """End a worker of another node; False if it is none."""

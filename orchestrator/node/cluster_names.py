@@ -181,13 +181,15 @@ class ClusterNames:
         def claimed() -> None:
             if not self._is_there(sender):
                 self._give_back(key, actor)  # it has died meanwhile
+                self._member.keepsakes.actor_gone(actor)
                 return
             self._of_actor[actor] = key
             self._node.handlers.create_actor(sender, fields)
             if not self._node.actors.lives(actor):
-                self.actor_gone(actor)
+                self._member.actor_gone(actor)
 
         def refused(holder: str, text: str) -> None:
+            self._member.keepsakes.actor_gone(actor)
             if not holder:
                 self._reply(sender, request, error=text, cause=text)
             elif fields["get_if_exists"]:

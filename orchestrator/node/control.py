@@ -216,6 +216,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "max_restarts": (_restarts, 0),
         "has_hook": (_flag, False),
         "constructor": (_object_id_or_none, None),
+        "job": (_environment, ""),
         "req": _integer,
     },
     "actor_state": {
@@ -252,6 +253,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "list_jobs": {"skip": (_integer, 0), "req": _integer},
     "list_groups": {"group": (_text_or_none, None), "req": _integer},
     "locate": {"objects": _object_ids, "req": _integer},
+    "entrust": {"actor": _text, "object": _object_id},
     "borrow": {"object": _object_id},
     "want": {"object": _object_id},
     "gave": {"object": _object_id, "owner": _integer, "size": _integer},

@@ -16,6 +16,7 @@ from orchestrator.scheduling.placement_groups import GroupSpec
 from orchestrator.scheduling.wait_graph import Ask, Break, Waiting
 
 if TYPE_CHECKING:
+    from orchestrator.node.cluster_member import ClusterMember
     from orchestrator.node.daemon import Daemon
 
 #: Entries in an answer that lists things: it has to fit into a message of 128 KiB.
@@ -32,7 +33,16 @@ LABEL_CHARS_MAX = 100
 _FROM_STRANGERS = frozenset({"ready", "attach"})
 #: What processes of other nodes may ask for.
 _FROM_ABROAD = frozenset(
-    {"resolve_actor", "kill_actor", "actor_state", "return", "kill_worker", "list_actors", "resources"}
+    {
+        "resolve_actor",
+        "kill_actor",
+        "actor_state",
+        "return",
+        "kill_worker",
+        "list_actors",
+        "resources",
+        "create_actor",
+    }
 )
 #: Fields whose names are Python's own.
 _PARAMETERS = {"class": "class_key"}
@@ -73,6 +83,9 @@ class ControlHandlers:
         op, fields = control.decode(payload)
         if op not in _FROM_ABROAD:
             raise control.BadMessage(f"{op}: not for processes of other nodes")
+        if op == "create_actor" and self._node.member is not None:
+            self._create_detached(self._node.member, sender, fields)
+            return
         getattr(self, f"on_{op}")(sender, **{_PARAMETERS.get(name, name): v for name, v in fields.items()})
 
     def on_ready(self, sender: int, token: int, pid: int) -> None:
@@ -135,6 +148,10 @@ class ControlHandlers:
     def on_locate(self, sender: int, objects: list[bytes], req: int) -> None:
         """A client asks on which nodes objects are: it knows itself what is on this one."""
         self._node.outbox.send(sender, {"op": "reply", "req": req, "found": {}})
+
+    def on_entrust(self, sender: int, actor: str, object: bytes) -> None:
+        """A client wants another node to keep what an actor needs, and there are no others."""
+        self._node.complain(f"from {sender}: an object is entrusted, and there are no other nodes")
 
     def on_gave(self, sender: int, object: bytes, owner: int, size: int) -> None:
         """A worker has stored an object for a process of another node."""
@@ -211,6 +228,16 @@ class ControlHandlers:
         self._node.perform_all(
             self._node.actors.create(sender, spec, fields["req"], get_if_exists=fields["get_if_exists"])
         )
+
+    def _create_detached(self, member: ClusterMember, sender: int, fields: dict[str, Any]) -> None:
+        """A process of another node wants an actor whose home is to be this one."""
+        if self._node.jobs.get(fields["job"]) is not None:
+            self._node.jobs.works_for(sender, fields["job"])
+        member.keepsakes.expect(fields["actor"], fields["constructor"], sender)
+        if not member.names.handle(sender, "create_actor", fields):
+            self.create_actor(sender, fields)
+            if not self._node.actors.lives(fields["actor"]):
+                member.actor_gone(fields["actor"])
 
     def on_actor_state(
         self, sender: int, actor: str, state: str, cause: str | None, init_failed: bool, label: str
@@ -292,7 +319,7 @@ class ControlHandlers:
         """A client asks for the actors whose home this node is, some at a time."""
         actors = self._node.actors.listing()
         page = [
-            {**actor, "cause": actor["cause"][:LISTED_TEXT_MAX], "worker": self._process(actor["worker"])}
+            {**actor, "cause": actor["cause"][:LISTED_TEXT_MAX], "process": self._process(actor["worker"])}
             for actor in actors[skip : skip + LISTED_MAX]
         ]
         answer = {"op": "reply", "req": req, "actors": page, "count": len(actors)}

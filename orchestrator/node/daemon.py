@@ -383,7 +383,7 @@ class Daemon:
                     self.member.kill_abroad(worker, reason)
             case actor_table.Buried(actor):
                 if self.member is not None:
-                    self.member.names.actor_gone(actor)
+                    self.member.actor_gone(actor)
             case actor_table.MoveActorWorker() if self.member is not None:
                 self.member.leaving.move_actor(instruction)
             case actor_table.HoldActor(actor):

@@ -90,6 +90,7 @@ class DeathsAbroad:
                 member.objects.stand_in_gone(one.address, one.process.node)
                 member.gateway.drop(one)
                 member.leases.stand_in_gone(one.address)
+                member.keepsakes.creator_gone(one.address)
                 self._node.departures.process_of_other_node(one.address, one.process, news)
         return bool(self._waiting)
 

@@ -80,8 +80,13 @@ class Drivers:
             "num_cpus": self._info["num_cpus"],
             "labels": self._node.labels,
             "node_index": self._node.index,
+            "head_index": self._head_index(),
             "node_id": self._node.node_id,
         }
+
+    def _head_index(self) -> int:
+        member = self._node.member
+        return member.head_index if member is not None else self._node.index
 
     # ------------------------------------------------------------ attaching
 
@@ -114,6 +119,7 @@ class Drivers:
             "logging": logging,
             "session": node.session,
             "node_index": node.index,
+            "head_index": self._head_index(),
             "node_id": node.node_id,
         }
         with open(os.path.join(self._session_dir, JOBS, name), "w", encoding="utf-8") as file:

@@ -34,6 +34,9 @@ class JobsAbroad:
         self._node = node
         #: What other nodes must know of the jobs of this one, by name.
         self._ours: dict[str, dict[str, Any]] = {}
+        #: The same of all jobs, for those that are over and have detached actors: the head's node tells of
+        #: them.
+        self._all: dict[str, dict[str, Any]] = {}
         #: Jobs of this node that the head may not know yet, with what is to be done when it does.
         self._starting: dict[str, list[Callable[[], None]]] = {}
         #: Jobs of other nodes to places of their drivers that are not here; until that has been said.
@@ -45,7 +48,7 @@ class JobsAbroad:
         """A driver of this node has begun a job."""
         places = _own_places([facts["driver_cwd"], *facts["driver_sys_path"]])
         message = {"op": "job", "job": job, "driver": driver, "facts": facts, "spec": spec, "places": places}
-        self._ours[job] = message
+        self._ours[job] = self._all[job] = message
         for peer in self._member.peers:
             self._member.tell(peer, message)
         self._starting[job] = []
@@ -68,11 +71,22 @@ class JobsAbroad:
         """A job of this node is over: the head tells all others."""
         if self._ours.pop(job, None) is not None:
             self._member.head.finish_job(job, reason)
+        self._over_and_wanted()
 
     def node_joined(self, index: int) -> None:
         """Another node is there."""
         for message in self._ours.values():
             self._member.tell(index, message)
+        if self._member.here == self._member.head_index:
+            for message in self._over_and_wanted():
+                self._member.tell(index, {**message, "over": True})
+
+    def _over_and_wanted(self) -> list[dict[str, Any]]:
+        """Return what a node must know to make workers for detached actors whose drivers have ended."""
+        wanted = self._node.actors.detached_jobs()
+        running = {job.job for job in self._node.jobs.running()}
+        self._all = {job: known for job, known in self._all.items() if job in wanted or job in running}
+        return [known for job, known in self._all.items() if job not in running]
 
     # ------------------------------------------------------------ theirs
 
@@ -81,7 +95,8 @@ class JobsAbroad:
         job: str = message["job"]
         if not job.isalnum() or self._node.jobs.get(job) is not None:
             return
-        driver = self._member.stand_ins.of(Process(node, message["driver"])).address
+        is_over = bool(message.get("over"))
+        driver = 0 if is_over else self._member.stand_ins.of(Process(node, message["driver"])).address
         facts = {**message["facts"], "driver_address": driver}
         facts |= {"node_index": self._member.here, "node_id": self._node.node_id}
         spec = message["spec"]
@@ -90,6 +105,9 @@ class JobsAbroad:
         absent = [place for place in message["places"] if not os.path.exists(place)]
         if absent:
             self._absent[job] = absent
+        if is_over:
+            return
+        self._all[job] = message
         spec = JobSpec(**{**spec, "argv": tuple(spec.get("argv", ()))})
         self._node.jobs.begin(job, driver, spec, time.time())
         self._node.tell_scheduler(events.JobBegan(job))
@@ -127,6 +145,7 @@ class JobsAbroad:
             if job.spec.is_anonymous:
                 self._member.names.forget_all(job.spec.namespace)
             self._node.tell_scheduler(events.JobEnded(job.job, "its driver is gone"))
+            self._over_and_wanted()
 
 
 def _own_places(paths: list[str]) -> list[str]:

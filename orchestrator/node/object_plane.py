@@ -109,6 +109,12 @@ class ObjectPlane:
         """A process waits for the bytes."""
         self.perform(self.directory.want(identity, self._store.state(identity)))
 
+    def abandon(self, identity: bytes) -> None:
+        """Nobody will store an object of this node that was promised: whoever waits for it hears that."""
+        if self._store.state(identity) not in directories.HERE:
+            self._store.abandon(identity)
+            self.perform(self.directory.decided(identity, self._store.state(identity)))
+
     def gave(self, identity: bytes, owner: int, size_bytes: int) -> None:
         """A worker has stored an object for a process of another node."""
         one = self._stand_ins.at(owner)

@@ -372,6 +372,11 @@ class ActorTable:
         record = self._records.get(actor)
         return record is not None and record.state is not ActorState.DEAD
 
+    def detached_jobs(self) -> set[str]:
+        """Return the jobs that have made detached actors which live."""
+        living = (one for one in self._records.values() if one.state is not ActorState.DEAD)
+        return {job_of(one.spec.scheduling.env) for one in living if one.spec.detached}
+
     def wants_process(self, actor: str) -> bool:
         """Tell whether an actor waits for a process."""
         record = self._records.get(actor)
@@ -492,7 +497,10 @@ class ActorTable:
         if spec.name is not None:
             del self._names[spec.namespace, spec.name]
         self._dead[spec.actor] = None
-        out = [*self._answer_waiters(record), *([Buried(spec.actor)] if spec.name is not None else [])]
+        out = [
+            *self._answer_waiters(record),
+            *([Buried(spec.actor)] if spec.name is not None or spec.detached else []),
+        ]
         if spec.detached:
             out += [DropActor(spec.actor), *_drop_constructor(record)]
         if len(self._dead) > DEAD_MAX:

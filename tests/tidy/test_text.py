@@ -25,7 +25,7 @@ LINES_ALLOWED: dict[str, int] = {
     # One state machine: what one half of it sends the other answers.
     "orchestrator/gateway/directory.py": 620,
     # One state machine, too: an actor from its creation to its last restart, wherever its process is.
-    "orchestrator/scheduling/actor_table.py": 560,
+    "orchestrator/scheduling/actor_table.py": 565,
     # One state machine: who gets what is decided in one place.
     "orchestrator/scheduling/local_scheduler.py": 530,
     # The one place that knows all parts of a process.
