@@ -184,6 +184,9 @@ class DependencyError(OrchestratorError):
         super().__init__(stored)
         self.stored = stored
 
+    def __str__(self) -> str:
+        return f"an argument can't be had: {self.stored.rebuild()}"
+
 
 def load_argument(data: Any) -> Any:
     """Return the value in bytes or a buffer.
