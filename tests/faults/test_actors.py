@@ -55,16 +55,18 @@ def actors_processes(session):
 
 
 def kill_at_random(session, rounds, done, rng):
-    for _ in range(rounds):
-        if done.wait(rng.uniform(0.02, 0.1)):
-            return
-        victims = actors_processes(session)
-        if victims:
-            try:
-                psutil.Process(rng.choice(victims)).kill()
-            except psutil.NoSuchProcess:
-                pass
-    done.set()
+    try:
+        for _ in range(rounds):
+            if done.wait(rng.uniform(0.02, 0.1)):
+                return
+            victims = actors_processes(session)
+            if victims:
+                try:
+                    psutil.Process(rng.choice(victims)).kill()
+                except psutil.NoSuchProcess:
+                    pass
+    finally:
+        done.set()  # also where this thread fails: the test would go on without it
 
 
 @pytest.mark.stress

@@ -141,15 +141,17 @@ def test_workers_killed_at_random_under_every_kind_of_load(session):
             return np.full(ARRAY, await echo.remote(x))
 
     def kill():
-        for _ in range(60):
-            if done.wait(rng.uniform(0.01, 0.06)):
-                return
-            for victim in rng.sample(alive := workers_of(session), min(1, len(alive))):
-                try:
-                    victim.kill()
-                except psutil.NoSuchProcess:
-                    pass
-        done.set()
+        try:
+            for _ in range(60):
+                if done.wait(rng.uniform(0.01, 0.06)):
+                    return
+                for victim in rng.sample(alive := workers_of(session), min(1, len(alive))):
+                    try:
+                        victim.kill()
+                    except psutil.NoSuchProcess:
+                        pass
+        finally:
+            done.set()  # also where this thread fails: the test would go on without it
 
     def one_round():
         assert ray.get([echo.remote(i) for i in range(100)], timeout=PATIENCE_S) == list(range(100))
