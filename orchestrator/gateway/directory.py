@@ -143,6 +143,8 @@ class Directory:
             if not self._take_back("unborrow", identity):
                 self._unacknowledged[identity] = set()
                 out.append(Send(home, news("borrow", identity)))
+            elif home in self._draining:
+                out += self._save_borrowed(identity)
         waiting = self._unacknowledged.get(identity)
         if waiting is not None and process not in waiting:
             waiting.add(process)

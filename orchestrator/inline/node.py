@@ -30,6 +30,7 @@ class InlineNode(Part):
             "resources": self._resources,
             "end_actors": lambda message: runtime.actors.end_with_hooks(),
             "list_names": lambda message: runtime.actors.list_names(message["namespace"], message["skip"]),
+            "wish": lambda message: {"error": "nobody starts nodes here: this session has one process"},
             "list_jobs": lambda message: {"jobs": [], "count": 0},
             "list_actors": lambda message: runtime.actors.listing(),
             "name_object": self._name_object,

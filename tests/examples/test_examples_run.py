@@ -20,6 +20,12 @@ def test_quickstart(tmp_path: Path) -> None:
     assert "running sums: 1 3 6 10" in shown
 
 
+def test_autoscaling(tmp_path: Path) -> None:
+    shown = run(tmp_path, "autoscaling.py").stdout
+    assert "6 tasks ran on" in shown
+    assert shown.count("0 nodes beside the head's") == 3 and "2 nodes beside the head's" in shown
+
+
 def test_shared_arrays(tmp_path: Path) -> None:
     shown = run(tmp_path, "shared_arrays.py").stdout
     assert shown.count("write: frame") == shown.count("read:  frame") == 8

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +150,23 @@ def head_pid(cluster: AutoscalingCluster) -> int:
 def test_a_configuration_that_makes_no_sense_is_refused(more: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         AutoscalingCluster({"CPU": 1}, TYPES, **more).start()
+
+
+@pytest.mark.parametrize("how", [{"num_cpus": 1}, {"mode": "inline"}])
+def test_where_nobody_starts_nodes(how: dict[str, Any]) -> None:
+    program = f"""
+import orchestrator
+from orchestrator.cluster import Cluster
+orchestrator.init(**{how!r})
+orchestrator.util.request_resources(num_cpus=3)
+try:
+    Cluster().scale(2)
+except RuntimeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert "request_resources() is without effect: nobody starts nodes here" in done.stderr
+    assert "nobody starts nodes here" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -484,10 +484,38 @@ class Sim:
             own = [one for one, count in proc.refs.items() if count > proc.lent.get(one, 0)]
             if own:
                 self.drop(proc, self.rng.choice(own))
-        elif roll < 0.99:
+        elif roll < 0.985:
             self.kill_proc(proc)
+        elif roll < 0.99:
+            self.drain_node(proc.node)
         else:
             self.kill_node(proc.node)
+
+    def drain_node(self, node: SimNode) -> None:
+        """A node is about to leave; the others hear it one after the other."""
+        for other in self.nodes.values():
+            if other is not node:
+                self.later(lambda other=other: self.node_drains(other, node))
+
+    def node_drains(self, other: SimNode, node: SimNode) -> None:
+        if other.alive and node.alive:
+            other.perform(other.directory.node_drains(node.index, other.state))
+
+    def run_drain(self, acts: int = 100) -> None:
+        """Have a node drain while all are busy: in the end it holds nothing that anybody else would miss."""
+        leaver = self.rng.choice(list(self.nodes.values()))
+        self.later(lambda: self.drain_node(leaver))
+        for _ in range(acts):
+            self.act()
+            for _ in range(self.rng.randrange(6)):
+                self.step()
+        while self.step():
+            pass
+        assert not leaver.directory.holds_for_others()
+        others = [node for node in self.nodes.values() if node is not leaver]
+        for proc in (proc for node in others for proc in node.procs):
+            for identity in proc.refs:
+                assert any(node.state(identity) in d.HERE for node in others), (proc, identity.hex())
 
     def run(self, acts: int = 150) -> None:
         for _ in range(acts):

@@ -17,3 +17,11 @@ def test_references_across_nodes(deaths):
             Sim(seed, deaths=deaths).run()
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
+
+
+def test_a_node_that_drains_holds_nothing_in_the_end_that_others_need():
+    for seed in range(SEEDS):
+        try:
+            Sim(seed, deaths=False).run_drain()
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error

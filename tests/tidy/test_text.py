@@ -31,7 +31,7 @@ LINES_ALLOWED: dict[str, int] = {
     # The one place that knows all parts of a process.
     "orchestrator/core/runtime.py": 520,
     # A model of everything around that state machine.
-    "tests/simulation/directory_sim.py": 520,
+    "tests/simulation/directory_sim.py": 545,
 }
 
 

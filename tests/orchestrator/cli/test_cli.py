@@ -189,6 +189,23 @@ class TestStartAndStop:
         until(lambda: not session.supervisor_pid)
         until(lambda: not os.path.lexists(session.path))
 
+    def test_a_head_that_starts_nodes(self, run: Run, tmp_path: Path) -> None:
+        config = tmp_path / "cluster.yaml"
+        config.write_text("available_node_types: {small: {resources: {CPU: 1}, min_workers: 1}}")
+        run("start", "--head", "--port", "0", "--num-cpus", "0", "--autoscaling-config", str(config))
+        until(lambda: len(json.loads(run("list", "nodes", "--format", "json").stdout)) == 2)
+        run("stop")
+        # The nodes that it has started notice by themselves.
+        until(lambda: not any((tmp_path / f"orchestrator-{os.getuid()}").glob("session-*/session.json")))
+
+    def test_a_configuration_that_makes_no_sense_starts_nothing(self, run: Run, tmp_path: Path) -> None:
+        config = tmp_path / "cluster.yaml"
+        config.write_text("max_worker: 1\navailable_node_types: {small: {resources: {CPU: 1}}}")
+        said = run("start", "--head", "--autoscaling-config", str(config), code=2).stderr
+        assert "max_worker: there is no such setting" in said
+        said = run("start", "--local", "--autoscaling-config", str(config), code=2).stderr
+        assert "is for the head" in said
+
     def test_version(self, run: Run) -> None:
         assert run("version").stdout.strip() == ray.__version__
 
