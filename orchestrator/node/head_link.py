@@ -60,17 +60,21 @@ class HeadLink:
         deadline_s = time.monotonic() + REGISTER_TIMEOUT_S
         said = ""
         while time.monotonic() < deadline_s:
+            registered: Registered | None = None
             for event in self._link.poll():
                 match event:
                     case Registered():
-                        self.connected = True
-                        return event
+                        registered = event
                     case messages.MustLeave(reason):
                         raise NotRegistered(reason)
                     case messages.Explain(text):
                         said = text
                     case _:
+                        # What comes with the index is who else is there.
                         self._waiting.append(event)
+            if registered is not None:
+                self.connected = True
+                return registered
             time.sleep(0.002)  # only now, when a node begins, is there nothing else to do
         raise NotRegistered(f"the head did not answer within {REGISTER_TIMEOUT_S:g} s. {said}")
 
