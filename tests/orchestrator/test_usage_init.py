@@ -111,7 +111,7 @@ class TestKeywords:
         ("address", "text"),
         [
             ("auto", "no session stands on this machine.*orchestrator start --head"),
-            ("10.0.0.1:6379", "no session of this machine"),
+            ("127.0.0.1:1", "127.0.0.1:1 stands on this machine.*no session"),
             ("ray://head:10001", "there is no session at"),
             ("/nowhere/at/all", "there is no session at /nowhere/at/all"),
         ],
