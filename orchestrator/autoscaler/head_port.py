@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,6 +19,9 @@ from orchestrator.gcs.requests import Answer, Request
 
 #: A drain of the autoscaler ends no work: the node leaves when nothing is left on it. Some bound there is.
 DRAIN_GRACE_S = 30 * 86_400.0
+
+#: Looks in a row that must find a demand before it counts. Two were too few on a loaded machine.
+LOOKS = 3
 
 
 class Asks(Protocol):
@@ -54,8 +58,8 @@ class HeadPort:
         self._complain = complain
         self._now = now
         self._idle: dict[int, _Idleness] = {}
-        #: What waited at the last look: counts of classes, and groups.
-        self._waited: dict[SchedulingClass, int] = {}
+        #: What waited at the last looks: counts of classes; and groups, at the last one.
+        self._waited: deque[dict[SchedulingClass, int]] = deque([{}] * (LOOKS - 1), LOOKS - 1)
         self._groups_waited: set[str] = set()
 
     async def nodes(self) -> Sequence[ClusterNode]:
@@ -91,7 +95,7 @@ class HeadPort:
         return self._now() - known.since_s
 
     async def demand(self) -> Demand:
-        """Return what waits, and has at the last look, and what was requested.
+        """Return what waits, and has at the looks before, and what was requested.
 
         Nodes report at different times. So for a moment a demand that was just met may still be said to wait,
         beside a node that is said to be full because of it: no reason to start another one.
@@ -102,8 +106,11 @@ class HeadPort:
                 scheduling = _scheduling_of(pending)
                 if scheduling is not None:
                     waits[scheduling] = waits.get(scheduling, 0) + pending.copies
-        before, self._waited = self._waited, waits
-        waiting = [(one, min(count, before.get(one, 0))) for one, count in waits.items()]
+        waiting = [
+            (one, min(count, *(before.get(one, 0) for before in self._waited)))
+            for one, count in waits.items()
+        ]
+        self._waited.append(waits)
         return demand_of(waiting, self._groups(), await self._requested())
 
     def _groups(self) -> list[Group]:

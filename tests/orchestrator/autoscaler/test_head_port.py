@@ -92,11 +92,12 @@ def test_how_long_a_node_is_idle_is_what_was_seen_of_it(server: Server, port: He
     assert idle_s() == 0
 
 
-def test_demand_counts_when_two_looks_have_seen_it(server: Server, port: HeadPort) -> None:
+def test_demand_counts_when_three_looks_have_seen_it(server: Server, port: HeadPort) -> None:
     where = json.dumps({"labels": [{"zone": "a"}]})
     report(server, Pending(ONE, 3), Pending(ONE, 1, "", where), Pending(ONE, 1, "", "nonsense"))
     assert asyncio.run(port.demand()).pending == ()
     report(server, Pending(ONE, 2), Pending(ONE, 1, "", where))
+    assert asyncio.run(port.demand()).pending == ()
     assert asyncio.run(port.demand()).pending == ((Shape(ONE), 2), (Shape(ONE, ((("zone", "a"),),)), 1))
 
 
