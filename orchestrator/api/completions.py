@@ -116,7 +116,7 @@ class Completions(Generic[T]):
         try:
             self.close()
         except Exception:
-            pass
+            pass  # made in part, or the interpreter ends: there is nobody to tell
 
 
 def as_completed(refs: Iterable[ObjectRef[T]], *, timeout: float | None = None) -> Completions[T]:

@@ -261,7 +261,7 @@ class ObjectRefGenerator(Generic[T]):
                 stream._closed = True
                 self._runtime.abandoned.append(self._task)
         except Exception:
-            pass
+            pass  # made in part, or the interpreter ends: there is nobody to tell
 
     def __reduce__(self) -> Any:
         raise TypeError("an ObjectRefGenerator cannot be pickled; pass the references it yields instead")
