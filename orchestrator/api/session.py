@@ -125,8 +125,8 @@ class Session(Mapping[str, Any]):
         runtime = self._runtime
         deadline = monotonic() + HOOKS_TIMEOUT_S
         try:
-            while self._node.alive() and monotonic() < deadline:
-                if not runtime.node.ask({"op": "end_actors"}, timeout_s=1.0)["count"]:
+            while self._node.alive() and (left_s := deadline - monotonic()) > 0:
+                if not runtime.node.ask({"op": "end_actors"}, timeout_s=left_s)["count"]:
                     break
                 time.sleep(0.002)
         except exceptions.OrchestratorError:

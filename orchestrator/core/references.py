@@ -14,16 +14,19 @@ process that pickled it ends.
 
 from __future__ import annotations
 
+import pickle
 import threading
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
+from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import home_of
 from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry, Hold, StoreLink
 from orchestrator.core.failures import see
+from orchestrator.core.messages import PROTOCOL
 from orchestrator.core.part import Part
 from orchestrator.core.values import StoredError, dump_error
 from orchestrator.objects import plasma_adapter as objects
@@ -38,6 +41,8 @@ _LOST: dict[str, type[exceptions.OrchestratorError]] = {
     "node died": exceptions.OwnerDiedError,
     "freed": exceptions.ObjectFreedError,
 }
+#: The references inside a value without any.
+_NOTHING: list[bytes] = []
 #: Reasons that are remembered.
 REASONS_MAX = 1000
 
@@ -319,6 +324,21 @@ class References(Part):
     def is_missing(self, entry: Entry) -> bool:
         """Tell whether a STORED entry's object is in the store no more."""
         return self._store.state(self.id_of(entry)) not in (objects.SEALED, objects.SPILLED)
+
+    def pack(self, value: Any, name: str) -> tuple[int, Any, list[bytes]]:
+        """Serialize a value: (BLOB, bytes, []) or (STORED, Serialized, ids of references inside)."""
+        if objects.is_plain(value):
+            return BLOB, pickle.dumps(value, PROTOCOL), _NOTHING
+        gathering = self.gathering
+        outer, gathering.met = gathering.met, []
+        try:
+            serialized = objects.encode(value, name)
+            met = gathering.met
+        finally:
+            gathering.met = outer
+        if serialized.size_bytes <= config.INLINE_BYTES_MAX and not met:
+            return BLOB, serialized.to_bytes(), _NOTHING
+        return STORED, serialized, [held.hold.object_id for held in met]
 
     def load(self, entry: Entry) -> Any:
         """Return the value of a STORED entry: arrays in it are views of the store.

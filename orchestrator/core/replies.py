@@ -100,7 +100,7 @@ class Replies:
         kind = type(value)
         if kind in _ATOMS and kind is not int:
             return PLAIN, value
-        state, payload, contained = self._runtime.pack_value(value, "return value")
+        state, payload, contained = self._runtime.references.pack(value, "return value")
         if state == BLOB:
             if len(payload) <= config.INLINE_BYTES_MAX:
                 return BLOB, payload

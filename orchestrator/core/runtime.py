@@ -347,7 +347,7 @@ class Runtime(Part):
         number = self.next_seq() << 24
         if kind in _PLAIN_KINDS or ((kind is str or kind is bytes) and len(value) < config.PLAIN_TEXT_MAX):
             return Entry(number, PLAIN, value)
-        state, payload, met = self.pack_value(value, "value")
+        state, payload, met = self.references.pack(value, "value")
         if state == BLOB:
             return Entry(number, BLOB, payload)
         entry = Entry(number, STORED)
@@ -355,21 +355,6 @@ class Runtime(Part):
         objects.put_value(self.store, identity, payload, met)
         self.references.adopt(entry, identity)
         return entry
-
-    def pack_value(self, value: Any, name: str) -> tuple[int, Any, list[bytes]]:
-        """Serialize a value: (BLOB, bytes, []) or (STORED, Serialized, ids of references inside)."""
-        if objects.is_plain(value):
-            return BLOB, pickle.dumps(value, PROTOCOL), _NOTHING
-        gathering = self.references.gathering
-        outer, gathering.met = gathering.met, []
-        try:
-            serialized = objects.encode(value, name)
-            met = gathering.met
-        finally:
-            gathering.met = outer
-        if serialized.size_bytes <= config.INLINE_BYTES_MAX and not met:
-            return BLOB, serialized.to_bytes(), _NOTHING
-        return STORED, serialized, [held.hold.object_id for held in met]
 
     def value_of(self, entry: Entry, timeout: float | None = None) -> Any:
         """Return the value of an entry that is no longer PENDING, waiting for one that was lost; or raise."""
@@ -379,7 +364,7 @@ class Runtime(Part):
             return self.lineage.value_again(entry, timeout)
 
     def value_here(self, entry: Entry) -> Any:
-        """Like `value_of`, but MissingObject is raised when the object was lost."""
+        """Like `value_of`, but MissingObject is raised when the object was lost, or is being made again."""
         state = entry.state
         if state == PLAIN:
             return entry.value
@@ -390,6 +375,9 @@ class Runtime(Part):
                 return self.references.load(entry)
         except (objects.PlasmaSerializationError, objects.CorruptStoreError) as error:
             raise objects.rebuild_error(error) from error.__cause__
+        if state == PENDING:
+            # It was there; since then somebody else, another thread maybe, has found it missing.
+            raise MissingObject
         raise raisable(entry.value)
 
     # -- waiting
@@ -516,5 +504,4 @@ _HANDLERS_OF_NODE: dict[str, Callable[[Runtime, dict[str, Any]], None]] = {
     "actor_address": lambda self, m: self.actors.on_actor_address(m),
 }
 
-_NOTHING: list[bytes] = []
 _PLAIN_KINDS = frozenset({type(None), bool, int, float, complex})

@@ -37,7 +37,7 @@ def pack(runtime: Runtime, value: Any, readers: Sequence[int], name: str) -> lis
     kind = type(value)
     if kind in _ATOMS or ((kind is str or kind is bytes) and len(value) < config.PLAIN_TEXT_MAX):
         return [(PLAIN, value)] * len(readers)
-    state, payload, contained = runtime.pack_value(value, name)
+    state, payload, contained = runtime.references.pack(value, name)
     if state == BLOB:
         if len(payload) <= config.INLINE_BYTES_MAX:
             return [(BLOB, payload)] * len(readers)

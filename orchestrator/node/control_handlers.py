@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.scheduling_class import SchedulingClass
@@ -53,8 +54,8 @@ class ControlHandlers:
 
     def __init__(self, node: Daemon) -> None:
         self._node = node
-        #: questions about actors that are unknown so far: who asks, and about which
-        self._postponed: list[tuple[int, str]] = []
+        #: answers that wait until all that was sent before their questions has been read
+        self._postponed: list[Callable[[], None]] = []
 
     def handle(self, sender: int, payload: bytes) -> None:
         """Do what a message asks for; one that makes no sense is written down and survived."""
@@ -267,13 +268,13 @@ class ControlHandlers:
         if self._node.actors.knows(actor):
             self._node.perform_all(self._node.actors.resolve(sender, actor))
         else:
-            self._postponed.append((sender, actor))
+            self._postponed.append(lambda: self._node.perform_all(self._node.actors.resolve(sender, actor)))
 
     def answer_postponed(self) -> None:
-        """Say where actors are that were unknown when the question came: all channels are empty."""
+        """Answer what could not be answered at once: all channels have been empty since."""
         postponed, self._postponed = self._postponed, []
-        for sender, actor in postponed:
-            self._node.perform_all(self._node.actors.resolve(sender, actor))
+        for answer in postponed:
+            answer()
 
     def on_get_actor(self, sender: int, name: str, namespace: str, req: int) -> None:
         """A client asks for an actor by name."""
@@ -335,8 +336,13 @@ class ControlHandlers:
     def on_end_actors(self, sender: int, req: int) -> None:
         """A driver is about to leave: the actors that end with it and have hooks run them now.
 
-        Says how many still do. A session that is private ends with its driver, detached actors too.
+        Says how many still do. A session that is private ends with its driver, detached actors too. The
+        driver may have had a result of an actor of which the node has yet to read that it is alive: so what
+        had been sent before the question is read first.
         """
+        self._postponed.append(lambda: self._end_actors(sender, req))
+
+    def _end_actors(self, sender: int, req: int) -> None:
         jobs = self._node.jobs
         job = jobs.of(sender)
         count = 0

@@ -15,6 +15,12 @@ def main(launcher_fd: int) -> NoReturn:
     """Entry point of the process that `launch.start_node` starts."""
     launcher = socket.socket(fileno=launcher_fd)
     config = _read_config(launcher)
+    if config is None:
+        # Whoever started this was killed meanwhile, and has made a directory that nobody else knows of.
+        from orchestrator.node.session_dir import MARK, remove_session_dir
+
+        remove_session_dir(os.environ[MARK])
+        os._exit(1)
     status = 1
     try:
         cluster = config.get("cluster")
@@ -62,12 +68,12 @@ def _tell_end(launcher: socket.socket, reason: str) -> None:
         pass  # the driver is gone, or has closed its end
 
 
-def _read_config(launcher: socket.socket) -> dict[str, Any]:
+def _read_config(launcher: socket.socket) -> dict[str, Any] | None:
     data = b""
     while not data.endswith(b"\n"):
         piece = launcher.recv(65536)
         if not piece:
-            os._exit(1)
+            return None
         data += piece
     config: dict[str, Any] = json.loads(data)
     return config

@@ -40,7 +40,7 @@ HEAD = _PREFIX + "head"
 _FAILURE = "last-failure.txt"
 #: How long a lock may be held by somebody who only looks, or is about to be gone.
 LOCK_TIMEOUT_S = 0.2
-#: A directory without a lock that is younger than this may be about to be locked.
+#: A directory without a lock that is younger than this may be about to be locked by who has made it.
 SWEEP_AGE_MIN_S = 60.0
 
 
@@ -223,7 +223,9 @@ def sweep_dead_sessions(root: str, *, now_s: float | None = None) -> list[str]:
     for name in names:
         path = os.path.join(root, name)
         try:
-            if not name.startswith(_PREFIX) or now_s - os.lstat(path).st_mtime < SWEEP_AGE_MIN_S:
+            if not name.startswith(_PREFIX):
+                continue
+            if now_s - os.lstat(path).st_mtime < SWEEP_AGE_MIN_S and not _has_dead_maker(name):
                 continue
             lock_fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError:
@@ -238,6 +240,20 @@ def sweep_dead_sessions(root: str, *, now_s: float | None = None) -> list[str]:
         finally:
             os.close(lock_fd)
     return swept
+
+
+def _has_dead_maker(name: str) -> bool:
+    """Tell whether the process that made a session's directory has ended, if the name says which it was."""
+    pid = name[len(_PREFIX) :].partition("-")[0]
+    if not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass  # it is somebody else's
+    return False
 
 
 def standing_sessions(root: str) -> list[str]:

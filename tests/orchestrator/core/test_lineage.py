@@ -11,6 +11,8 @@ import pytest
 
 import orchestrator as ray
 from orchestrator import exceptions
+from orchestrator.core.entry import PENDING
+from orchestrator.core.references import MissingObject
 from orchestrator.core.runtime import require
 from tests.waiting import until
 
@@ -252,6 +254,20 @@ def test_an_object_that_is_lost_while_its_reply_is_being_read():
         ref._entry.when_done(lose_at_once)
     assert ray.get(ref, timeout=30)[0] == 3
     assert ray.get(tiny.remote(4), timeout=30)[0] == 4
+
+
+def test_an_object_that_is_lost_again_after_it_was_waited_for():
+    """One thread waits for several objects; another finds one missing before the first has read it."""
+    runtime = require()
+    ref = full.remote(3)
+    entries = runtime.wait_for_all([ref], 30)
+    lose(ref)
+    with runtime.pump.lock:  # nobody brings it back before it is looked at
+        runtime.lineage.recover(ref._entry)
+        assert ref._entry.state == PENDING
+        with pytest.raises(MissingObject):
+            runtime.value_here(entries[0])
+    assert ray.get(ref, timeout=30)[0] == 3
 
 
 def test_a_result_of_an_actor_with_max_task_retries():

@@ -97,9 +97,10 @@ def test_a_head_that_is_killed_comes_back_with_all_that_it_acknowledged(
 
 def test_the_story_of_a_group_over_two_nodes(start_head: StartHead, start_node: StartNode) -> None:
     head = start_head()
-    nodes = [start_node(head.join_string, f"{n:016x}", is_head=n == 1) for n in (1, 2)]
-    for node in nodes:
-        node.event(messages.Registered)
+    nodes = []
+    for number in (1, 2):  # one after the other, so that they are numbered in this order
+        nodes.append(start_node(head.join_string, f"{number:016x}", is_head=number == 1))
+        nodes[-1].event(messages.Registered)
     spec = requests.GroupSpec("g", "mine", "n", "STRICT_SPREAD", (ONE_CPU, ONE_CPU))
     assert nodes[0].ask(requests.CreateGroup(spec)) == Done()
     asked = [node.event(messages.PrepareBundles) for node in nodes]

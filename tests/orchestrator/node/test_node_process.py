@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orchestrator.exceptions import NodeDiedError
-from orchestrator.node import launch, system
+from orchestrator.node import launch, session_dir, system
 
 from .conftest import Driver, is_zombie, wait_end
 
@@ -38,6 +40,21 @@ def test_what_can_never_be_met_is_said_at_once(driver: Driver) -> None:
     answer = driver.expect("infeasible")
     assert (answer["class"], answer["verdict"]) == ("f", "infeasible")
     assert answer["cause"] == "it needs {CPU: 999}, and the node has {CPU: 2} in total"
+
+
+def test_a_node_whose_driver_dies_before_it_has_said_anything_removes_the_directory(tmp_path: Path) -> None:
+    path = str(tmp_path / "orchestrator" / "session-1-ab")
+    os.close(session_dir.open_session_dir(path))
+    ours, theirs = socket.socketpair()
+    with theirs:
+        node = subprocess.Popen(
+            [*launch.interpreter(), launch.bootstrap(launch._PROGRAM.format(fd=theirs.fileno()))],
+            env={**os.environ, session_dir.MARK: path},
+            pass_fds=[theirs.fileno()],
+        )
+    ours.close()
+    assert node.wait(30) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_blocked_worker_is_replaced(start: Callable[..., Driver]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,16 @@ def test_only_directories_that_nobody_holds_are_swept(root: Path) -> None:
     assert sweep_dead_sessions(str(root), now_s=now_s + 3600) == [dead]
     assert sorted(path.name for path in root.iterdir()) == ["not ours", "session-1-living"]
     os.close(lock_fd)
+
+
+def test_those_of_dead_makers_are_swept_at_once(root: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    dead, unborn = (str(root / f"session-{pid}-ab") for pid in (ended.pid, os.getpid()))
+    for path in (dead, unborn):
+        os.close(open_session_dir(path))
+    assert sweep_dead_sessions(str(root)) == [dead]
+    assert os.path.exists(unborn)
 
 
 def test_removing_follows_no_links(root: Path, tmp_path: Path) -> None:
