@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import orchestrator as ray
 from orchestrator.cluster_utils import Cluster
 from orchestrator.experimental import get_local_object_locations, get_object_locations
 from orchestrator.util import state
+from tests.stopping import stopped
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -117,22 +117,14 @@ def test_objects_of_all_nodes_are_listed(cluster, keeper):
 
 def test_a_process_of_another_node_that_does_not_answer_is_named(cluster, keeper):
     pid = get(keeper.who.remote())[0]
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(state.StateApiError, match=rf"\(pids \[{pid}\]\)"):
-            state.list_workers(timeout=1)
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    with stopped(pid), pytest.raises(state.StateApiError, match=rf"\(pids \[{pid}\]\)"):
+        state.list_workers(timeout=1)
 
 
 def test_a_node_that_does_not_answer_is_named(cluster, ids):
-    stopped = cluster.list_all_nodes()[1]
-    os.kill(stopped.pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(state.StateApiError, match=f"no answer came within 1 s from node {ids[1]}"):
-            state.list_workers(timeout=1)
-    finally:
-        os.kill(stopped.pid, signal.SIGCONT)
+    refused = pytest.raises(state.StateApiError, match=f"no answer came within 1 s from node {ids[1]}")
+    with stopped(cluster.list_all_nodes()[1].pid), refused:
+        state.list_workers(timeout=1)
     until(lambda: state.list_workers(timeout=1, raise_on_missing_output=False))
 
 
@@ -186,11 +178,7 @@ def test_wait_brings_what_is_elsewhere_unless_told_not_to(cluster, ids):
 def test_wait_takes_what_is_here_rather_than_what_does_not_come(cluster):
     refs = [ones.options(resources={"b": 0.01}).remote(300_000), ray.put(1)]
     ray.wait(refs, num_returns=2, fetch_local=False, timeout=TIMEOUT_S)
-    stopped = cluster.list_all_nodes()[1]
-    os.kill(stopped.pid, signal.SIGSTOP)
-    try:
+    with stopped(cluster.list_all_nodes()[1].pid):
         assert ray.wait(refs, timeout=TIMEOUT_S) == (refs[1:], refs[:1])
         assert ray.wait(refs, num_returns=2, timeout=0) == (refs[1:], refs[:1])
-    finally:
-        os.kill(stopped.pid, signal.SIGCONT)
     assert ray.wait(refs, num_returns=2, timeout=TIMEOUT_S) == (refs, [])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
 import orchestrator as ray
+from tests.stopping import stopped
 
 
 @ray.remote
@@ -27,14 +26,11 @@ def test_a_worker_asks_for_an_actor_the_node_has_not_heard_of(session, tmp_path)
     for number in range(4):
         ray.get([ask.remote(Echo.remote(), tmp_path / f"warm {number} {place}") for place in range(2)])
         path = tmp_path / f"begun {number}"
-        os.kill(session.node_pid, signal.SIGSTOP)
-        try:
+        with stopped(session.node_pid):
             # Goes to a worker that is lent already; if that was given back just now it begins later.
             ref = ask.remote(Echo.remote(), path)
             for _ in range(100):
                 time.sleep(0.005)
                 if path.exists():
                     break
-        finally:
-            os.kill(session.node_pid, signal.SIGCONT)
         assert ray.get(ref) == "hello"

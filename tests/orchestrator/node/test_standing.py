@@ -19,6 +19,7 @@ from orchestrator.node import attaching, standing
 from orchestrator.node.session_dir import SessionStandsError, is_held, open_session_dir, remove_session_dir
 from orchestrator.node.system import start_ticks
 from tests.orchestrator.standing import StandingSession
+from tests.stopping import stopped
 from tests.waiting import until
 
 CONTROL = 0
@@ -129,12 +130,9 @@ def test_a_driver_of_another_version(stand: StandingSession, monkeypatch: pytest
 def test_a_node_that_does_not_answer(stand: StandingSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attaching, "ANSWER_TIMEOUT_S", 0.3)
     monkeypatch.setattr(attaching.knock, "__defaults__", (0.3,))
-    os.kill(stand.session.node_pid, signal.SIGSTOP)
-    try:
-        with pytest.raises(ConnectionError, match=r"node\.sock did not answer within 0\.3 s"):
-            ray.init(address="auto")
-    finally:
-        os.kill(stand.session.node_pid, signal.SIGCONT)
+    refused = pytest.raises(ConnectionError, match=r"node\.sock did not answer within 0\.3 s")
+    with stopped(stand.session.node_pid), refused:
+        ray.init(address="auto")
 
 
 def test_a_socket_that_nobody_serves(no_leaks: None, tmp_path: Path) -> None:

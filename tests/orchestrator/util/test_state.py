@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
-import psutil
 import pytest
 
 import orchestrator as ray
 from orchestrator import exceptions
 from orchestrator.core.runtime import require
 from orchestrator.util import state
+from tests.stopping import stopped
 from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("shared_session")
@@ -195,15 +194,11 @@ def test_a_process_that_does_not_answer(gate):
     stuck = wait_at.remote(gate)
     until(lambda: states_of(stuck)[0].startswith("RUNNING"))
     pid = state.get_task(stuck.task_id().hex()).worker_pid
-    os.kill(pid, signal.SIGSTOP)
-    until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
-    try:
+    with stopped(pid):
         with pytest.raises(state.StateApiError, match=str(pid)):
             state.list_tasks(timeout=0.2)
         with pytest.warns(UserWarning, match="1 processes did not answer"):
             assert state.list_tasks(timeout=0.2, raise_on_missing_output=False)
-    finally:
-        os.kill(pid, signal.SIGCONT)
     ray.get(gate.open.remote())
     ray.get(stuck)
 
