@@ -21,6 +21,9 @@ PAGES ?=
 SEED ?=
 SEEDS ?= 1000
 TEST_ARGS ?=
+# Files of tests run beside each other, each file in one process; those that take longest come early.
+TEST_JOBS ?= 2
+TEST_SPREAD := -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -99,7 +102,7 @@ $(VENV_TEST)/.installed: $(VENV)/.wheel $(VENV_TEST)/.created
 	@touch $@
 
 suite: $(VENV_TEST)/.installed
-	@$(VENV_TEST)/bin/python tools/run_tests.py $(TEST_ARGS)
+	@$(VENV_TEST)/bin/python tools/run_tests.py $(TEST_SPREAD) $(TEST_ARGS)
 
 test: lint suite
 

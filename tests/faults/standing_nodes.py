@@ -96,7 +96,8 @@ def descriptors_of(pid: int) -> list[str]:
             target = os.readlink(f"/proc/{pid}/fd/{name}")
         except OSError:
             continue
-        if not target.startswith("socket:"):
+        # The directory of what is spilled is opened when that is first needed, and kept.
+        if not target.startswith("socket:") and os.path.basename(target) != "spilled":
             found.append(target.partition(":")[0] if target.startswith("pipe:") else target)
     return found
 

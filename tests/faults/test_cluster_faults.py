@@ -30,6 +30,7 @@ from orchestrator.cluster_utils import Cluster, ClusterNode
 from orchestrator.node.standing import StartError
 from tests.faults.standing_nodes import assert_nothing_more, head_process, held_by, until, workers_of
 from tests.leaks import holdings, leaked_since
+from tests.stopping import stopped
 
 PATIENCE_S = float(os.environ.get("CLUSTER_FAULTS_PATIENCE_S", "300"))
 #: 400 kB each: larger than what goes inside a message, and carried by the links.
@@ -255,10 +256,16 @@ class Faults:
             self._rng.choice(workers).kill()
 
     def _stop_a_node(self) -> None:
-        node = psutil.Process(self._rng.choice(self._cluster.list_all_nodes()).pid)
-        node.suspend()
-        self._pause.wait(self._rng.uniform(0.05, 1.0))
-        node.resume()
+        node = self._rng.choice(self._cluster.list_all_nodes())
+        if node is self._cluster.head_node:
+            # It must not hold a lock of the store that this process shares with it.
+            with stopped(node.pid):
+                self._pause.wait(self._rng.uniform(0.05, 1.0))
+        else:
+            process = psutil.Process(node.pid)
+            process.suspend()
+            self._pause.wait(self._rng.uniform(0.05, 1.0))
+            process.resume()
 
     def _kill_the_head(self) -> None:
         head = head_process(_supervisor(self._cluster.list_all_nodes()[0]))

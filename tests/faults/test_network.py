@@ -198,6 +198,7 @@ def test_a_node_is_killed(cluster, victim):
         for process in family:
             if process.is_running():
                 process.kill()
+    until(lambda: not psutil.pid_exists(node), "it is dead, or has ended because its supervisor is")
     with pytest.raises(exceptions.ActorDiedError):
         get(counter.add.remote())
     assert [int(value[0]) for value in get(made)] == list(range(40))
