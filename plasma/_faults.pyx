@@ -1,5 +1,6 @@
 """Deaths on purpose: the labelled steps at which the crash tests kill a process. See plasma.testing."""
 from libc.stdint cimport uint32_t
+from libc.signal cimport SIGKILL
 from plasma.attachment cimport Client
 from plasma.layout cimport CRASH_POINTS, Segment
 
@@ -23,15 +24,16 @@ def names():
     return _NAMES
 
 
-def arm(name, countdown=1):
-    """Every store that this process has open dies at that step, the countdown-th time it is reached, and every stand-in
-    that is made of one later."""
+def arm(name, countdown=1, signal=SIGKILL):
+    """Every store that this process has open gets a signal at that step, the countdown-th time it is reached, and every
+    stand-in that is made of one later."""
     cdef Client client
     for client in list(attachment._clients):
-        _arm(client.seg, _NAMES.index(name) + 1, countdown)
-        _arm(&client.arena.seg, _NAMES.index(name) + 1, countdown)
+        _arm(client.seg, _NAMES.index(name) + 1, countdown, signal)
+        _arm(&client.arena.seg, _NAMES.index(name) + 1, countdown, signal)
 
 
-cdef _arm(Segment* seg, uint32_t point, uint32_t countdown):
+cdef _arm(Segment* seg, uint32_t point, uint32_t countdown, int signal):
     seg.crash_countdown = countdown
+    seg.crash_signal = signal
     seg.crash_point = point

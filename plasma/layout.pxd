@@ -347,6 +347,7 @@ cdef struct Segment:
     uint64_t address
     uint32_t crash_point
     uint32_t crash_countdown
+    int crash_signal
     uint64_t pins_made              # the counters of a PLASMA_DEBUG build
     uint64_t pins_dropped
     uint64_t blocks_taken

@@ -1,5 +1,4 @@
 """The memory format's arithmetic: where the parts of a segment lie, and whether some bytes are a segment at all."""
-from libc.signal cimport SIGKILL
 
 cdef extern from "signal.h" nogil:
     int raise_ "raise" (int signal) noexcept
@@ -37,7 +36,7 @@ cdef void crash(Segment* seg) noexcept nogil:
     if seg.crash_countdown > 1:
         seg.crash_countdown -= 1
         return
-    raise_(SIGKILL)
+    raise_(seg.crash_signal)
 
 
 cdef uint64_t plan(Header* header, uint64_t data_bytes, uint64_t objects_max, uint32_t slots_max) noexcept nogil:

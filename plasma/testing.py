@@ -9,6 +9,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from signal import SIGKILL
 
 from plasma import object_id as ids
 from plasma import states
@@ -68,8 +69,8 @@ def crash_points() -> tuple[str, ...]:
     return tuple(_faults.names())
 
 
-def arm_crash_point(name: str, countdown: int = 1) -> None:
-    """Kill this process (SIGKILL) when it reaches that step for the ``countdown``-th time.
+def arm_crash_point(name: str, countdown: int = 1, signal: int = SIGKILL) -> None:
+    """Send this process a signal when it reaches that step for the ``countdown``-th time; by default it dies.
 
     Raises ValueError for a name that isn't one of :func:`crash_points`.
     """
@@ -77,7 +78,7 @@ def arm_crash_point(name: str, countdown: int = 1) -> None:
 
     if name not in crash_points():
         raise ValueError(f"no crash point is called {name!r}; there are: {', '.join(crash_points())}")
-    _faults.arm(name, countdown)
+    _faults.arm(name, countdown, signal)
 
 
 # ---------------------------------------------------------------------------------------- conformance

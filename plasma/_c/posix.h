@@ -57,6 +57,24 @@ static inline int pl_mutex_init(void *at) {
     return rc;
 }
 
+/* A dead owner is noticed; one that is stopped looks like one that is slow, so after a while somebody must be told. */
+#define PL_LOCK_EXPLAIN_S 5
+static __attribute__((noinline, cold, unused)) int pl_mutex_sleep(pthread_mutex_t *m) {
+    for (;;) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += PL_LOCK_EXPLAIN_S;
+        int rc = pthread_mutex_timedlock(m, &until);
+        if (rc != ETIMEDOUT) return rc;
+        uint32_t owner; /* a robust mutex begins with the futex that the kernel looks at when its owner dies */
+        memcpy(&owner, m, sizeof owner);
+        fprintf(stderr,
+                "plasma: process %d has waited %d s for a lock of the store that thread %u holds. If that is stopped "
+                "(state T in ps), let it go on with kill -CONT, or end it with kill -KILL: the lock is repaired then.\n",
+                (int)getpid(), PL_LOCK_EXPLAIN_S, owner & FUTEX_TID_MASK);
+    }
+}
+
 /* 0: held. 1: held, but the previous owner died inside: repair, then pl_mutex_repaired(). -1: broken.
  * Critical sections last some hundred nanoseconds, so a short spin usually beats a futex sleep. */
 static inline int pl_mutex_lock(void *at) {
@@ -71,7 +89,7 @@ static inline int pl_mutex_lock(void *at) {
             __asm__ __volatile__("");
 #endif
     }
-    if (rc == EBUSY) rc = pthread_mutex_lock(m);
+    if (rc == EBUSY) rc = pl_mutex_sleep(m);
     if (rc == 0) return 0;
     return rc == EOWNERDEAD ? 1 : -1;
 }

@@ -14,6 +14,7 @@ import pytest
 
 from plasma import ABSENT, LOST, PENDING, GetTimeoutError, ObjectLostError, Store
 from plasma.testing import arm_crash_point, temporary_store
+from tests.waiting import until
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sleepers import run, until_asleep
@@ -280,3 +281,34 @@ def test_an_abort_is_refused_while_views_could_write_into_the_next_object(store)
         allocation.abort()
     view.release()
     allocation.abort()
+
+
+def test_who_waits_for_a_stopped_process_says_so(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    """And when that process is killed, it goes on."""
+    store.put_parts(A, [b"here"], referenced=True)
+
+    def get_it(prepare: Callable[[], None]) -> int:
+        pid = os.fork()
+        if not pid:
+            try:
+                client = Store.attach(store.fd, name="client")
+                prepare()
+                os._exit(0 if bytes(client.get(A, TIMEOUT_S)) == b"here" else 2)
+            finally:
+                os._exit(1)
+        return pid
+
+    stopped = get_it(lambda: arm_crash_point("get_locked", signal=signal.SIGSTOP))
+    assert os.WIFSTOPPED(os.waitpid(stopped, os.WUNTRACED)[1])
+    waiting = get_it(lambda: None)
+    said = ""
+
+    def heard() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return f"process {waiting} has waited 5 s for a lock of the store that thread {stopped} holds" in said
+
+    until(heard)
+    os.kill(stopped, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(stopped, 0)[1]) == -signal.SIGKILL
+    assert os.waitstatus_to_exitcode(os.waitpid(waiting, 0)[1]) == 0
