@@ -84,7 +84,6 @@ PURE = (
     "orchestrator/gcs/cluster_view.py",
     "orchestrator/gcs/names.py",
     "orchestrator/gcs/jobs.py",
-    "orchestrator/gcs/detached_actors.py",
     "orchestrator/gcs/kv.py",
     "orchestrator/gcs/commit_queue.py",
     "orchestrator/gcs/call_book.py",
