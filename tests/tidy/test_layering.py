@@ -59,6 +59,7 @@ PLASMA_DOOR = {
     "orchestrator/objects/plasma_adapter.py",
     "orchestrator/node/daemon.py",
     "orchestrator/node/launch.py",
+    "orchestrator/node/store_errors.py",
     "orchestrator/node/supervisor.py",
     # As the node process does.
     "orchestrator/transfer/stores.py",
