@@ -28,6 +28,7 @@ from orchestrator import exceptions
 from orchestrator.core.runtime import require
 from tests.faults.remote_work import LENGTH, Adder, AsyncAdder, array, boxed, items, nested, total
 from tests.leaks import holdings, leaked_since
+from tests.waiting import until
 
 from .conftest import objects_over
 
@@ -54,7 +55,7 @@ def take_memory(size_bytes: int) -> int:
     held = bytearray(size_bytes)
     for start in range(0, size_bytes, 1 << 20):
         held[start : start + (1 << 20)] = b"x" * (1 << 20)
-    time.sleep(1)  # the node is to see it
+    until(lambda: size_bytes < TOO_MUCH)  # who has that much is ended by the node, and not by itself
     return held.count(b"x")
 
 
