@@ -68,6 +68,9 @@ PLASMA_DOOR = {
 #: Folders and files that do no I/O and know no clock, thread or socket but what they are handed.
 PURE = (
     "orchestrator/gateway/directory.py",
+    "orchestrator/gateway/directory_away.py",
+    "orchestrator/gateway/directory_home.py",
+    "orchestrator/gateway/directory_peers.py",
     "orchestrator/gateway/directory_records.py",
     "orchestrator/gateway/frames.py",
     "orchestrator/gateway/handshake.py",
