@@ -5,9 +5,9 @@
     value = store.load(object_id)            # in any process: the array is a read-only view, uncopied
 
 How the package is laid out, bottom-up: ``layout`` is the memory format; ``allocator``, ``object_table``,
-``clients`` and ``pins`` manage parts of it; ``lifecycle`` alone changes an object's state and ``recovery``
-alone repairs after a death; ``store`` is the facade and ``channel`` the messages. ``serialization`` turns
-values into bytes.
+``clients`` and ``pins`` manage parts of it; ``lifecycle`` has an object's states, and ``recovery`` alone
+repairs after a death; ``store`` is the facade and ``channel`` the messages. ``serialization`` turns values
+into bytes.
 """
 
 from __future__ import annotations

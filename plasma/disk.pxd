@@ -12,6 +12,7 @@ cdef uint32_t pin_victim(Segment* seg, uint32_t entry) noexcept nogil
 cdef bint commit_spill(Segment* seg, uint32_t entry, uint32_t hold, uint64_t file) noexcept nogil
 cdef int claim(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* entry, uint32_t* hold) noexcept nogil
 cdef int commit_restore(Segment* seg, uint32_t entry, uint32_t hold) noexcept nogil
+cdef void unfill_locked(Segment* seg, uint32_t entry) noexcept nogil
 cdef void give_up_restore(Segment* seg, uint32_t entry, uint32_t hold) noexcept nogil
 cdef void lose_unreadable(Segment* seg, uint32_t entry, uint32_t hold) noexcept nogil
 cdef int watch_restore(Segment* seg, uint64_t hi, uint64_t lo, uint64_t* filler) noexcept nogil

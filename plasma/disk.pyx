@@ -18,6 +18,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, qsort
 from plasma._c.posix cimport add64, pl_now_coarse_ns, store32
 from plasma.allocator cimport allocate
+from plasma.deletion cimport drop_contained, finish, settle
 from plasma.intents cimport free_intent, set_file_intent, set_intent
 from plasma.layout cimport (
     CHANNEL, CRASH_RESTORE_ALLOCATED, CRASH_RESTORE_CLAIMED, CRASH_RESTORE_COMMITTED, CRASH_RESTORE_DROPPED,
@@ -25,10 +26,7 @@ from plasma.layout cimport (
     DELETING, EXPOSED, FILLING, KEPT, LOST, PLACE_BITS, RESIDENT, SEALED, SHARD_COUNT, SPILLED, UNREADABLE, USED_BY_OBJECT,
     Contained, Entry, Segment, crash_point, round_up, shard_of_entry, shard_of_id,
 )
-from plasma.lifecycle cimport (
-    ABSENT, BUSY, GONE, LEDGER_FULL, NO_SPACE, OK, ON_DISK, UNREAD, client_is, drop_contained, finish, settle,
-    unfill_locked, unpin,
-)
+from plasma.lifecycle cimport ABSENT, BUSY, GONE, LEDGER_FULL, NO_SPACE, OK, ON_DISK, UNREAD, client_is, unpin
 from plasma.mutex cimport lock_shard, unlock_shard
 from plasma.object_table cimport find_entry
 from plasma.pins cimport change_pins, hold_for, hold_is_empty, remove_hold
@@ -216,6 +214,15 @@ cdef int commit_restore(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
     add64(&seg.header.restored_ever, 1)
     unlock_shard(seg, shard)
     return OK
+
+
+cdef void unfill_locked(Segment* seg, uint32_t e) noexcept nogil:
+    """Nobody fills the object's block from its file any more. Lock held; free_intent() must follow the unlock."""
+    if seg.entries[e].block:
+        set_intent(seg, e)
+        store32(&seg.entries[e].block, 0)
+    seg.entries[e].flags &= ~<uint32_t>FILLING
+    ring_watchers(seg, e, True)
 
 
 cdef void give_up_restore(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:

@@ -2,7 +2,7 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from plasma cimport keeping, lifecycle, watches
+from plasma cimport keeping, lifecycle, promises, watches
 from plasma.attachment cimport Client
 
 from plasma.errors import NotOwnerError, ObjectExistsError, TableFullError, UsageError
@@ -38,7 +38,7 @@ cdef class Holder:
         cdef uint64_t hi = 0, lo = 0
         self.client.check()
         parse_id(object_id, &hi, &lo)
-        status = lifecycle.declare(self.client.seg, hi, lo, owner if owner else self.client.seg.address)
+        status = promises.declare(self.client.seg, hi, lo, owner if owner else self.client.seg.address)
         if status != lifecycle.OK:
             raise refusal(self.client, status, object_id, 0, owner)
 
@@ -47,7 +47,7 @@ cdef class Holder:
         cdef uint64_t hi = 0, lo = 0
         self.client.check()
         parse_id(object_id, &hi, &lo)
-        return lifecycle.abandon(self.client.seg, hi, lo) == lifecycle.OK
+        return promises.abandon(self.client.seg, hi, lo) == lifecycle.OK
 
     def renew(self, bytes object_id not None, uint64_t owner=0):
         """Promises once more, in the name of `owner` (0: this client), an object that is still held and whose data is
@@ -58,7 +58,7 @@ cdef class Holder:
         cdef uint64_t hi = 0, lo = 0
         self.client.check()
         parse_id(object_id, &hi, &lo)
-        status = lifecycle.renew(self.client.seg, hi, lo, owner if owner else self.client.seg.address)
+        status = promises.renew(self.client.seg, hi, lo, owner if owner else self.client.seg.address)
         if status == lifecycle.OK:
             return True
         if status == lifecycle.ABSENT or status == lifecycle.EXISTS:

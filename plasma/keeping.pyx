@@ -13,12 +13,13 @@ uses when it takes the news: a mark left by a death before the use went, or a us
 """
 from libc.stdint cimport uint32_t, uint64_t
 from plasma._c.posix cimport and32, load32, store32
+from plasma.deletion cimport settle
 from plasma.layout cimport (
     CRASH_DROP_CLAIMED, CRASH_KEEP_HELD, CRASH_KEEP_KEPT, CRASH_UNKEEP_UNMARKED, CRASH_UNNEEDED_TAKEN, CREATED, DELETED, FREE,
     FREED, GIVEN_UP, KEEPING, KEPT, REFERENCED, SEALED, SHARD_COUNT, SPILLED, UNNEEDED, Entry, Segment, Slot, crash_point,
     shard_of_id,
 )
-from plasma.lifecycle cimport ABSENT, EXISTS, NOT_SEALED, OK, abort_locked, let_go, record, settle
+from plasma.lifecycle cimport ABSENT, EXISTS, NOT_SEALED, OK, abort_locked, let_go, record
 from plasma.lru cimport lru_remove
 from plasma.mutex cimport lock_shard, unlock_shard
 from plasma.object_table cimport find_entry

@@ -24,11 +24,8 @@ cdef int contain(Segment* seg, uint32_t entry, uint64_t hi, uint64_t lo) noexcep
 cdef int seal(Segment* seg, uint32_t entry, uint32_t hold, bint keep_pin) noexcept nogil
 cdef int abort(Segment* seg, uint32_t entry, uint32_t hold) noexcept nogil
 cdef int record(Segment* seg, uint64_t hi, uint64_t lo, uint32_t slot, uint32_t* entry, uint32_t* hold) noexcept nogil
-cdef int declare(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept nogil
 cdef void let_go(Segment* seg, uint32_t entry, uint32_t hold) noexcept nogil
 cdef void abort_locked(Segment* seg, uint32_t entry, uint32_t hold, bint creator_died) noexcept nogil
-cdef int abandon(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
-cdef int renew(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept nogil
 cdef int pin(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* entry, uint32_t* hold) noexcept nogil
 cdef void unpin(Segment* seg, uint32_t entry, uint32_t hold) noexcept nogil
 cdef int add_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
@@ -38,14 +35,6 @@ cdef int pin_for_peer(Segment* seg, uint32_t entry, uint64_t address) noexcept n
 cdef void close_channel(Segment* seg, uint32_t entry, uint64_t leaving) noexcept nogil
 cdef uint32_t state_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
 cdef bint is_known(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
-cdef void drop_hold_of_dead(Segment* seg, uint32_t hold, uint64_t address) noexcept nogil
 cdef bint client_is(Segment* seg, uint64_t address) noexcept nogil
 cdef bint is_orphan(Segment* seg, uint32_t entry) noexcept nogil
 cdef void lose_locked(Segment* seg, uint32_t entry) noexcept nogil
-cdef void settle(Segment* seg, uint32_t entry) noexcept nogil
-cdef bint is_doomed(Segment* seg, uint32_t entry) noexcept nogil
-cdef void drop_parent_hold(Segment* seg, uint32_t child, uint32_t hold, uint32_t* chain) noexcept nogil
-cdef void drop_contained(Segment* seg, uint32_t entry, uint32_t* chain) noexcept nogil
-cdef void finish(Segment* seg, uint32_t chain) noexcept nogil
-cdef void take_on(Segment* seg, uint32_t entry, uint32_t* chain) noexcept nogil
-cdef void unfill_locked(Segment* seg, uint32_t entry) noexcept nogil

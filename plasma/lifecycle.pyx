@@ -1,4 +1,4 @@
-"""The life of an object. Beside disk.pyx and keeping.pyx the only file that changes an entry's state.
+"""The life of an object: its states, how it is made, and who holds it.
 
     FREE ──declare/watch──▶ PENDING ──create──▶ CREATED ──seal──▶ SEALED ──delete, evict, last reference──▶ DELETED ──▶ FREE
       │                        │  ▲                │
@@ -17,8 +17,9 @@
     LOST     its promiser died or gave up, or its file was unreadable: everybody who waits for it is told.
     DELETED  out of reach for readers; its memory and its file go as soon as nobody pins it, its entry when nobody holds it.
 
-The ways to the disk and back, SEALED ⇄ SPILLED and SPILLED → LOST, are in disk.pyx, what agents do in keeping.pyx, under
-the same rules.
+An entry's state is changed here and in four files more, under the same rules: deletion.pyx has the end, when nothing keeps
+the object; promises.pyx what is announced and not made yet; disk.pyx the ways to the disk and back, SEALED ⇄ SPILLED and
+SPILLED → LOST; keeping.pyx what agents do. What ends by its client's death is dropped by recovery.pyx.
 
 How a death between two lines is survived. Every step below happens under the lock of the entry's shard, is committed
 by one store (the state, or a hold's `entry`), and leaves a trace that recovery.pyx can read:
@@ -31,25 +32,24 @@ by one store (the state, or a hold's `entry`), and leaves a trace that recovery.
     a file that is in no entry                 in the client's `file_intent`, or its range of `files`
 """
 from libc.stdint cimport uint32_t, uint64_t
-from plasma._c.posix cimport add32, pl_invariant, pl_now_coarse_ns, store32
+from plasma._c.posix cimport add32, pl_now_coarse_ns, store32
 from plasma.allocator cimport allocate
+from plasma.deletion cimport drop_contained, finish, free_locked, is_doomed, mark_deleted, settle
 from plasma.layout cimport (
     ALIGNMENT, CHANNEL, CRASH_CREATE_COMMITTED, CRASH_CREATE_CONTAINED, CRASH_CREATE_CONTAINING, CRASH_CREATE_FILLED,
-    CRASH_CREATE_HELD, CRASH_CREATE_LINKED, CRASH_DELETE_CASCADING, CRASH_DELETE_FREED, CRASH_DELETE_INTENT,
-    CRASH_DELETE_MARKED, CRASH_GET_HELD, CRASH_GET_LOCKED, CRASH_GET_PINNED, CRASH_RELEASE_LOCKED, CRASH_RELEASE_UNHELD,
-    CRASH_RELEASE_UNPINNED, CRASH_SEAL_COMMITTED, CRASH_SEAL_LOCKED, CRASH_SEAL_RANG, CREATED, DELETED, DELETING, EXPOSED,
-    FILLING, FREE, FREED, GIVEN_UP, KEPT, LOST, PAGE, PENDING, PROMISING, REFERENCED, SEALED, SHARD_COUNT, SLOT_ACTIVE, SPILLED,
-    UNREADABLE, UNSWEPT,
-    USED_BY_CHANNEL, USED_BY_OBJECT, Contained, Entry, RingHeader, Segment, contained_at, crash_point, round_up,
-    shard_of_entry, shard_of_id,
+    CRASH_CREATE_HELD, CRASH_CREATE_LINKED, CRASH_DELETE_INTENT, CRASH_GET_HELD, CRASH_GET_LOCKED, CRASH_GET_PINNED,
+    CRASH_RELEASE_LOCKED, CRASH_RELEASE_UNHELD, CRASH_RELEASE_UNPINNED, CRASH_SEAL_COMMITTED, CRASH_SEAL_LOCKED,
+    CRASH_SEAL_RANG, CREATED, DELETED, EXPOSED, FREE, FREED, GIVEN_UP, KEPT, LOST, PAGE, PENDING, PROMISING, REFERENCED,
+    SEALED, SLOT_ACTIVE, SPILLED, UNREADABLE, USED_BY_CHANNEL, USED_BY_OBJECT, Contained, Entry, RingHeader, Segment,
+    contained_at, crash_point, round_up, shard_of_entry, shard_of_id,
 )
 from plasma.doorbell cimport ring_all
 from plasma.intents cimport free_intent, set_file_intent, set_intent
-from plasma.lru cimport lru_add, lru_remove
+from plasma.lru cimport lru_remove
 from plasma.mutex cimport lock_shard, unlock_shard
-from plasma.object_table cimport find_entry, give_entry, link_entry, take_entry, unlink_entry
+from plasma.object_table cimport find_entry, give_entry, link_entry, take_entry
 from plasma.pins cimport (
-    add_hold, change_pins, change_refs, find_hold, find_parent_hold, hold_for, hold_is_empty, keeps_nothing, leave_kept, remove_hold,
+    add_hold, change_pins, change_refs, find_hold, hold_for, hold_is_empty, keeps_nothing, leave_kept, remove_hold,
 )
 from plasma.waiters cimport ring_watchers
 
@@ -63,187 +63,6 @@ TRANSITIONS = {
     "lost": ("free", "pending"),
     "deleted": ("free", "pending"),
 }
-
-
-# ---- the end of an object --------------------------------------------------------------------------------------------
-
-
-cdef bint is_doomed(Segment* seg, uint32_t e) noexcept nogil:
-    """Nothing keeps the object (its shard's lock is held). One that may be evicted only is put in the LRU list instead."""
-    cdef Entry* entry = &seg.entries[e]
-    cdef uint32_t h
-    cdef bint kept
-    if entry.pins:
-        return False
-    if entry.state == DELETED:
-        kept = entry.parents != 0
-        h = entry.holders
-        while h:
-            if entry.contained_count and seg.holds[h].flags & DELETING:
-                return False             # whoever has taken the deletion on still reads the contained list
-            kept = kept or seg.holds[h].refs or seg.holds[h].flags
-            h = seg.holds[h].next_of_entry
-        return entry.block != 0 or entry.file != 0 or not kept
-    if entry.refs or entry.flags & KEPT:
-        return False
-    if entry.state == SEALED:
-        if entry.flags & (REFERENCED | CHANNEL):
-            return True
-        lru_add(seg, e)
-        return False
-    if entry.state == SPILLED:
-        return True
-    if (entry.state != PENDING and entry.state != LOST) or entry.parents:
-        return False
-    h = entry.holders
-    while h and keeps_nothing(&seg.holds[h]):
-        h = seg.holds[h].next_of_entry
-    return h == 0
-
-
-cdef void shed(Segment* seg, uint32_t e) noexcept nogil:
-    """What doesn't keep a doomed entry: a promise, and threads that slept until the seal and have not looked yet. They'll
-    find it gone."""
-    cdef uint32_t h = seg.entries[e].holders, following
-    while h:
-        following = seg.holds[h].next_of_entry
-        if seg.holds[h].pins == 0 and seg.holds[h].refs == 0 and not seg.holds[h].flags & ~<uint32_t>PROMISING:
-            remove_hold(seg, h)
-        h = following
-
-
-cdef void free_locked(Segment* seg, uint32_t e) noexcept nogil:
-    """Takes the memory, and the entry if nobody holds it, from a doomed object that contains nothing (any more).
-    Lock held; afterwards the block is in the intent and release_intent() must follow the unlock."""
-    cdef Entry* entry = &seg.entries[e]
-    pl_invariant(entry.pins == 0 and entry.contained_count == 0)
-    if entry.block:
-        set_intent(seg, e)
-        crash_point(seg, CRASH_DELETE_INTENT)
-    set_file_intent(seg, e)
-    if entry.holders:
-        shed(seg, e)
-    if entry.holders == 0 and entry.parents == 0:
-        unlink_entry(seg, e)
-        store32(&entry.state, FREE)
-        crash_point(seg, CRASH_DELETE_FREED)
-        give_entry(seg, e)
-    else:
-        store32(&entry.block, 0)
-        entry.file = 0
-
-
-cdef void take_on(Segment* seg, uint32_t e, uint32_t* chain) noexcept nogil:
-    """Lock held: this client will finish the deletion, or its reaper will."""
-    seg.holds[hold_for(seg, e, seg.slot)].flags |= DELETING      # there is a record: one was made or given back just now
-    seg.entries[e].collecting = chain[0]
-    chain[0] = e
-
-
-cdef void drop_contained(Segment* seg, uint32_t e, uint32_t* chain) noexcept nogil:
-    """Drops what object e holds on others; those that die of it are freed, or chained when they contain more.
-    No lock held. Safe to repeat: an item whose hold is gone is passed over."""
-    cdef Contained* items = <Contained*>(seg.data + contained_at(&seg.entries[e]))
-    cdef uint32_t i, child, h, shard
-    if seg.entries[e].block == 0:
-        drop_contained_on_disk(seg, e, chain)
-        return
-    for i in range(seg.entries[e].contained_count):
-        shard = shard_of_id(items[i].id_hi, items[i].id_lo)
-        lock_shard(seg, shard)
-        child = find_entry(seg, items[i].id_hi, items[i].id_lo)
-        if child == 0:
-            unlock_shard(seg, shard)
-            continue
-        h = items[i].hold
-        if (h == 0 or h >> seg.hold_shift != shard or seg.holds[h].entry != child
-                or seg.holds[h].slot != 0 or seg.holds[h].parent != e):
-            h = find_parent_hold(seg, child, e)
-        if h:
-            drop_parent_hold(seg, child, h, chain)
-        unlock_shard(seg, shard)
-        free_intent(seg)
-
-
-cdef void drop_contained_on_disk(Segment* seg, uint32_t e, uint32_t* chain) noexcept nogil:
-    """The list went to disk with the object, or is being read from there: a look at all holds finds the same. A deletion
-    reads no file, and one of a damaged object leaves nothing behind."""
-    cdef uint32_t shard, i, h
-    for shard in range(SHARD_COUNT):
-        lock_shard(seg, shard)
-        i = 1
-        while i <= seg.shards[shard].hold_high:
-            h = (shard << seg.hold_shift) + i
-            i += 1
-            if seg.holds[h].entry and seg.holds[h].slot == 0 and seg.holds[h].parent == e:
-                drop_parent_hold(seg, seg.holds[h].entry, h, chain)
-                unlock_shard(seg, shard)
-                free_intent(seg)
-                lock_shard(seg, shard)
-        unlock_shard(seg, shard)
-
-
-cdef void drop_parent_hold(Segment* seg, uint32_t child, uint32_t h, uint32_t* chain) noexcept nogil:
-    remove_hold(seg, h)
-    crash_point(seg, CRASH_DELETE_CASCADING)
-    if is_doomed(seg, child):
-        mark_deleted(seg, child)
-        if seg.entries[child].contained_count:
-            take_on(seg, child, chain)
-        else:
-            free_locked(seg, child)
-
-
-cdef inline void mark_deleted(Segment* seg, uint32_t e) noexcept nogil:
-    if seg.entries[e].state == SEALED or seg.entries[e].state == SPILLED:
-        lru_remove(seg, e)
-        store32(&seg.entries[e].state, DELETED)
-        crash_point(seg, CRASH_DELETE_MARKED)
-
-
-cdef void finish(Segment* seg, uint32_t chain) noexcept nogil:
-    """Deletes a chain of taken-on objects and all that dies with them. No lock held."""
-    cdef uint32_t e, h, shard
-    while chain:
-        e = chain
-        chain = seg.entries[e].collecting
-        drop_contained(seg, e, &chain)
-        shard = shard_of_entry(seg, e)
-        lock_shard(seg, shard)
-        seg.entries[e].contained_count = 0
-        h = find_hold(seg, e, seg.slot)
-        if h:
-            seg.holds[h].flags &= ~<uint32_t>DELETING
-            if hold_is_empty(&seg.holds[h]):
-                remove_hold(seg, h)
-        if is_doomed(seg, e):
-            free_locked(seg, e)
-        unlock_shard(seg, shard)
-        free_intent(seg)
-
-
-cdef void settle(Segment* seg, uint32_t e) noexcept nogil:
-    """After holds were dropped: frees the object if nothing keeps it. Called with its shard's lock held, returns
-    with it RELEASED."""
-    cdef uint32_t chain = 0
-    cdef uint32_t shard = shard_of_entry(seg, e)
-    if not is_doomed(seg, e):
-        unlock_shard(seg, shard)
-        return
-    if seg.entries[e].contained_count and hold_for(seg, e, seg.slot) == 0:
-        # The ledger is full, and without a record nobody would go on with the deletion if we died. The next sweep does.
-        seg.shards[shard].unswept = UNSWEPT
-        unlock_shard(seg, shard)
-        return
-    mark_deleted(seg, e)
-    if seg.entries[e].contained_count == 0:
-        free_locked(seg, e)
-        unlock_shard(seg, shard)
-        free_intent(seg)
-        return
-    take_on(seg, e, &chain)
-    unlock_shard(seg, shard)
-    finish(seg, chain)
 
 
 # ---- the beginning ---------------------------------------------------------------------------------------------------
@@ -416,15 +235,6 @@ cdef int seal(Segment* seg, uint32_t e, uint32_t h, bint keep_pin) noexcept nogi
     return OK
 
 
-cdef void unfill_locked(Segment* seg, uint32_t e) noexcept nogil:
-    """Nobody fills the object's block from its file any more. Lock held; free_intent() must follow the unlock."""
-    if seg.entries[e].block:
-        set_intent(seg, e)
-        store32(&seg.entries[e].block, 0)
-    seg.entries[e].flags &= ~<uint32_t>FILLING
-    ring_watchers(seg, e, True)
-
-
 cdef void abort_locked(Segment* seg, uint32_t e, uint32_t h, bint creator_died) noexcept nogil:
     """Undoes a create, by its creator or the creator's reaper. Lock held; RELEASED on return. The entry goes back to
     PENDING, and from there to FREE unless somebody still holds it: of what the creator itself holds, an abort takes
@@ -501,49 +311,6 @@ cdef int record(Segment* seg, uint64_t hi, uint64_t lo, uint32_t slot, uint32_t*
     return OK
 
 
-cdef int declare(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept nogil:
-    """This client promises the object, and `owner`, itself or another, gets a reference on it.
-
-    The reference is its only one: a client for which the object has been stored already keeps just that. A promise for
-    another is on record (PROMISING), for our reaper to find it, and keeps nothing: without holders there is none.
-    """
-    cdef uint32_t shard = shard_of_id(hi, lo), e, h, mine
-    cdef Entry* entry
-    cdef int status
-    lock_shard(seg, shard)
-    e = find_entry(seg, hi, lo)
-    if e and seg.entries[e].state == DELETED:
-        status = EXISTS
-    elif owner != seg.address and not client_is(seg, owner):
-        status = OWNER_GONE
-    else:
-        status = record(seg, hi, lo, <uint32_t>(owner & 0xFFFF), &e, &h)
-    if status != OK:
-        unlock_shard(seg, shard)
-        return status
-    entry = &seg.entries[e]
-    if owner != seg.address and (entry.owner == 0 or entry.owner == seg.address) and (
-            entry.state == PENDING or entry.state == CREATED):
-        mine = hold_for(seg, e, seg.slot)
-        if mine == 0:
-            if hold_is_empty(&seg.holds[h]):
-                remove_hold(seg, h)
-            settle(seg, e)
-            return LEDGER_FULL
-        if hold_is_empty(&seg.holds[mine]):
-            seg.holds[mine].flags |= PROMISING
-    if entry.state == PENDING or seg.holds[h].refs == 0:
-        change_refs(seg, h, 1)
-    elif entry.given_to == owner:
-        entry.given_to = 0               # no longer the maker's to take back
-    entry.flags |= REFERENCED
-    lru_remove(seg, e)
-    if entry.owner == 0:
-        entry.owner = seg.address
-    unlock_shard(seg, shard)
-    return OK
-
-
 cdef void let_go(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
     """A record of this client, of which something was given up just now, goes when nothing is left; if the client
     promised the object, the promise stays. (Should we die before it is marked: the sweep asks whose promise it was.)"""
@@ -561,57 +328,6 @@ cdef void let_go(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
 cdef void lose_locked(Segment* seg, uint32_t e) noexcept nogil:
     store32(&seg.entries[e].state, LOST)
     ring_watchers(seg, e, False)
-
-
-cdef int abandon(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
-    cdef uint32_t shard = shard_of_id(hi, lo), e
-    lock_shard(seg, shard)
-    e = find_entry(seg, hi, lo)
-    if e == 0 or seg.entries[e].state != PENDING:
-        unlock_shard(seg, shard)
-        return ABSENT
-    lose_locked(seg, e)
-    settle(seg, e)
-    return OK
-
-
-cdef int renew(Segment* seg, uint64_t hi, uint64_t lo, uint64_t owner) noexcept nogil:
-    """The object is held and its data is gone: `owner` promises it once more. All holds stay, and the owner has a
-    reference if it had none: should it die, its reaper finds the promise.
-
-    ABSENT: nobody holds it. EXISTS: it is promised or here. NOT_SEALED: deleted, and its memory is still being read."""
-    cdef uint32_t shard = shard_of_id(hi, lo), e, h
-    cdef Entry* entry
-    lock_shard(seg, shard)
-    e = find_entry(seg, hi, lo)
-    entry = &seg.entries[e]
-    if e == 0 or (entry.state == DELETED and entry.refs == 0 and not entry.flags & KEPT):
-        unlock_shard(seg, shard)
-        return ABSENT
-    if (entry.state != DELETED and entry.state != LOST) or entry.flags & GIVEN_UP:
-        unlock_shard(seg, shard)
-        return EXISTS
-    if entry.block or entry.file or entry.contained_count:
-        unlock_shard(seg, shard)
-        return NOT_SEALED
-    if not client_is(seg, owner):
-        unlock_shard(seg, shard)
-        return OWNER_GONE
-    h = hold_for(seg, e, <uint32_t>(owner & 0xFFFF))
-    if h == 0:
-        unlock_shard(seg, shard)
-        return LEDGER_FULL
-    if seg.holds[h].refs == 0:
-        change_refs(seg, h, 1)
-    entry.flags = REFERENCED | entry.flags & KEPT
-    entry.size_bytes = 0
-    entry.allocated_bytes = 0
-    entry.creator = 0
-    entry.given_to = 0
-    entry.owner = owner
-    store32(&entry.state, PENDING)
-    unlock_shard(seg, shard)
-    return OK
 
 
 # ---- holding ---------------------------------------------------------------------------------------------------------
@@ -711,20 +427,6 @@ cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable, uin
     return OK
 
 
-cdef int pin_for_peer(Segment* seg, uint32_t e, uint64_t address) noexcept nogil:
-    """The other end of a channel holds it from the start: it has it in its list even if we die before telling."""
-    cdef uint32_t shard = shard_of_entry(seg, e), h
-    lock_shard(seg, shard)
-    if not client_is(seg, address):
-        unlock_shard(seg, shard)
-        return OWNER_GONE
-    h = add_hold(seg, e, <uint32_t>(address & 0xFFFF), 0)
-    if h:
-        change_pins(seg, h, 1)
-    unlock_shard(seg, shard)
-    return OK if h else LEDGER_FULL
-
-
 cdef uint32_t state_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
     cdef uint32_t shard = shard_of_id(hi, lo), e, state
     lock_shard(seg, shard)
@@ -747,7 +449,21 @@ cdef bint is_known(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
     return known
 
 
-# ---- on behalf of the dead -------------------------------------------------------------------------------------------
+# ---- the two ends of a channel ---------------------------------------------------------------------------------------
+
+
+cdef int pin_for_peer(Segment* seg, uint32_t e, uint64_t address) noexcept nogil:
+    """The other end of a channel holds it from the start: it has it in its list even if we die before telling."""
+    cdef uint32_t shard = shard_of_entry(seg, e), h
+    lock_shard(seg, shard)
+    if not client_is(seg, address):
+        unlock_shard(seg, shard)
+        return OWNER_GONE
+    h = add_hold(seg, e, <uint32_t>(address & 0xFFFF), 0)
+    if h:
+        change_pins(seg, h, 1)
+    unlock_shard(seg, shard)
+    return OK if h else LEDGER_FULL
 
 
 cdef void close_channel(Segment* seg, uint32_t e, uint64_t leaving) noexcept nogil:
@@ -758,32 +474,3 @@ cdef void close_channel(Segment* seg, uint32_t e, uint64_t leaving) noexcept nog
     if client_is(seg, other):
         add32(&seg.slots[other & 0xFFFF].inbox, 1)
         ring_all(seg, <uint32_t>(other & 0xFFFF))        # it may have died in the middle of ringing
-
-
-cdef void drop_hold_of_dead(Segment* seg, uint32_t h, uint64_t address) noexcept nogil:
-    """Drops one record of a dead client's ledger, with all that follows from it. The lock of the hold's shard is held
-    on entry and RELEASED on return. The record goes last: should the reaper die, the next one finds it again."""
-    cdef uint32_t e = seg.holds[h].entry
-    cdef Entry* entry = &seg.entries[e]
-    cdef uint32_t shard = shard_of_entry(seg, e)
-    cdef uint32_t chain = 0
-    if entry.state == CREATED and entry.creator == address:
-        abort_locked(seg, e, h, True)
-        return
-    if entry.flags & FILLING and entry.creator == address:
-        unfill_locked(seg, e)
-        unlock_shard(seg, shard)         # the hold keeps the entry meanwhile
-        free_intent(seg)
-        lock_shard(seg, shard)
-    if (entry.state == DELETED or entry.state == LOST) and seg.holds[h].flags & DELETING and entry.contained_count:
-        unlock_shard(seg, shard)
-        drop_contained(seg, e, &chain)
-        finish(seg, chain)
-        lock_shard(seg, shard)
-        entry.contained_count = 0
-    if entry.flags & CHANNEL:
-        close_channel(seg, e, address)
-    remove_hold(seg, h)
-    if is_orphan(seg, e):                # should we die here: the repair of the shard asks for a sweep, which asks the same
-        lose_locked(seg, e)
-    settle(seg, e)

@@ -18,16 +18,18 @@ from libc.stdlib cimport abort, free, malloc, qsort
 from plasma._c.posix cimport pl_mutex_lock, pl_mutex_repaired, pl_mutex_unlock, store32
 from plasma.allocator cimport append_used, release_intent, reset
 from plasma.clients cimport claim_dead, give_slot, rebuild_slots
-from plasma.intents cimport remove_file
+from plasma.deletion cimport drop_contained, finish, is_doomed, settle
+from plasma.disk cimport unfill_locked
+from plasma.intents cimport free_intent, remove_file
 from plasma.layout cimport (
-    CHANNEL, CRASH_REAP_DROPPED, CRASH_REAP_DROPPING, CRASH_REAP_MARKED, FILLING, FREE, IN_LRU, LOST, PENDING, PLACE_BITS,
-    SEALED, SHARD_COUNT, SLOT_FREE, SLOT_REAPING, SPILLED, SWEEPING, SWEPT, UNSWEPT, USED_BY_CHANNEL, USED_BY_OBJECT,
-    Entry, Segment, Shard, Slot, crash_point, shard_of_entry,
+    CHANNEL, CRASH_REAP_DROPPED, CRASH_REAP_DROPPING, CRASH_REAP_MARKED, CREATED, DELETED, DELETING, FILLING, FREE, IN_LRU,
+    LOST, PENDING, PLACE_BITS, SEALED, SHARD_COUNT, SLOT_FREE, SLOT_REAPING, SPILLED, SWEEPING, SWEPT, UNSWEPT,
+    USED_BY_CHANNEL, USED_BY_OBJECT, Entry, Segment, Shard, Slot, crash_point, shard_of_entry,
 )
-from plasma.lifecycle cimport drop_hold_of_dead, is_doomed, is_orphan, lose_locked, settle
+from plasma.lifecycle cimport abort_locked, close_channel, is_orphan, lose_locked
 from plasma.mutex cimport lock_broken, lock_shard, unlock_shard
 from plasma.object_table cimport rebuild_table
-from plasma.pins cimport rebuild_holds
+from plasma.pins cimport rebuild_holds, remove_hold
 from plasma.waiters cimport ring_space_waiters, ring_watchers
 
 
@@ -175,6 +177,35 @@ cdef void sweep(Segment* seg, uint32_t shard) noexcept nogil:
     if s.unswept == SWEEPING:            # else somebody died here meanwhile, or something had to be left
         s.unswept = SWEPT
     unlock_shard(seg, shard)
+
+
+cdef void drop_hold_of_dead(Segment* seg, uint32_t h, uint64_t address) noexcept nogil:
+    """Drops one record of a dead client's ledger, with all that follows from it. The lock of the hold's shard is held
+    on entry and RELEASED on return. The record goes last: should the reaper die, the next one finds it again."""
+    cdef uint32_t e = seg.holds[h].entry
+    cdef Entry* entry = &seg.entries[e]
+    cdef uint32_t shard = shard_of_entry(seg, e)
+    cdef uint32_t chain = 0
+    if entry.state == CREATED and entry.creator == address:
+        abort_locked(seg, e, h, True)
+        return
+    if entry.flags & FILLING and entry.creator == address:
+        unfill_locked(seg, e)
+        unlock_shard(seg, shard)         # the hold keeps the entry meanwhile
+        free_intent(seg)
+        lock_shard(seg, shard)
+    if (entry.state == DELETED or entry.state == LOST) and seg.holds[h].flags & DELETING and entry.contained_count:
+        unlock_shard(seg, shard)
+        drop_contained(seg, e, &chain)
+        finish(seg, chain)
+        lock_shard(seg, shard)
+        entry.contained_count = 0
+    if entry.flags & CHANNEL:
+        close_channel(seg, e, address)
+    remove_hold(seg, h)
+    if is_orphan(seg, e):                # should we die here: the repair of the shard asks for a sweep, which asks the same
+        lose_locked(seg, e)
+    settle(seg, e)
 
 
 cdef void clear_slot(Segment* seg, uint32_t slot) noexcept nogil:

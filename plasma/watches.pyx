@@ -1,7 +1,8 @@
 """Marks in the ledger of those who wait for an object: a watch rings once, a wait is a thread that sleeps."""
 from libc.stdint cimport uint32_t, uint64_t
+from plasma.deletion cimport settle
 from plasma.layout cimport CREATED, DELETED, FREE, PENDING, WATCHING, Segment, shard_of_id
-from plasma.lifecycle cimport OK, let_go, record, settle
+from plasma.lifecycle cimport OK, let_go, record
 from plasma.mutex cimport lock_shard, unlock_shard
 from plasma.object_table cimport find_entry
 from plasma.pins cimport find_hold

@@ -14,7 +14,6 @@ from typing import Any
 
 from orchestrator.gcs import (
     answered,
-    detached_actors,
     jobs,
     kv,
     messages,
@@ -25,7 +24,6 @@ from orchestrator.gcs import (
 )
 from orchestrator.gcs.answered import AnsweredTable
 from orchestrator.gcs.cluster_view import ViewPublisher
-from orchestrator.gcs.detached_actors import DetachedActorTable
 from orchestrator.gcs.effects import Close, Effect, Reply, Send, Tell, Write
 from orchestrator.gcs.jobs import JobTable
 from orchestrator.gcs.kv import KvTable
@@ -71,7 +69,6 @@ class Head:
         self.views = ViewPublisher(epoch)
         self.names = NameTable()
         self.jobs = JobTable()
-        self.actors = DetachedActorTable()
         self.groups = GroupTable(choose, refuse_after_s=refuse_after_s)
         self.kv = KvTable()
         self.answered = AnsweredTable()
@@ -89,7 +86,6 @@ class Head:
         )
         self.names.restore(rows.get(names.TABLE, {}).values())
         self.jobs.restore(rows.get(jobs.TABLE, {}).values())
-        self.actors.restore(rows.get(detached_actors.TABLE, {}).values())
         self.groups.restore(rows.get(placement_groups.TABLE, {}).values(), now_s)
         self.kv.restore(rows.get(kv.TABLE, {}).items())
         self.answered.restore(rows.get(answered.TABLE, {}).values())
@@ -126,9 +122,7 @@ class Head:
         out += self._news_for(session)
         if record.drain is not None:
             out.append(Send(session, record.drain))
-        return self._addressed(
-            [*out, *self.jobs.resume(index), *self.actors.resume(index, head), *self.groups.resume(index)]
-        )
+        return self._addressed([*out, *self.jobs.resume(index), *self.groups.resume(index)])
 
     def heartbeat(self, session: int, message: messages.Heartbeat, now_s: float) -> list[Effect]:
         """A node gives a sign of life."""
@@ -194,7 +188,6 @@ class Head:
                 out += self._finish_job(job, f"its node died: {cause}", wall_s)
             out += self.jobs.node_died(index, wall_s)
             out += self.names.home_died(index)
-            out += self.actors.node_died(index, self.nodes.head_index)
             out += self.groups.node_died(index)
             out += self.answered.node_died(index)
         return [*out, *self._all_news()] if out else out
@@ -325,10 +318,6 @@ class Head:
             out += self.names.free(requests.FreeName("group", id=group))[1]
         return out
 
-    def _adopted(self, node: int, request: requests.ActorAdopted) -> tuple[Answer, Iterable[Effect]]:
-        answer, writes = self.actors.adopted(node, request)
-        return answer, [*writes, *(self.names.rehome("actor", request.actor, node) if writes else ())]
-
     def _info(self) -> Answer:
         alive = len(self.nodes.members())
         return requests.Info(self.cluster_id, self.nodes.head_index, alive, self._storage, dict(self.counts))
@@ -343,7 +332,6 @@ class Head:
             self.views,
             self.names,
             self.jobs,
-            self.actors,
             self.kv,
             self.answered,
             self.groups,
@@ -372,10 +360,6 @@ _HANDLERS: dict[type, Handler] = {
     requests.FindName: lambda head, node, r, _: (head.names.find(r), ()),
     requests.FreeName: lambda head, node, r, _: head.names.free(r),
     requests.ListNames: lambda head, node, r, _: (head.names.names(r), ()),
-    requests.KeepActor: lambda head, node, r, _: head.actors.keep(node, r.record),
-    requests.ActorAdopted: lambda head, node, r, _: head._adopted(node, r),
-    requests.DropActor: lambda head, node, r, _: head.actors.drop(r.actor),
-    requests.ListActors: lambda head, node, r, _: (head.actors.actors(), ()),
     requests.CreateGroup: lambda head, node, r, _: head._create_group(node, r),
     requests.RemoveGroup: lambda head, node, r, _: head._remove_group(r),
     requests.WatchGroup: lambda head, node, r, _: head.groups.watch(node, r.group),

@@ -167,28 +167,6 @@ class EndJob(NamedTuple):
     reason: str
 
 
-class DetachedActor(NamedTuple):
-    """What it takes to bring a detached actor back on another node. Opaque to the head, but for names."""
-
-    actor: str
-    name: str
-    namespace: str
-    #: JSON.
-    options: str
-    constructor: bytes
-    #: -1: without end.
-    restarts_left: int
-    home: int = 0
-    #: Raised with each change; a record with a lower one is older.
-    revision: int = 0
-
-
-class AdoptActor(NamedTuple):
-    """The home node of a detached actor died: be its home now. Confirmed by `ActorAdopted`."""
-
-    record: DetachedActor
-
-
 ToNode = (
     Registered
     | MustLeave
@@ -199,7 +177,6 @@ ToNode = (
     | ReleaseBundles
     | GroupChanged
     | EndJob
-    | AdoptActor
 )
 
 # ---------------------------------------------------------------- of the link itself, to the node

@@ -4,7 +4,7 @@ A *claim* is atomic: whoever comes second is told who has it. A name has one hol
 the name is of), and one *home*, the node that answers for it. What is found with it is opaque to the head.
 
 A name is given back by its holder (`FreeName`, with the id), or by anybody by name; and it ends with its job
-and with its home node, unless it is *detached*: then it waits for a new home (`rehome`), as its actor does.
+and with its home node, unless it is *detached*: then it stays until it is given back.
 """
 
 from __future__ import annotations
@@ -103,14 +103,6 @@ class NameTable:
         """A job is over: so is what belongs to it."""
         gone = [key for key, name in self._names.items() if name.job == job and not name.detached]
         return [self._leave(key) for key in gone]
-
-    def rehome(self, kind: str, identity: str, index: int) -> list[Write]:
-        """Something detached has a new home."""
-        writes = []
-        for key in self._by_id.get((kind, identity), ()):
-            name = self._names[key] = self._names[key]._replace(home=index)
-            writes.append(_write(name))
-        return writes
 
     def _enter(self, name: Name) -> None:
         key = _key(name)

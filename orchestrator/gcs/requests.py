@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from orchestrator.common.resources import ResourceSet
-from orchestrator.gcs.messages import DetachedActor, NodeView
+from orchestrator.gcs.messages import NodeView
 
 # ---------------------------------------------------------------- answers
 
@@ -77,12 +77,6 @@ class Names(NamedTuple):
     names: tuple[Name, ...]
 
 
-class Actors(NamedTuple):
-    """Detached actors. Their constructors are left out."""
-
-    actors: tuple[DetachedActor, ...]
-
-
 class LabelSelector(NamedTuple):
     """Conditions on the labels of one bundle's node, as `common.labels` has them."""
 
@@ -141,7 +135,7 @@ class Info(NamedTuple):
     counts: dict[str, int]
 
 
-Answer = Done | Refused | Nodes | Jobs | Name | Names | Actors | Groups | Value | Keys | Info
+Answer = Done | Refused | Nodes | Jobs | Name | Names | Groups | Value | Keys | Info
 
 # ---------------------------------------------------------------- requests
 
@@ -220,29 +214,6 @@ class ListNames(NamedTuple):
 
     kind: str
     namespace: str | None = None
-
-
-class KeepActor(NamedTuple):
-    """Store what brings a detached actor back, or newer news of it → Done."""
-
-    record: DetachedActor
-
-
-class ActorAdopted(NamedTuple):
-    """The asking node is the actor's home now → Done."""
-
-    actor: str
-    revision: int
-
-
-class DropActor(NamedTuple):
-    """The detached actor is dead for good → Done(total)."""
-
-    actor: str
-
-
-class ListActors(NamedTuple):
-    """→ Actors."""
 
 
 class CreateGroup(NamedTuple):
@@ -343,10 +314,6 @@ Request = (
     | FindName
     | FreeName
     | ListNames
-    | KeepActor
-    | ActorAdopted
-    | DropActor
-    | ListActors
     | CreateGroup
     | RemoveGroup
     | WatchGroup
@@ -368,7 +335,6 @@ READS = (
     ListJobs,
     FindName,
     ListNames,
-    ListActors,
     WatchGroup,
     ListGroups,
     GetValue,

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.ids import Process, home_of
+from orchestrator.node.store_errors import UNREADABLE, NotOwnerError
 
 if TYPE_CHECKING:
     from orchestrator.node.cluster_member import ClusterMember
@@ -50,8 +51,8 @@ class Keepsakes:
         """Hold it once less; nothing if it is not held."""
         try:
             self._store.drop_ref(object_id)
-        except Exception:
-            pass  # plasma.NotOwnerError: it was given up meanwhile
+        except NotOwnerError:
+            pass  # it was given up meanwhile
 
     # ------------------------------------------------------------ of actors whose home is elsewhere
 
@@ -60,8 +61,8 @@ class Keepsakes:
         member = self._member
         try:
             buffer = self._store.try_get(identity)
-        except Exception:
-            buffer = None  # PlasmaError: lost
+        except UNREADABLE:
+            buffer = None
         if buffer is None:
             member.complain(f"object {identity.hex()} of actor {actor} is not here, and can't be entrusted")
             return

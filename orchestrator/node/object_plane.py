@@ -14,6 +14,14 @@ from orchestrator.common.ids import process_of
 from orchestrator.gateway import directory as directories
 from orchestrator.gateway import frames
 from orchestrator.gateway.directory import Directory, Instruction
+from orchestrator.node.store_errors import (
+    UNREADABLE,
+    NotOwnerError,
+    ObjectExistsError,
+    ObjectStoreFullError,
+    PeerDiedError,
+    TableFullError,
+)
 
 if TYPE_CHECKING:
     from orchestrator.gateway.gateway import Gateway
@@ -162,7 +170,7 @@ class ObjectPlane:
         try:
             # The owner's reference, as if the object had been stored here.
             self._store.declare(identity, owner=owner)
-        except Exception as error:  # PlasmaError: the owner is gone, or the table is full
+        except (PeerDiedError, ObjectExistsError, TableFullError) as error:
             if self._store.state(identity) == directories.ABSENT:
                 self.complain(f"object {identity.hex()} of node {node} is given up: {error}")
         return self.directory.on_stored(node, identity, size_bytes, self._store.state(identity))
@@ -228,16 +236,16 @@ class ObjectPlane:
     def _unkeep(self, identity: bytes) -> bool:
         try:
             return bool(self._store.unkeep_if_unneeded(identity))
-        except Exception:
-            return True  # PlasmaError: it is not kept any more
+        except NotOwnerError:
+            return True  # it is not kept any more
 
     def _drop_given(self, identity: bytes, given_to: int) -> None:
         one = self._stand_ins.at(given_to)
         if one is not None:
             try:
                 one.store.drop_ref(identity)
-            except Exception:
-                pass  # PlasmaError: it holds none any more
+            except NotOwnerError:
+                pass  # it holds none any more
 
     def _missing(self, identity: bytes) -> list[Instruction]:
         state = self._store.state(identity)
@@ -308,12 +316,12 @@ class ObjectPlane:
         try:
             pull.allocation = self._store.create_buffer(identity, size_bytes)
             pull.view = memoryview(pull.allocation)
-        except Exception as error:
+        except (ObjectExistsError, ObjectStoreFullError) as error:
             if self._store.contains(identity):
                 self._pulls.pop(identity, None)
                 self.arrived(identity)
                 return False
-            # PlasmaError: no room. What still comes of this attempt is passed over.
+            # No room, or somebody else makes it. What still comes of this attempt is passed over.
             now_s = self._now()
             _, end_s = self._roomless.get(identity, (0.0, now_s + ROOM_TIMEOUT_S))
             if now_s >= end_s:
@@ -344,8 +352,8 @@ class ObjectPlane:
     def _serve(self, node: int, identity: bytes) -> None:
         try:
             buffer = self._store.try_get(identity)
-        except Exception:
-            buffer = None  # PlasmaError: lost
+        except UNREADABLE:
+            buffer = None
         if buffer is None:
             self._tell(node, {"op": "no_copy", "object": identity.hex()})
         else:

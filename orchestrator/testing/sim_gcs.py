@@ -2,7 +2,7 @@
 
 `SimHead` is a head process: it may be killed at any moment, with a commit under way or not, and started anew
 on what its storage has. `SimNode` is a node: it keeps a session, repeats its requests until they are
-answered, reserves bundles, ends jobs and adopts actors, as the real one does.
+answered, reserves bundles and ends jobs, as the real one does.
 """
 
 from __future__ import annotations
@@ -190,7 +190,6 @@ class SimNode:
         #: The newest attempt of each group that was released: what comes later of it is refused.
         self._released: dict[str, int] = {}
         self.groups: dict[str, messages.GroupChanged] = {}
-        self.adopted: dict[str, messages.DetachedActor] = {}
         #: Raised whenever something of the above may have changed.
         self.changes_count = 0
         #: What happened, the last of it: for whoever looks for the reason of a failure.
@@ -277,9 +276,6 @@ class SimNode:
                 self.groups[group] = event
             case messages.EndJob(job):
                 self.submit(requests.JobEnded(job))
-            case messages.AdoptActor(record):
-                self.adopted[record.actor] = record
-                self.submit(requests.ActorAdopted(record.actor, record.revision))
 
     def _prepare(self, group: str, attempt: int, bundles: tuple[messages.Bundle, ...]) -> None:
         if (group, attempt) not in self.reservations:

@@ -18,7 +18,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import psutil
@@ -28,14 +28,13 @@ import orchestrator as ray
 from orchestrator import exceptions
 from orchestrator.cluster_utils import Cluster, ClusterNode
 from orchestrator.node.standing import StartError
+from tests.faults.remote_work import Adder, AsyncAdder, array, boxed, items, nested, total
 from tests.faults.standing_nodes import assert_nothing_more, head_process, held_by, until, workers_of
 from tests.leaks import holdings, leaked_since
 from tests.stopping import stopped
 
 PATIENCE_S = float(os.environ.get("CLUSTER_FAULTS_PATIENCE_S", "300"))
-#: 400 kB each: larger than what goes inside a message, and carried by the links.
-LENGTH = 50_000
-#: 4 MB each: carried by the object service.
+#: Length of arrays of 4 MB: carried by the object service.
 MUCH = 500_000
 NODES = 4
 #: What to look into, while working on this: kinds of work, and how long to keep what went wrong.
@@ -48,54 +47,8 @@ WEIGHTS = [float(one) for one in os.environ.get("CLUSTER_FAULTS", "0.6 0.2 0 0.0
 
 
 @ray.remote(max_retries=-1)
-def array(x: int, length: int = LENGTH) -> np.ndarray:
-    return np.full(length, x)
-
-
-@ray.remote(max_retries=-1)
-def nested(x: int, depth: int) -> int:
-    if depth == 0:
-        return x
-    return sum(ray.get([nested.remote(x, depth - 1), nested.remote(x, depth - 1)]))
-
-
-@ray.remote(max_retries=-1)
-def total(arrays: list[ray.ObjectRef]) -> int:
-    return int(sum(ray.get(one)[0] for one in arrays))
-
-
-@ray.remote(max_retries=-1)
-def boxed(x: int) -> list[ray.ObjectRef]:
-    return [ray.put(np.full(LENGTH, x)), array.remote(x)]
-
-
-@ray.remote(max_retries=-1)
 def plus(value: np.ndarray, x: int) -> np.ndarray:
     return value + x
-
-
-@ray.remote(max_retries=-1)
-def items(count: int) -> Iterator[np.ndarray]:
-    for index in range(count):
-        yield np.full(LENGTH, index)
-
-
-@ray.remote(max_restarts=-1, max_task_retries=-1)
-class Adder:
-    def __init__(self, base: int) -> None:
-        self.base = base
-
-    def add(self, x: int) -> np.ndarray:
-        return np.full(LENGTH, self.base + x)
-
-
-@ray.remote(max_restarts=-1, max_task_retries=-1)
-class AsyncAdder:
-    def __init__(self, base: int) -> None:
-        self.base = base
-
-    async def add(self, x: int) -> int:
-        return self.base + int((await array.remote(x))[0])
 
 
 @ray.remote

@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,44 +26,17 @@ import pytest
 import orchestrator as ray
 from orchestrator import exceptions
 from orchestrator.core.runtime import require
+from tests.faults.remote_work import LENGTH, Adder, AsyncAdder, array, boxed, items, nested, total
 from tests.leaks import holdings, leaked_since
+from tests.waiting import until
 
 from .conftest import objects_over
 
 PATIENCE_S = 240
-#: 400 kB each; the session's store has room for some 120 of them.
-LENGTH = 50_000
+#: Room for some 120 arrays.
 STORE_BYTES = 48 << 20
 #: Memory of all workers together: room for one that needs MUCH, hardly for two, not for one of TOO_MUCH.
 MEMORY_BYTES, MUCH, TOO_MUCH = 1 << 30, 500 << 20, 1500 << 20
-
-
-@ray.remote(max_retries=-1)
-def array(x: int) -> np.ndarray:
-    return np.full(LENGTH, x)
-
-
-@ray.remote(max_retries=-1)
-def nested(x: int, depth: int) -> int:
-    if depth == 0:
-        return x
-    return sum(ray.get([nested.remote(x, depth - 1), nested.remote(x, depth - 1)]))
-
-
-@ray.remote(max_retries=-1)
-def total(arrays: list[ray.ObjectRef]) -> int:
-    return int(sum(ray.get(one)[0] for one in arrays))
-
-
-@ray.remote(max_retries=-1)
-def boxed(x: int) -> list[ray.ObjectRef]:
-    return [ray.put(np.full(LENGTH, x)), array.remote(x)]
-
-
-@ray.remote(max_retries=-1)
-def items(count: int) -> Iterator[np.ndarray]:
-    for index in range(count):
-        yield np.full(LENGTH, index)
 
 
 @ray.remote(max_retries=0)
@@ -82,26 +55,8 @@ def take_memory(size_bytes: int) -> int:
     held = bytearray(size_bytes)
     for start in range(0, size_bytes, 1 << 20):
         held[start : start + (1 << 20)] = b"x" * (1 << 20)
-    time.sleep(1)  # the node is to see it
+    until(lambda: size_bytes < TOO_MUCH)  # who has that much is ended by the node, and not by itself
     return held.count(b"x")
-
-
-@ray.remote(max_restarts=-1, max_task_retries=-1)
-class Adder:
-    def __init__(self, base: int) -> None:
-        self.base = base
-
-    def add(self, x: int) -> np.ndarray:
-        return np.full(LENGTH, self.base + x)
-
-
-@ray.remote(max_restarts=-1, max_task_retries=-1)
-class AsyncAdder:
-    def __init__(self, base: int) -> None:
-        self.base = base
-
-    async def add(self, x: int) -> int:
-        return self.base + int((await array.remote(x))[0])
 
 
 def tasks(rng: random.Random) -> None:

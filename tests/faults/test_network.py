@@ -17,6 +17,7 @@ import pytest
 import orchestrator as ray
 from orchestrator import exceptions
 from tests.faults.namespaces import Network, NetworkedCluster, why_not
+from tests.faults.remote_work import array, items, total
 from tests.faults.standing_nodes import assert_nothing_more, head_process, held_by, until
 from tests.orchestrator.gcs.conftest import redis_server
 
@@ -29,26 +30,10 @@ pytestmark = [
 ]
 
 PATIENCE_S = 120
-#: 400 kB, carried by the links; and 4 MB, by the object service.
-LENGTH, MUCH = 50_000, 500_000
+#: Length of arrays of 4 MB: carried by the object service.
+MUCH = 500_000
 #: Needs the second node, whichever task it is.
 THERE = {"node2": 0.001}
-
-
-@ray.remote(max_retries=-1)
-def array(x: int, length: int = LENGTH) -> np.ndarray:
-    return np.full(length, x)
-
-
-@ray.remote(max_retries=-1)
-def total(refs: list[ray.ObjectRef]) -> int:
-    return int(sum(ray.get(ref)[0] for ref in refs))
-
-
-@ray.remote(max_retries=-1)
-def items(count: int) -> Iterator[np.ndarray]:
-    for index in range(count):
-        yield np.full(LENGTH, index)
 
 
 @ray.remote

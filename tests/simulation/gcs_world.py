@@ -82,7 +82,6 @@ class World:
         self.finished_jobs: set[str] = set()
         self.wanted_groups: dict[str, requests.GroupSpec] = {}
         self.removed_groups: set[str] = set()
-        self.actors: set[str] = set()
         self.indices: dict[int, str] = {}
         self.checked_at: tuple[int, ...] = ()
         self.head = self.start_head()
@@ -121,8 +120,7 @@ class World:
         if node is None:
             return
         what = self.rng.choice([self.put, self.put_once, self.claim, self.free, self.group, self.group,
-        self.ungroup,
-                                self.start_job, self.finish_job, self.keep_actor])  # fmt: skip
+                                self.ungroup, self.start_job, self.finish_job])  # fmt: skip
         what(node)
 
     def put(self, node: SimNode) -> None:
@@ -223,15 +221,6 @@ class World:
             self.finished_jobs.add(mine[0])
             node.submit(requests.FinishJob(mine[0], "done"))
 
-    def keep_actor(self, node: SimNode) -> None:
-        actor = f"actor-{self.rng.getrandbits(32):x}"
-
-        def answered(answer: Answer) -> None:
-            if answer == Done(1):
-                self.actors.add(actor)
-
-        node.submit(requests.KeepActor(messages.DetachedActor(actor, "", "", "{}", b"c", -1, 0, 1)), answered)
-
     # ------------------------------------------------------------ what goes wrong
 
     def trouble(self) -> None:
@@ -289,8 +278,6 @@ class World:
             if self.must_hold(name):
                 found = head.names.find(requests.FindName("object", "", text))
                 assert found == name, f"{text} was acknowledged to {name.id}, and is {found}"
-        kept = {record.actor for record in head.actors.actors().actors}  # type: ignore[union-attr]
-        assert self.actors <= kept, f"lost actors: {self.actors - kept}"
 
     def check_bundles(self) -> None:
         """No bundle may be used in two places, unless one is a node that was buried and does not know."""
@@ -326,9 +313,6 @@ class World:
             assert job.state in ("RUNNING", "ENDED"), job
             assert job.state == "ENDED" or job.node in members, job
             assert job.job not in self.finished_jobs or job.state == "ENDED" or self.jobs[job.job].ended, job
-        if head.nodes.head_index:
-            homes = {record.home for record in head.actors.actors().actors}  # type: ignore[union-attr]
-            assert homes <= members, f"actors at home in {homes - members}"
         assert not head.answered._answers or all(len(kept) < 100 for kept in head.answered._answers.values())
 
     def check_groups_at_the_end(self, living: list[SimNode]) -> None:

@@ -59,6 +59,7 @@ PLASMA_DOOR = {
     "orchestrator/objects/plasma_adapter.py",
     "orchestrator/node/daemon.py",
     "orchestrator/node/launch.py",
+    "orchestrator/node/store_errors.py",
     "orchestrator/node/supervisor.py",
     # As the node process does.
     "orchestrator/transfer/stores.py",
@@ -67,6 +68,9 @@ PLASMA_DOOR = {
 #: Folders and files that do no I/O and know no clock, thread or socket but what they are handed.
 PURE = (
     "orchestrator/gateway/directory.py",
+    "orchestrator/gateway/directory_away.py",
+    "orchestrator/gateway/directory_home.py",
+    "orchestrator/gateway/directory_peers.py",
     "orchestrator/gateway/directory_records.py",
     "orchestrator/gateway/frames.py",
     "orchestrator/gateway/handshake.py",
@@ -84,7 +88,6 @@ PURE = (
     "orchestrator/gcs/cluster_view.py",
     "orchestrator/gcs/names.py",
     "orchestrator/gcs/jobs.py",
-    "orchestrator/gcs/detached_actors.py",
     "orchestrator/gcs/kv.py",
     "orchestrator/gcs/commit_queue.py",
     "orchestrator/gcs/call_book.py",

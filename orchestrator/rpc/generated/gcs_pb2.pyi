@@ -102,7 +102,7 @@ class Leaving(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ToNode(_message.Message):
-    __slots__ = ("registered", "must_leave", "view", "drain_node", "prepare_bundles", "commit_bundles", "release_bundles", "group_changed", "end_job", "adopt_actor")
+    __slots__ = ("registered", "must_leave", "view", "drain_node", "prepare_bundles", "commit_bundles", "release_bundles", "group_changed", "end_job")
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
     MUST_LEAVE_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
@@ -112,7 +112,6 @@ class ToNode(_message.Message):
     RELEASE_BUNDLES_FIELD_NUMBER: _ClassVar[int]
     GROUP_CHANGED_FIELD_NUMBER: _ClassVar[int]
     END_JOB_FIELD_NUMBER: _ClassVar[int]
-    ADOPT_ACTOR_FIELD_NUMBER: _ClassVar[int]
     registered: Registered
     must_leave: MustLeave
     view: View
@@ -122,8 +121,7 @@ class ToNode(_message.Message):
     release_bundles: ReleaseBundles
     group_changed: GroupChanged
     end_job: EndJob
-    adopt_actor: AdoptActor
-    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., must_leave: _Optional[_Union[MustLeave, _Mapping]] = ..., view: _Optional[_Union[View, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., prepare_bundles: _Optional[_Union[PrepareBundles, _Mapping]] = ..., commit_bundles: _Optional[_Union[CommitBundles, _Mapping]] = ..., release_bundles: _Optional[_Union[ReleaseBundles, _Mapping]] = ..., group_changed: _Optional[_Union[GroupChanged, _Mapping]] = ..., end_job: _Optional[_Union[EndJob, _Mapping]] = ..., adopt_actor: _Optional[_Union[AdoptActor, _Mapping]] = ...) -> None: ...
+    def __init__(self, registered: _Optional[_Union[Registered, _Mapping]] = ..., must_leave: _Optional[_Union[MustLeave, _Mapping]] = ..., view: _Optional[_Union[View, _Mapping]] = ..., drain_node: _Optional[_Union[DrainNode, _Mapping]] = ..., prepare_bundles: _Optional[_Union[PrepareBundles, _Mapping]] = ..., commit_bundles: _Optional[_Union[CommitBundles, _Mapping]] = ..., release_bundles: _Optional[_Union[ReleaseBundles, _Mapping]] = ..., group_changed: _Optional[_Union[GroupChanged, _Mapping]] = ..., end_job: _Optional[_Union[EndJob, _Mapping]] = ...) -> None: ...
 
 class Registered(_message.Message):
     __slots__ = ("node", "cluster_id", "head_index")
@@ -261,14 +259,8 @@ class EndJob(_message.Message):
     reason: str
     def __init__(self, job: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
-class AdoptActor(_message.Message):
-    __slots__ = ("record",)
-    RECORD_FIELD_NUMBER: _ClassVar[int]
-    record: DetachedActor
-    def __init__(self, record: _Optional[_Union[DetachedActor, _Mapping]] = ...) -> None: ...
-
 class Request(_message.Message):
-    __slots__ = ("node", "number", "answered_below", "list_nodes", "request_drain", "declare_dead", "start_job", "finish_job", "job_ended", "list_jobs", "claim_name", "find_name", "free_name", "list_names", "keep_actor", "actor_adopted", "drop_actor", "list_actors", "create_group", "remove_group", "watch_group", "list_groups", "bundles_prepared", "bundles_refused", "bundles_committed", "bundles_released", "put_value", "get_value", "delete_value", "list_keys", "cluster_info")
+    __slots__ = ("node", "number", "answered_below", "list_nodes", "request_drain", "declare_dead", "start_job", "finish_job", "job_ended", "list_jobs", "claim_name", "find_name", "free_name", "list_names", "create_group", "remove_group", "watch_group", "list_groups", "bundles_prepared", "bundles_refused", "bundles_committed", "bundles_released", "put_value", "get_value", "delete_value", "list_keys", "cluster_info")
     NODE_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     ANSWERED_BELOW_FIELD_NUMBER: _ClassVar[int]
@@ -283,10 +275,6 @@ class Request(_message.Message):
     FIND_NAME_FIELD_NUMBER: _ClassVar[int]
     FREE_NAME_FIELD_NUMBER: _ClassVar[int]
     LIST_NAMES_FIELD_NUMBER: _ClassVar[int]
-    KEEP_ACTOR_FIELD_NUMBER: _ClassVar[int]
-    ACTOR_ADOPTED_FIELD_NUMBER: _ClassVar[int]
-    DROP_ACTOR_FIELD_NUMBER: _ClassVar[int]
-    LIST_ACTORS_FIELD_NUMBER: _ClassVar[int]
     CREATE_GROUP_FIELD_NUMBER: _ClassVar[int]
     REMOVE_GROUP_FIELD_NUMBER: _ClassVar[int]
     WATCH_GROUP_FIELD_NUMBER: _ClassVar[int]
@@ -314,10 +302,6 @@ class Request(_message.Message):
     find_name: FindName
     free_name: FreeName
     list_names: ListNames
-    keep_actor: KeepActor
-    actor_adopted: ActorAdopted
-    drop_actor: DropActor
-    list_actors: ListActors
     create_group: CreateGroup
     remove_group: RemoveGroup
     watch_group: WatchGroup
@@ -331,17 +315,16 @@ class Request(_message.Message):
     delete_value: DeleteValue
     list_keys: ListKeys
     cluster_info: ClusterInfo
-    def __init__(self, node: _Optional[int] = ..., number: _Optional[int] = ..., answered_below: _Optional[int] = ..., list_nodes: _Optional[_Union[ListNodes, _Mapping]] = ..., request_drain: _Optional[_Union[RequestDrain, _Mapping]] = ..., declare_dead: _Optional[_Union[DeclareDead, _Mapping]] = ..., start_job: _Optional[_Union[StartJob, _Mapping]] = ..., finish_job: _Optional[_Union[FinishJob, _Mapping]] = ..., job_ended: _Optional[_Union[JobEnded, _Mapping]] = ..., list_jobs: _Optional[_Union[ListJobs, _Mapping]] = ..., claim_name: _Optional[_Union[ClaimName, _Mapping]] = ..., find_name: _Optional[_Union[FindName, _Mapping]] = ..., free_name: _Optional[_Union[FreeName, _Mapping]] = ..., list_names: _Optional[_Union[ListNames, _Mapping]] = ..., keep_actor: _Optional[_Union[KeepActor, _Mapping]] = ..., actor_adopted: _Optional[_Union[ActorAdopted, _Mapping]] = ..., drop_actor: _Optional[_Union[DropActor, _Mapping]] = ..., list_actors: _Optional[_Union[ListActors, _Mapping]] = ..., create_group: _Optional[_Union[CreateGroup, _Mapping]] = ..., remove_group: _Optional[_Union[RemoveGroup, _Mapping]] = ..., watch_group: _Optional[_Union[WatchGroup, _Mapping]] = ..., list_groups: _Optional[_Union[ListGroups, _Mapping]] = ..., bundles_prepared: _Optional[_Union[BundlesPrepared, _Mapping]] = ..., bundles_refused: _Optional[_Union[BundlesRefused, _Mapping]] = ..., bundles_committed: _Optional[_Union[BundlesCommitted, _Mapping]] = ..., bundles_released: _Optional[_Union[BundlesReleased, _Mapping]] = ..., put_value: _Optional[_Union[PutValue, _Mapping]] = ..., get_value: _Optional[_Union[GetValue, _Mapping]] = ..., delete_value: _Optional[_Union[DeleteValue, _Mapping]] = ..., list_keys: _Optional[_Union[ListKeys, _Mapping]] = ..., cluster_info: _Optional[_Union[ClusterInfo, _Mapping]] = ...) -> None: ...
+    def __init__(self, node: _Optional[int] = ..., number: _Optional[int] = ..., answered_below: _Optional[int] = ..., list_nodes: _Optional[_Union[ListNodes, _Mapping]] = ..., request_drain: _Optional[_Union[RequestDrain, _Mapping]] = ..., declare_dead: _Optional[_Union[DeclareDead, _Mapping]] = ..., start_job: _Optional[_Union[StartJob, _Mapping]] = ..., finish_job: _Optional[_Union[FinishJob, _Mapping]] = ..., job_ended: _Optional[_Union[JobEnded, _Mapping]] = ..., list_jobs: _Optional[_Union[ListJobs, _Mapping]] = ..., claim_name: _Optional[_Union[ClaimName, _Mapping]] = ..., find_name: _Optional[_Union[FindName, _Mapping]] = ..., free_name: _Optional[_Union[FreeName, _Mapping]] = ..., list_names: _Optional[_Union[ListNames, _Mapping]] = ..., create_group: _Optional[_Union[CreateGroup, _Mapping]] = ..., remove_group: _Optional[_Union[RemoveGroup, _Mapping]] = ..., watch_group: _Optional[_Union[WatchGroup, _Mapping]] = ..., list_groups: _Optional[_Union[ListGroups, _Mapping]] = ..., bundles_prepared: _Optional[_Union[BundlesPrepared, _Mapping]] = ..., bundles_refused: _Optional[_Union[BundlesRefused, _Mapping]] = ..., bundles_committed: _Optional[_Union[BundlesCommitted, _Mapping]] = ..., bundles_released: _Optional[_Union[BundlesReleased, _Mapping]] = ..., put_value: _Optional[_Union[PutValue, _Mapping]] = ..., get_value: _Optional[_Union[GetValue, _Mapping]] = ..., delete_value: _Optional[_Union[DeleteValue, _Mapping]] = ..., list_keys: _Optional[_Union[ListKeys, _Mapping]] = ..., cluster_info: _Optional[_Union[ClusterInfo, _Mapping]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("done", "refused", "nodes", "jobs", "name", "names", "actors", "groups", "value", "keys", "info")
+    __slots__ = ("done", "refused", "nodes", "jobs", "name", "names", "groups", "value", "keys", "info")
     DONE_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     NAMES_FIELD_NUMBER: _ClassVar[int]
-    ACTORS_FIELD_NUMBER: _ClassVar[int]
     GROUPS_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
@@ -352,12 +335,11 @@ class Answer(_message.Message):
     jobs: Jobs
     name: Name
     names: Names
-    actors: Actors
     groups: Groups
     value: Value
     keys: Keys
     info: Info
-    def __init__(self, done: _Optional[_Union[Done, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., nodes: _Optional[_Union[Nodes, _Mapping]] = ..., jobs: _Optional[_Union[Jobs, _Mapping]] = ..., name: _Optional[_Union[Name, _Mapping]] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., actors: _Optional[_Union[Actors, _Mapping]] = ..., groups: _Optional[_Union[Groups, _Mapping]] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., keys: _Optional[_Union[Keys, _Mapping]] = ..., info: _Optional[_Union[Info, _Mapping]] = ...) -> None: ...
+    def __init__(self, done: _Optional[_Union[Done, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ..., nodes: _Optional[_Union[Nodes, _Mapping]] = ..., jobs: _Optional[_Union[Jobs, _Mapping]] = ..., name: _Optional[_Union[Name, _Mapping]] = ..., names: _Optional[_Union[Names, _Mapping]] = ..., groups: _Optional[_Union[Groups, _Mapping]] = ..., value: _Optional[_Union[Value, _Mapping]] = ..., keys: _Optional[_Union[Keys, _Mapping]] = ..., info: _Optional[_Union[Info, _Mapping]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ("total",)
@@ -518,56 +500,6 @@ class Names(_message.Message):
     NAMES_FIELD_NUMBER: _ClassVar[int]
     names: _containers.RepeatedCompositeFieldContainer[Name]
     def __init__(self, names: _Optional[_Iterable[_Union[Name, _Mapping]]] = ...) -> None: ...
-
-class DetachedActor(_message.Message):
-    __slots__ = ("actor", "name", "namespace", "options", "constructor", "restarts_left", "home", "revision")
-    ACTOR_FIELD_NUMBER: _ClassVar[int]
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
-    OPTIONS_FIELD_NUMBER: _ClassVar[int]
-    CONSTRUCTOR_FIELD_NUMBER: _ClassVar[int]
-    RESTARTS_LEFT_FIELD_NUMBER: _ClassVar[int]
-    HOME_FIELD_NUMBER: _ClassVar[int]
-    REVISION_FIELD_NUMBER: _ClassVar[int]
-    actor: str
-    name: str
-    namespace: str
-    options: str
-    constructor: bytes
-    restarts_left: int
-    home: int
-    revision: int
-    def __init__(self, actor: _Optional[str] = ..., name: _Optional[str] = ..., namespace: _Optional[str] = ..., options: _Optional[str] = ..., constructor: _Optional[bytes] = ..., restarts_left: _Optional[int] = ..., home: _Optional[int] = ..., revision: _Optional[int] = ...) -> None: ...
-
-class KeepActor(_message.Message):
-    __slots__ = ("record",)
-    RECORD_FIELD_NUMBER: _ClassVar[int]
-    record: DetachedActor
-    def __init__(self, record: _Optional[_Union[DetachedActor, _Mapping]] = ...) -> None: ...
-
-class ActorAdopted(_message.Message):
-    __slots__ = ("actor", "revision")
-    ACTOR_FIELD_NUMBER: _ClassVar[int]
-    REVISION_FIELD_NUMBER: _ClassVar[int]
-    actor: str
-    revision: int
-    def __init__(self, actor: _Optional[str] = ..., revision: _Optional[int] = ...) -> None: ...
-
-class DropActor(_message.Message):
-    __slots__ = ("actor",)
-    ACTOR_FIELD_NUMBER: _ClassVar[int]
-    actor: str
-    def __init__(self, actor: _Optional[str] = ...) -> None: ...
-
-class ListActors(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class Actors(_message.Message):
-    __slots__ = ("actors",)
-    ACTORS_FIELD_NUMBER: _ClassVar[int]
-    actors: _containers.RepeatedCompositeFieldContainer[DetachedActor]
-    def __init__(self, actors: _Optional[_Iterable[_Union[DetachedActor, _Mapping]]] = ...) -> None: ...
 
 class LabelSelector(_message.Message):
     __slots__ = ("conditions",)

@@ -98,18 +98,15 @@ def test_the_death_of_a_driver_s_node_ends_all_that_was_its_own(driver: Driver) 
         driver.ask(2, requests.CreateGroup(requests.GroupSpec("g", "mine", "", "PACK", (ONE,), "j")))
         == Done()
     )
-    driver.ask(2, requests.KeepActor(messages.DetachedActor("d", "", "", "{}", b"", 1, 0, 1)))
     driver.ask(2, requests.ClaimName(requests.Name("actor", "", "d", "d", 2, b"", "j", True)))
     driver.tick()
     assert driver.ask(1, requests.DeclareDead(2, "its power is off")) == Done(1)
     assert driver.events(2, messages.MustLeave) and 2 in driver.closed
     assert [event.job for event in driver.events(1, messages.EndJob)] == ["j"]
     assert driver.events(1, messages.ReleaseBundles)
-    (adopt,) = driver.events(1, messages.AdoptActor)
-    assert driver.ask(1, requests.ActorAdopted("d", adopt.record.revision)) == Done(1)
     for kind, name in (("actor", "a"), ("object", "o"), ("group", "mine")):
         assert driver.ask(1, requests.FindName(kind, "", name)).code == "unknown"
-    assert driver.ask(1, requests.FindName("actor", "", "d")).home == 1
+    assert driver.ask(1, requests.FindName("actor", "", "d")).home == 2, "a name that is detached stays"
     assert driver.events(1, messages.View)[-1].nodes[0].state == "DEAD"
     assert driver.ask(2, requests.ListJobs()).code == "dead"
     driver.ask(1, requests.JobEnded("j"))

@@ -13,7 +13,7 @@ from orchestrator.common.resources import ResourceSet
 from orchestrator.gcs import records
 from orchestrator.gcs.group_records import StoredGroup, StoredPart
 from orchestrator.gcs.jobs import StoredJob
-from orchestrator.gcs.messages import DetachedActor, DrainNode, NodeSpec
+from orchestrator.gcs.messages import DrainNode, NodeSpec
 from orchestrator.gcs.nodes import StoredNode
 from orchestrator.gcs.requests import GroupSpec, Job, LabelSelector, Name
 
@@ -23,7 +23,6 @@ RECORDS = [
     StoredNode(3, NodeSpec("0" * 16, "h", {"objects": "h:1"}, ONE, {"a": "b"}, True), "DEAD", None, "why"),
     StoredNode(3, NodeSpec("0" * 16, "h", {}, ONE, {}, False), "ALIVE", DrainNode("why", 2.5)),
     StoredJob(Job("j", 1, "ns"), (1, 2)),
-    DetachedActor("a", "n", "ns", "{}", b"\0\xff", -1, 2, 3),
     StoredGroup(
         GroupSpec("g", "n", "ns", "PACK", (ONE, ONE), "j", False, (LabelSelector({"zone": "a"}),)),
         4, "CREATED", "", 2, (StoredPart(1, 2, "COMMITTED", (0, 1)),), (9,),

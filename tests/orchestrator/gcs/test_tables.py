@@ -1,4 +1,4 @@
-"""Names, jobs, detached actors and answers: one table at a time."""
+"""Names, jobs and answers: one table at a time."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from orchestrator.gcs import answered as answered_module
 from orchestrator.gcs import jobs as jobs_module
 from orchestrator.gcs.answered import AnsweredTable
 from orchestrator.gcs.call_book import CallBook
-from orchestrator.gcs.detached_actors import DetachedActorTable
 from orchestrator.gcs.effects import Tell, Write
 from orchestrator.gcs.jobs import JobTable
-from orchestrator.gcs.messages import AdoptActor, DetachedActor, EndJob
+from orchestrator.gcs.messages import EndJob
 from orchestrator.gcs.names import NameTable
 from orchestrator.gcs.requests import (
-    ActorAdopted,
     Call,
     ClaimName,
     ClusterInfo,
@@ -76,9 +74,6 @@ def test_a_name_ends_with_its_home_and_its_job_unless_it_is_detached(names: Name
     assert names.names(ListNames("actor", None)) == Names(
         (ME._replace(name="stays", detached=True, blob=b""),)
     )
-    assert len(names.rehome("actor", "id-1", 5)) == 1
-    found = names.find(FindName("actor", "ns", "stays"))
-    assert isinstance(found, Name) and found.home == 5
     names.validate()
 
 
@@ -151,39 +146,6 @@ def test_old_jobs_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     after = JobTable()
     after.restore(kept.values())
     after.validate()
-
-
-# ---------------------------------------------------------------- detached actors
-
-ACTOR = DetachedActor("a", "boss", "ns", "{}", b"constructor", 3, 0, 1)
-
-
-def test_an_orphan_is_adopted_by_the_head_s_node() -> None:
-    table = DetachedActorTable()
-    assert table.keep(2, ACTOR)[0] == Done(1)
-    # Its home dies while there is no head's node: it waits for one.
-    assert tells(table.node_died(2, 0)) == []
-    (told,) = tells(table.resume(5, 5))
-    assert told.node == 5 and isinstance(told.event, AdoptActor) and told.event.record.home == 0
-    assert tells(table.resume(5, 5)) == [told] and table.resume(6, 5) == []
-    assert table.adopted(6, ActorAdopted("a", 2))[0] == Done(0)
-    assert table.adopted(5, ActorAdopted("a", 2))[0] == Done(1)
-    assert table.keep(5, told.event.record._replace(revision=3, restarts_left=2))[0] == Done(1)
-    table.validate()
-
-
-def test_old_news_and_news_of_former_homes_change_nothing() -> None:
-    table = DetachedActorTable()
-    table.keep(2, ACTOR._replace(revision=5))
-    assert table.keep(2, ACTOR._replace(revision=4, restarts_left=0))[0] == Done(0)
-    assert table.keep(3, ACTOR._replace(revision=9, restarts_left=0))[0] == Done(0)
-    assert table.drop("a")[0] == Done(1) and table.drop("a")[0] == Done(0)
-    table.validate()
-
-
-def test_constructors_are_bounded_with_advice() -> None:
-    answer, _ = DetachedActorTable().keep(1, ACTOR._replace(constructor=bytes(9 << 20)))
-    assert isinstance(answer, Refused) and "pass large values as object references" in answer.text
 
 
 # ---------------------------------------------------------------- answers

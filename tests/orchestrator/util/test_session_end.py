@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sys
 import threading
 import time
 
 import pytest
 
 import orchestrator as ray
+from orchestrator.core.pump import Pump
 from orchestrator.exceptions import SessionError
 from orchestrator.util.multiprocessing import Pool
 from orchestrator.util.queue import Queue
+from tests.waiting import until
+
+#: What a thread is inside of while it waits for a result.
+WAITS = {Pump.wait.__code__, threading.Event.wait.__code__}
 
 
 @ray.remote
 def sleep_long():
     time.sleep(60)
+
+
+def is_waiting(thread: threading.Thread) -> bool:
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code not in WAITS:
+        frame = frame.f_back
+    return frame is not None
 
 
 @pytest.mark.usefixtures("no_leaks")
@@ -38,10 +51,8 @@ def test_waits_end_with_the_session():
         "as_completed": lambda: ray.get(next(completed)),
     }
     ended: dict[str, str] = {}
-    begun = threading.Semaphore(0)
 
     def wait(name):
-        begun.release()
         try:
             waits[name]()
             ended[name] = "returned"
@@ -51,9 +62,7 @@ def test_waits_end_with_the_session():
     threads = [threading.Thread(target=wait, args=[name], daemon=True) for name in waits]
     for thread in threads:
         thread.start()
-    for _ in threads:
-        begun.acquire()
-    time.sleep(0.2)  # the more of them are waiting, the better
+    until(lambda: all(is_waiting(thread) for thread in threads))
     ray.shutdown()
     for thread in threads:
         thread.join(30)
