@@ -312,3 +312,4 @@ def test_who_waits_for_a_stopped_process_says_so(store: Store, capfd: pytest.Cap
     os.kill(stopped, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(stopped, 0)[1]) == -signal.SIGKILL
     assert os.waitstatus_to_exitcode(os.waitpid(waiting, 0)[1]) == 0
+    store.reap()
