@@ -399,6 +399,15 @@ def resources_of_session(timeout_s: float = 30.0) -> Row:
     return require().node.ask({"op": "resources"}, timeout_s)
 
 
+def instances_of_autoscaler(timeout_s: float = 30.0) -> Row:
+    """Return the nodes that the autoscaler starts (`instances`) and their `count`; None where there is none.
+
+    Raises:
+        GetTimeoutError: the head, which knows it, did not answer in time.
+    """
+    return require().node.ask({"op": "instances"}, timeout_s)
+
+
 def drain_node(node: str, grace_s: float) -> str:
     """Have a node end when nothing runs on it any more; return why that is not possible, or "".
 

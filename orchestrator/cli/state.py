@@ -11,9 +11,12 @@ import click
 
 from orchestrator.cli.common import NO_SESSION, address_option, fail, observing
 from orchestrator.cli.tables import print_rows, size_text
+from orchestrator.exceptions import GetTimeoutError
 from orchestrator.util import state as states
 from orchestrator.util.state.listing import rows_of
 
+#: How long `status` waits for what only the head knows.
+HEAD_TIMEOUT_S = 3.0
 _KINDS: dict[str, type[Any]] = {
     "tasks": states.TaskState,
     "actors": states.ActorState,
@@ -144,7 +147,7 @@ def timeline(file: str, address: str) -> None:
 @address_option
 def status(verbose: bool, address: str) -> None:
     """Show the session on this machine: its processes, what it has, who uses it, who waits."""
-    from orchestrator.api.state import resources_of_session
+    from orchestrator.api.state import instances_of_autoscaler, resources_of_session
     from orchestrator.node import standing
 
     try:
@@ -155,6 +158,10 @@ def status(verbose: bool, address: str) -> None:
     with observing(session.path):
         resources = resources_of_session()
         jobs = [job for job in states.list_jobs(raise_on_missing_output=False) if job.status == "RUNNING"]
+        try:
+            scaled = instances_of_autoscaler(HEAD_TIMEOUT_S)
+        except GetTimeoutError:
+            scaled = {"count": "not known, the head does not answer", "instances": []}
     facts = session.facts
     lived_s = int(time.time() - facts.get("began_s", time.time()))
     click.echo(
@@ -168,6 +175,10 @@ def status(verbose: bool, address: str) -> None:
         click.echo(f"nodes     {len(nodes)}")
         rows = [[one["node"], one["host"], _state(one), _use(one)] for one in nodes]
         print_rows(("node", "host", "state", "used / total"), rows)
+    if scaled["count"] is not None:
+        click.echo(f"started by the autoscaler: {scaled['count']}")
+        rows = [[one["type"], one["state"], one["node"], one["cause"]] for one in scaled["instances"]]
+        print_rows(("type", "state", "node", "cause"), rows)
     click.echo("resources of this node, used / total" if nodes else "resources used / total")
     total, free = resources["total"], resources["available"]
     for name in sorted(total):

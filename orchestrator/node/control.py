@@ -262,6 +262,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "processes": {"timeout_s": (_seconds, 5.0), "req": _integer},
     "drain": {"node": _text, "grace_s": _seconds, "req": _integer},
     "wish": {"key": _text, "value": _text, "req": _integer},
+    "instances": {"req": _integer},
     "shutdown": {},
 }
 

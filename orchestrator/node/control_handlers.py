@@ -460,6 +460,18 @@ class ControlHandlers:
         else:
             self._node.member.scaling.wish(key, value.encode(), answer)
 
+    def on_instances(self, sender: int, req: int) -> None:
+        """A client asks for the nodes that the autoscaler has started, or is starting."""
+
+        def answer(records: list[dict[str, str]] | None) -> None:
+            said = {"op": "reply", "req": req, "count": None if records is None else len(records)}
+            self._node.outbox.send(sender, {**said, "instances": (records or [])[:LISTED_MAX]})
+
+        if self._node.member is None:
+            answer(None)
+        else:
+            self._node.member.scaling.instances(answer)
+
     def on_shutdown(self, sender: int) -> None:
         """The driver ends the session."""
         if self._node.drivers is None and sender == self._node.jobs.driver_of(PRIVATE):

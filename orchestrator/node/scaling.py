@@ -6,6 +6,7 @@ Both lie in the head's key-value store, so a head that is away, or started anew,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 #: What a program may wish: keys of the store.
 WISHES = ("limits", "requested")
+#: Where the autoscaler's records are, and what of them is shown to people; of a text, so much.
+INSTANCES, SHOWN, TEXT_MAX = b"instances", ("type", "state", "node", "cause"), 200
 #: The answer where nobody starts nodes; programs may know it.
 NO_AUTOSCALER = "nobody starts nodes here: the cluster was begun without --autoscaling-config"
 
@@ -56,3 +59,15 @@ class Scaling:
                 )
 
         self._member.head.submit(GetValue(potential.NAMESPACE, potential.TYPES), on_types)
+
+    def instances(self, answer: Callable[[list[dict[str, str]] | None], None]) -> None:
+        """Call `answer` with what the autoscaler has written down of its nodes; None if there is no autoscaler."""
+
+        def on_answer(found: Answer) -> None:
+            if not isinstance(found, Value) or found.value is None:
+                answer(None)
+                return
+            records = json.loads(found.value)
+            answer([{name: str(one[name])[:TEXT_MAX] for name in SHOWN} for one in records])
+
+        self._member.head.submit(GetValue(potential.NAMESPACE, INSTANCES), on_answer)

@@ -194,6 +194,8 @@ class TestStartAndStop:
         config.write_text("available_node_types: {small: {resources: {CPU: 1}, min_workers: 1}}")
         run("start", "--head", "--port", "0", "--num-cpus", "0", "--autoscaling-config", str(config))
         until(lambda: len(json.loads(run("list", "nodes", "--format", "json").stdout)) == 2)
+        said = run("status").stdout
+        assert "started by the autoscaler: 1" in said and "small" in said
         run("stop")
         # The nodes that it has started notice by themselves.
         until(lambda: not any((tmp_path / f"orchestrator-{os.getuid()}").glob("session-*/session.json")))
