@@ -61,7 +61,7 @@ class Scaling:
         self._member.head.submit(GetValue(potential.NAMESPACE, potential.TYPES), on_types)
 
     def instances(self, answer: Callable[[list[dict[str, str]] | None], None]) -> None:
-        """Call `answer` with what the autoscaler has written down of its nodes; None if there is no autoscaler."""
+        """Call `answer` with what the autoscaler has written down of its nodes; None if there is none."""
 
         def on_answer(found: Answer) -> None:
             if not isinstance(found, Value) or found.value is None:
