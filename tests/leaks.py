@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,12 +113,9 @@ def leaked_since(before: Holdings, timeout_s: float = SETTLE_TIMEOUT_S) -> list[
     """What is still held beyond ``before`` after at most ``timeout_s``; sooner when nothing is."""
     gc.collect()
     pause = threading.Event()
-    leaked = holdings().beyond(before)
-    for _ in range(int(timeout_s / POLL_S)):
-        if not leaked:
-            break
+    deadline_s = time.monotonic() + timeout_s
+    while (leaked := holdings().beyond(before)) and time.monotonic() < deadline_s:
         pause.wait(POLL_S)
-        leaked = holdings().beyond(before)
     return leaked
 
 

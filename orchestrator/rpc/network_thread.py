@@ -18,6 +18,8 @@ from typing import Any
 #: Calls per `poll`, so that the node's other work has its turn.
 POLL_MAX = 1000
 _STOP_TIMEOUT_S = 5.0
+#: For what gRPC has to finish when the thread ends.
+_LEAVE_S = 1.0
 
 
 class NetworkThread:
@@ -29,6 +31,7 @@ class NetworkThread:
         self._lock = threading.Lock()
         self._wake_r, self._wake_w = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.loop = asyncio.new_event_loop()
+        self._spawned: set[asyncio.Task[Any]] = set()
         self._is_closed = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -38,12 +41,27 @@ class NetworkThread:
         try:
             self.loop.run_forever()
         finally:
-            tasks = asyncio.all_tasks(self.loop)
-            for task in tasks:
-                task.cancel()
-            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            self.loop.run_until_complete(self._end_tasks())
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+    async def _end_tasks(self) -> None:
+        """Cancel what was spawned; then what that has left, gRPC's tasks, may end, for a while.
+
+        A call that was cancelled is over when its status has come; a task of gRPC waits for it. Were that
+        cancelled too, the status would come to a closed loop, and the call, and gRPC's poller with it, would
+        never go.
+        """
+        spawned = list(self._spawned)
+        for task in spawned:
+            task.cancel()
+        await asyncio.gather(*spawned, return_exceptions=True)
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if rest:
+            _, rest = await asyncio.wait(rest, timeout=_LEAVE_S)
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
 
     def fileno(self) -> int:
         """Return the descriptor that is readable while there is something to `poll`."""
@@ -51,7 +69,17 @@ class NetworkThread:
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         """Run a coroutine in the network thread."""
-        asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        self.loop.call_soon_threadsafe(self._begin, coroutine)
+
+    def _begin(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        task = self.loop.create_task(coroutine)
+        self._spawned.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._spawned.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever spawned it has been told what matters to it
 
     def call(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function in the network thread."""
