@@ -19,7 +19,7 @@ from orchestrator.environments import resolved as environments
 from orchestrator.gcs.requests import Answer
 from orchestrator.node.session_dir import JOBS
 from orchestrator.scheduling import events
-from orchestrator.scheduling.jobs import JobSpec, environment_of, job_of
+from orchestrator.scheduling.jobs import OVER_MAX, JobSpec, environment_of, job_of
 
 if TYPE_CHECKING:
     from orchestrator.node.cluster_member import ClusterMember
@@ -41,6 +41,9 @@ class JobsAbroad:
         self._starting: dict[str, list[Callable[[], None]]] = {}
         #: Jobs of other nodes to places of their drivers that are not here; until that has been said.
         self._absent: dict[str, list[str]] = {}
+        #: Jobs of which the head has said that they are over, the last of them. The news that one has begun
+        #: comes another way, from its node, and may come later.
+        self._over: dict[str, None] = {}
 
     # ------------------------------------------------------------ ours
 
@@ -95,7 +98,7 @@ class JobsAbroad:
         job: str = message["job"]
         if not job.isalnum() or self._node.jobs.get(job) is not None:
             return
-        is_over = bool(message.get("over"))
+        is_over = bool(message.get("over")) or job in self._over
         driver = 0 if is_over else self._member.stand_ins.of(Process(node, message["driver"])).address
         facts = {**message["facts"], "driver_address": driver}
         facts |= {"node_index": self._member.here, "node_id": self._node.node_id}
@@ -134,6 +137,9 @@ class JobsAbroad:
     def on_job_over(self, job: str) -> None:
         """A job of another node is over."""
         self._absent.pop(job, None)
+        self._over[job] = None
+        if len(self._over) > OVER_MAX:
+            del self._over[next(iter(self._over))]
         known = self._node.jobs.get(job)
         if known is not None and known.driver:
             self.driver_gone(known.driver)

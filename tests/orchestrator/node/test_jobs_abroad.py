@@ -1,0 +1,66 @@
+"""Jobs of other nodes: their node says that they begin, the head that they end, in any order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.common.ids import Process
+from orchestrator.node.jobs_abroad import JobsAbroad
+from orchestrator.scheduling import events
+from orchestrator.scheduling.jobs import JobTable
+
+DRIVER, STAND_IN = 5, 77
+SPEC = {"namespace": "n", "is_anonymous": False, "pid": 1, "argv": ["program"]}
+
+
+class Node:
+    """Member, daemon, stand-ins and actors in one."""
+
+    index = here = 2
+    node_id = "two"
+    address = STAND_IN
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "jobs").mkdir()
+        self.session_dir = str(folder)
+        self.stand_ins = self.actors = self.names = self
+        self.jobs = JobTable()
+        self.scheduled: list[Any] = []
+        self.abroad = JobsAbroad(self, self)  # type: ignore[arg-type]
+
+    def of(self, process: Process) -> Node:
+        assert process == Process(1, DRIVER)
+        return self
+
+    def detached_jobs(self) -> set[str]:
+        return set()
+
+    def tell_scheduler(self, event: Any) -> None:
+        self.scheduled.append(event)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(tmp_path)
+
+
+def begin(node: Node) -> None:
+    facts = {"driver_cwd": "/", "driver_sys_path": []}
+    node.abroad.on_job(1, {"job": "j", "driver": DRIVER, "facts": facts, "spec": SPEC, "places": []})
+
+
+def test_a_job_begins_and_ends(node: Node) -> None:
+    begin(node)
+    assert node.jobs.driver_of("j") == STAND_IN
+    node.abroad.on_job_over("j")
+    assert [type(event) for event in node.scheduled] == [events.JobBegan, events.JobEnded]
+    assert not list(node.jobs.running())
+
+
+def test_the_head_may_say_that_it_is_over_before_its_node_says_that_it_has_begun(node: Node) -> None:
+    node.abroad.on_job_over("j")
+    begin(node)
+    assert node.scheduled == [] and not list(node.jobs.running())
