@@ -1,15 +1,20 @@
-"""Processes that do not run for a while."""
+"""Processes that do not run for a while.
+
+Run as a program with a pid, it stops that process where all of its threads sleep, says so, and lets it go on
+when its own standard input ends.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from tests.waiting import until
 
 #: System calls in which a thread sleeps that has nothing to do: nanosleep, clock_nanosleep, futex,
 #: epoll_wait, epoll_pwait, poll, ppoll, select, pselect6, read, recvfrom, recvmsg.
@@ -17,6 +22,10 @@ _SLEEPS = {
     "x86_64": {35, 230, 202, 232, 281, 7, 271, 23, 270, 0, 45, 47},
     "aarch64": {101, 115, 98, 22, 73, 72, 63, 207, 212},
 }[platform.machine()]
+TIMEOUT_S = 60.0
+#: Between two attempts, and two looks at one that has begun.
+PAUSE_S = 0.005
+_STOPPED = "stopped"
 
 
 @contextmanager
@@ -24,22 +33,51 @@ def stopped(pid: int) -> Iterator[None]:
     """Keep a process from running.
 
     It is stopped where all of its threads sleep. Stopped anywhere else it might hold a lock of the store, and
-    then whoever shares the store, the test too, waits until it goes on: docs/caveats.md.
+    then whoever shares the store, the test too, waits until it goes on: docs/caveats.md. Where it is shows
+    only once it is stopped; so this is done by a process of its own, which shares nothing and waits for
+    nobody.
+
+    Raises:
+        AssertionError: it could not be stopped.
     """
+    command = [sys.executable, "-S", __file__, str(pid)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as stopper:
+        assert stopper.stdout is not None and stopper.stdin is not None
+        try:
+            said = stopper.stdout.readline().strip()
+            assert said == _STOPPED, f"process {pid} could not be stopped: {said}"
+            yield
+        finally:
+            stopper.stdin.close()
+            stopper.wait(TIMEOUT_S)
 
-    def stop_asleep() -> bool:
-        os.kill(pid, signal.SIGSTOP)
-        until(lambda: all(line.rpartition(")")[2].split()[0] == "T" for line in _lines(pid, "stat")))
-        if all(_is_asleep(line) for line in _lines(pid, "syscall")):
-            return True
-        os.kill(pid, signal.SIGCONT)
-        return False
 
+def main(pid: int) -> None:
+    """Stop a process until the standard input ends."""
+    deadline_s = time.monotonic() + TIMEOUT_S
     try:
-        until(stop_asleep)
-        yield
-    finally:
+        while not _stop_asleep(pid, deadline_s):
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(PAUSE_S)
+        print(_STOPPED, flush=True)
+        sys.stdin.read()
         os.kill(pid, signal.SIGCONT)
+    except TimeoutError as error:
+        os.kill(pid, signal.SIGCONT)
+        print(error, flush=True)
+    except OSError as error:
+        print(error, flush=True)  # it has ended
+
+
+def _stop_asleep(pid: int, deadline_s: float) -> bool:
+    os.kill(pid, signal.SIGSTOP)
+    while any(line.rpartition(")")[2].split()[0] != "T" for line in _lines(pid, "stat")):
+        if time.monotonic() > deadline_s:
+            raise TimeoutError("it does not stop")
+        time.sleep(PAUSE_S)
+    if time.monotonic() > deadline_s:
+        raise TimeoutError(f"it never sleeps in {TIMEOUT_S:g} s")
+    return all(_is_asleep(line) for line in _lines(pid, "syscall"))
 
 
 def _lines(pid: int, name: str) -> list[str]:
@@ -50,3 +88,7 @@ def _lines(pid: int, name: str) -> list[str]:
 def _is_asleep(line: str) -> bool:
     number = line.split()[0]
     return number.isdecimal() and int(number) in _SLEEPS
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
