@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 #: System calls in which a thread sleeps that has nothing to do: nanosleep, clock_nanosleep, futex,
@@ -23,8 +23,11 @@ _SLEEPS = {
     "aarch64": {101, 115, 98, 22, 73, 72, 63, 207, 212},
 }[platform.machine()]
 TIMEOUT_S = 60.0
-#: Between two attempts, and two looks at one that has begun.
-PAUSE_S = 0.005
+#: Between two looks at a process that is to stop.
+LOOK_S = 0.002
+#: What it gets from one attempt to the next, doubled from the first to the last: it may have much to do, and
+#: has more to do the longer it is kept from it.
+PAUSE_S = (0.005, 0.5)
 _STOPPED = "stopped"
 
 
@@ -55,18 +58,19 @@ def stopped(pid: int) -> Iterator[None]:
 def main(pid: int) -> None:
     """Stop a process until the standard input ends."""
     deadline_s = time.monotonic() + TIMEOUT_S
+    pause_s = PAUSE_S[0]
     try:
         while not _stop_asleep(pid, deadline_s):
             os.kill(pid, signal.SIGCONT)
-            time.sleep(PAUSE_S)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, PAUSE_S[1])
         print(_STOPPED, flush=True)
         sys.stdin.read()
-        os.kill(pid, signal.SIGCONT)
-    except TimeoutError as error:
-        os.kill(pid, signal.SIGCONT)
+    except OSError as error:  # it is too busy, or has ended
         print(error, flush=True)
-    except OSError as error:
-        print(error, flush=True)  # it has ended
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def _stop_asleep(pid: int, deadline_s: float) -> bool:
@@ -74,15 +78,20 @@ def _stop_asleep(pid: int, deadline_s: float) -> bool:
     while any(line.rpartition(")")[2].split()[0] != "T" for line in _lines(pid, "stat")):
         if time.monotonic() > deadline_s:
             raise TimeoutError("it does not stop")
-        time.sleep(PAUSE_S)
-    if time.monotonic() > deadline_s:
-        raise TimeoutError(f"it never sleeps in {TIMEOUT_S:g} s")
-    return all(_is_asleep(line) for line in _lines(pid, "syscall"))
+        time.sleep(LOOK_S)
+    awake = [line for line in _lines(pid, "syscall") if not _is_asleep(line)]
+    if awake and time.monotonic() > deadline_s:
+        raise TimeoutError(f"it never sleeps in {TIMEOUT_S:g} s; its threads are at {awake}")
+    return not awake
 
 
 def _lines(pid: int, name: str) -> list[str]:
     """Return what a file of /proc says of each thread."""
-    return [(path / name).read_text() for path in Path(f"/proc/{pid}/task").iterdir()]
+    lines = []
+    for path in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            lines.append((path / name).read_text())
+    return lines
 
 
 def _is_asleep(line: str) -> bool:
