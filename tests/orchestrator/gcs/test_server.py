@@ -108,16 +108,12 @@ def test_a_node_that_ends_while_the_head_is_away_is_not_waited_for(
         head.kill()
         two.close()
     head.start()
-    views: list[messages.NodeView] = []
 
-    def is_dead() -> bool:
-        views.extend(view for event in one.events if isinstance(event, messages.View) for view in event.nodes)
-        one.events.clear()
-        return any(view.state == "DEAD" for view in views)
+    def dead() -> list[messages.NodeView]:
+        return [view for view in one.ask(requests.ListNodes(dead_too=True)).nodes if view.state == "DEAD"]
 
-    one.until(is_dead)
-    (dead,) = [view for view in views if view.state == "DEAD"]
-    assert dead.node == 2 and "nobody listens there any more (the head was restarted" in dead.cause
+    (found,) = until(dead)
+    assert found.node == 2 and "nobody listens there any more (the head was restarted" in found.cause
 
 
 def test_the_story_of_a_group_over_two_nodes(start_head: StartHead, start_node: StartNode) -> None:
