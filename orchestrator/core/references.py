@@ -45,8 +45,8 @@ _LOST: dict[str, type[exceptions.OrchestratorError]] = {
 _NOTHING: list[bytes] = []
 #: Reasons that are remembered.
 REASONS_MAX = 1000
-#: How often a reference to a copy is tried to be taken that goes just then. Once more is enough, as it is gone
-#: by then; what is never there for long, others might take and give back between any two looks.
+#: How often a reference is tried to be taken to a copy that goes just then. Once more would be enough, as it
+#: has gone by then, if others did not take and give back references between any two looks.
 TAKE_ATTEMPTS = 5
 
 
