@@ -5,6 +5,7 @@ state          event                  next           meaning of the state; what 
 =============  =====================  =============  =================================================
 (none)         plan                   REQUESTED      written down, and the provider is asked; nobody knows
                                                      yet whether it has heard
+REQUESTED      a new autoscaler       REQUESTED      the provider is asked once more
 REQUESTED      seen at the provider   ALLOCATED      a machine is reserved, or boots
 REQUESTED      failed, too long       FAILED         given up: the plan asks for another one
 ALLOCATED      runs                   JOINING        it runs, and is not in the cluster yet

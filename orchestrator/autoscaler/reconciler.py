@@ -164,6 +164,8 @@ class Reconciler:
         #: Nodes that are not in the cluster any more, since when.
         self._gone_s: dict[str, float] = {}
         self._said_s: dict[str, float] = {}
+        #: Requests of the autoscaler before, which may have been killed before it had asked the provider.
+        self._unsure = [one.request for one in self.instances.in_state(State.REQUESTED)]
         #: The provider has been seen once: until then records may be missing.
         self._has_seen = False
         self._out: list[Instruction] = []
@@ -189,6 +191,7 @@ class Reconciler:
             nodes = {node.request: node for node in seen.cluster if node.request}
         if seen.provider is not None:
             self._match_provider(seen.provider, nodes)
+            self._ask_again()
             self._has_seen = True
         if nodes is not None:
             self._match_cluster(nodes)
@@ -231,6 +234,13 @@ class Reconciler:
             ends = one.state is State.TERMINATING
             if one.request not in ours and one.state is not State.REQUESTED and (ends or not serves):
                 self._change(one, Change.GONE, "it is gone at the provider")
+
+    def _ask_again(self) -> None:
+        unsure, self._unsure = self._unsure, []
+        for one in map(self.instances.get, unsure):
+            # Of a type that is no more there it is given up after a while, as nothing will be seen of it.
+            if one is not None and one.state is State.REQUESTED and one.node_type in self.config.node_types:
+                self._out.append(Launch(one.request, one.node_type))
 
     def _match_cluster(self, nodes: Mapping[str, ClusterNode]) -> None:
         for one in self.instances.in_state(State.ALLOCATED, State.JOINING, State.RUNNING, State.DRAINING):

@@ -68,6 +68,8 @@ UNPLACED_WARNING_S = 10.0
 #: A pickled function above the first is warned about (it is usually captured data), above the second refused.
 FUNCTION_BYTES_WARN = 10 * 1024 * 1024
 FUNCTION_BYTES_MAX = 100 * 1024 * 1024
+#: A function of another node that is said to be gone is asked for again, after each of these pauses.
+FUNCTION_PAUSES_S = (0.02, 0.2, 1.0)
 
 #: Calls in flight of an actor with an `async def` method, as in Ray.
 ASYNC_CONCURRENCY = 1000

@@ -70,6 +70,14 @@ def home_of(identity: bytes) -> int:
     return int.from_bytes(identity[:NODE_BYTES], "big")
 
 
+def home_of_actor(actor: str) -> int:
+    """Return the same of an actor's id in hexadecimal; 0, which is no node, if it is none."""
+    try:
+        return int(actor[: 2 * NODE_BYTES], 16)
+    except ValueError:
+        return 0
+
+
 def object_id(prefix: bytes, sequence: int, index: int = 0) -> bytes:
     """Return the id of return value `index` of the task (or put) number `sequence`."""
     return prefix + ((sequence << INDEX_BITS) | index).to_bytes(8, "big")

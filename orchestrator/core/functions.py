@@ -7,6 +7,7 @@ hash of its bytes, so that equal functions are stored once whoever exports them.
 
 from __future__ import annotations
 
+import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -112,18 +113,32 @@ class Functions(Part):
         """
         function = self._imported.get(key)
         if function is None:
-            try:
-                buffer = (
-                    self.fetch(key)
-                    if self.fetch is not None and self._references.is_foreign(key)
-                    # Of a detached actor's class the bytes may be on their way here.
-                    else self._store.get(key, timeout_s=10.0 if self._here else 1.0)
-                )
-            except (objects.PlasmaError, exceptions.ObjectLostError):
-                raise exceptions.ObjectLostError(
-                    f"function {key.hex()} is gone with the process that had it"
-                ) from None
             # From a copy: what a pickle refers to would pin the object for the function's life.
-            function = objects.deserialize(bytes(memoryview(buffer)))
+            function = objects.deserialize(bytes(memoryview(self._bytes_of(key))))
             self._imported[key] = function
         return function
+
+    def _bytes_of(self, key: bytes) -> Any:
+        if self.fetch is None or not self._references.is_foreign(key):
+            try:
+                # Of a detached actor's class the bytes may be on their way here.
+                return self._store.get(key, timeout_s=10.0 if self._here else 1.0)
+            except objects.PlasmaError as error:
+                raise _gone(key, error) from None
+        # A key is made of the content, not of who has exported it. So what is heard here may be about an
+        # object of this key that went with its process, or a copy that just goes, while whoever sent the
+        # function has stored it again: only what is heard again after a while is about that.
+        for pause_s in config.FUNCTION_PAUSES_S:
+            try:
+                return self.fetch(key)
+            except (objects.PlasmaError, exceptions.ObjectLostError):
+                pass
+            time.sleep(pause_s)
+        try:
+            return self.fetch(key)
+        except (objects.PlasmaError, exceptions.ObjectLostError) as error:
+            raise _gone(key, error) from None
+
+
+def _gone(key: bytes, error: Exception) -> exceptions.ObjectLostError:
+    return exceptions.ObjectLostError(f"function {key.hex()} is gone with the process that had it ({error})")

@@ -45,6 +45,9 @@ _LOST: dict[str, type[exceptions.OrchestratorError]] = {
 _NOTHING: list[bytes] = []
 #: Reasons that are remembered.
 REASONS_MAX = 1000
+#: How often a reference is tried to be taken to a copy that goes just then. Once more would be enough, as it
+#: has gone by then, if others did not take and give back references between any two looks.
+TAKE_ATTEMPTS = 5
 
 
 class Gathering(threading.local):
@@ -211,9 +214,16 @@ class References(Part):
         """
         if not self.is_foreign(identity):
             return self._store.add_ref(identity)
-        self._store.watch(identity)  # the table knows it from here on
-        taken = self._store.add_ref(identity)
-        self._store.unwatch(identity)
+        taken = False
+        for _ in range(TAKE_ATTEMPTS):
+            # The table knows it from here on. A copy that is here was known before, and may go at this
+            # moment, as the last process that needed it has ended with it: the next look finds nothing, and
+            # has it promised anew.
+            self._store.watch(identity)
+            taken = self._store.add_ref(identity)
+            self._store.unwatch(identity)
+            if taken:
+                break
         self._tell_node({"op": "borrow", "object": identity.hex()})
         return taken
 

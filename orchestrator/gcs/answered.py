@@ -23,6 +23,10 @@ ANSWERS_PER_NODE_MAX = 10_000
 _CLASSES: dict[str, Any] = {cls.__name__: cls for cls in get_args(Answer)}
 
 
+#: The kind of a row that says instead below which number all answers of a node were confirmed.
+BELOW = "below"
+
+
 class StoredAnswer(NamedTuple):
     """One row."""
 
@@ -43,6 +47,9 @@ class AnsweredTable:
         """Take over what a former head has stored."""
         for row in rows:
             stored = records.load(StoredAnswer, row)
+            if stored.kind == BELOW:
+                self._below[stored.node] = stored.number
+                continue
             answer = records.load(_CLASSES[stored.kind], stored.answer.encode())
             self._answers.setdefault(stored.node, {})[stored.number] = answer
 
@@ -54,9 +61,14 @@ class AnsweredTable:
         kept = self._answers.get(call.node, {})
         # Numbers come in order but for what overtakes: the lowest are the first.
         gone = [number for number in kept if number < call.answered_below]
+        if not gone:
+            return []
         for number in gone:
             del kept[number]
-        return [Write(TABLE, f"{call.node}/{number}", None) for number in gone]
+        # With the answers, as a head that has neither would do again what comes late.
+        below = StoredAnswer(call.node, call.answered_below, BELOW, "")
+        forgotten = [Write(TABLE, f"{call.node}/{number}", None) for number in gone]
+        return [*forgotten, Write(TABLE, f"{call.node}/{BELOW}", records.dump(below))]
 
     def is_stale(self, call: Call) -> bool:
         """Tell whether nobody waits for an answer to this any more."""
@@ -80,7 +92,8 @@ class AnsweredTable:
     def node_died(self, index: int) -> list[Write]:
         """Nobody waits there any more."""
         self._below.pop(index, None)
-        return [Write(TABLE, f"{index}/{number}", None) for number in self._answers.pop(index, ())]
+        gone = [BELOW, *self._answers.pop(index, ())]
+        return [Write(TABLE, f"{index}/{key}", None) for key in gone]
 
     def validate(self) -> None:
         """Check every invariant; `AssertionError` with the culprit."""

@@ -148,6 +148,11 @@ class Head:
         self.nodes.session_lost(record, now_s)
         return self._addressed(self.groups.node_suspected(record.index))
 
+    def nobody_listens(self, index: int, now_s: float, wall_s: float) -> list[Effect]:
+        """Somebody has looked: the machine of a node refuses connections to where the node listens."""
+        writes, died = self.nodes.nobody_listens(index, now_s)
+        return self._addressed([*writes, *self._bury(died, wall_s)])
+
     def tick(self, now_s: float, wall_s: float) -> list[Effect]:
         """Look at the clock, and tell everybody what has changed. To be called about ten times a second."""
         writes, died = self.nodes.tick(now_s)

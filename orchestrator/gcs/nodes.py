@@ -9,8 +9,10 @@ ALIVE    its session broke                     SUSPECT
 SUSPECT  heartbeat, register                   ALIVE    under the same index
 SUSPECT  nothing heard for `dead_s`, or no     DEAD     everything that was there is cleaned up
          session for `lost_s`
+SUSPECT  without a session, and nobody has     DEAD     the same
+         listened there for `refused_s`
 ALIVE    leaving, declared dead, superseded    DEAD     the same
-SUSPECT  the same three                        DEAD     the same
+SUSPECT  leaving, declared dead, superseded    DEAD     the same
 DEAD     register, heartbeat                   DEAD     it is told so, and must leave
 ======== ===================================== ======== ==================================================
 
@@ -22,9 +24,14 @@ node that drains lives, and may become suspect.
 have the same opinion, and a node that was cut off and comes back finds that it was buried: its actors may run
 elsewhere by now.
 
+**Who refuses has ended.** A node listens for links from before it registers until it ends, and all that runs
+there ends with it. So if its machine refuses a connection there, no waiting can make it come back. A network
+that fails does not refuse. (A firewall may; it keeps the links of other nodes out as well.) `doors` looks.
+
 **The head's own absence.** If the head itself was away (restarted, stopped, swapped out), nobody's silence
-counts for that time: after a restart all nodes are SUSPECT and have `restart_s` to come back; a gap between
-two ticks is added to everybody's `heard_s`.
+counts for that time: a gap between two ticks is added to everybody's `due_s`, and after a restart all nodes
+are SUSPECT and have `restart_s` to come back. When most of them are accounted for, the head can be reached
+again; then silence counts as ever, and who has not come `dead_s` after the last that did is dead.
 """
 
 from __future__ import annotations
@@ -70,7 +77,10 @@ class HealthPolicy(NamedTuple):
     dead_s: float = 10.0
     #: Without a session: its process has ended, or the connection was broken, and then it is back at once.
     lost_s: float = 5.0
-    #: After a restart of the head.
+    #: Without a session, and for so long nobody has listened where it did. More than one look, and more than
+    #: it takes the kernel to end what ran below the node's process.
+    refused_s: float = 1.0
+    #: After a restart of the head, which thousands of nodes may have to find again.
     restart_s: float = 30.0
 
 
@@ -95,7 +105,8 @@ class NodeRecord:
     """What the head knows of one node."""
 
     __slots__ = (
-        "available", "cause", "drain", "due_s", "index", "pending", "session", "spec", "state", "status",
+        "available", "cause", "drain", "due_s", "index", "pending", "refused_s", "session", "spec", "state",
+        "status",
     )  # fmt: skip
 
     def __init__(self, index: int, spec: NodeSpec, due_s: float) -> None:
@@ -112,6 +123,8 @@ class NodeRecord:
         self.session: int | None = None
         #: When its silence has its next consequence.
         self.due_s = due_s
+        #: When it was first found that nobody listens there. None once it was heard of again.
+        self.refused_s: float | None = None
 
     @property
     def is_member(self) -> bool:
@@ -139,6 +152,11 @@ class NodeTable:
         self._dead: dict[int, None] = {}
         self._next_index = 1
         self._ticked_s: float | None = None
+        #: Nodes that the former head knew and that are not accounted for; how many they were; and when the
+        #: last of the others came back. All that are awaited are SUSPECT, and have no session.
+        self._awaited: set[int] = set()
+        self._awaited_count = 0
+        self._returned_s = 0.0
         #: Nodes whose view has changed since somebody took this.
         self.changed: dict[int, None] = {}
 
@@ -160,6 +178,10 @@ class NodeTable:
     def members(self) -> list[NodeRecord]:
         """Return all that are not dead, by index."""
         return [record for record in self._records.values() if record.is_member]
+
+    def absent(self) -> list[NodeRecord]:
+        """Return the members that have no session."""
+        return [record for record in self._records.values() if record.is_member and record.session is None]
 
     def all(self) -> Iterable[NodeRecord]:
         """Return all that are known."""
@@ -183,10 +205,12 @@ class NodeTable:
             else:
                 record.state = NodeState.SUSPECT
                 record.cause = "the head was restarted, and has not heard from it yet"
+                self._awaited.add(record.index)
             self._records[record.index] = record
             self._by_id[record.spec.node_id] = record.index
             self._next_index = max(self._next_index, record.index + 1)
         self._next_index = max(self._next_index, next_index)
+        self._awaited_count, self._returned_s = len(self._awaited), now_s
 
     def register(
         self, session: int, message: Register, now_s: float
@@ -246,7 +270,10 @@ class NodeTable:
             self.changed[record.index] = None
 
     def _alive(self, record: NodeRecord, now_s: float) -> None:
-        record.due_s = now_s + self._policy.suspect_s
+        record.due_s, record.refused_s = now_s + self._policy.suspect_s, None
+        if record.index in self._awaited:
+            self._awaited.discard(record.index)
+            self._returned_s = now_s
         if record.state is NodeState.SUSPECT:
             record.state, record.cause = NodeState.ALIVE, ""
             self.changed[record.index] = None
@@ -265,8 +292,12 @@ class NodeTable:
         """Look at the clock."""
         before_s, self._ticked_s = self._ticked_s, now_s
         if before_s is not None and now_s - before_s > TICK_GAP_S:
+            self._returned_s += now_s - before_s
             for record in self._records.values():
                 record.due_s += now_s - before_s
+        if 2 * len(self._awaited) < self._awaited_count and now_s >= self._returned_s + self._policy.dead_s:
+            for index in self._awaited:
+                self._records[index].due_s = now_s
         writes: list[Write] = []
         died: list[Died] = []
         for record in [r for r in self._records.values() if r.is_member and r.due_s <= now_s]:
@@ -281,6 +312,17 @@ class NodeTable:
                 died += gone
         return writes, died
 
+    def nobody_listens(self, index: int, now_s: float) -> tuple[list[Write], list[Died]]:
+        """The machine of a node refuses connections to where the node listens."""
+        record = self._records.get(index)
+        if record is None or not record.is_member or record.session is not None:
+            return [], []
+        if record.refused_s is None:
+            record.refused_s = now_s
+        if now_s - record.refused_s < self._policy.refused_s:
+            return [], []
+        return self.bury(index, f"its process has ended: nobody listens there any more ({record.cause})")
+
     def bury(self, index: int, cause: str) -> tuple[list[Write], list[Died]]:
         """A node is dead from now on."""
         record = self._records.get(index)
@@ -290,6 +332,7 @@ class NodeTable:
         record.available, record.pending = ResourceSet(), ()
         self.changed[index] = None
         self._dead[index] = None
+        self._awaited.discard(index)
         writes = [self._write(record)]
         if len(self._dead) > DEAD_MAX:
             oldest = next(iter(self._dead))
@@ -320,6 +363,11 @@ class NodeTable:
             assert self._by_id[record.spec.node_id] == index, index
             assert (record.state is NodeState.DEAD) == (index in self._dead), index
             assert record.session is None or record.is_member, index
+            assert record.refused_s is None or record.session is None, index
+        for index in self._awaited:
+            record = self._records[index]
+            assert record.state is NodeState.SUSPECT and record.session is None, index
+        assert len(self._awaited) <= self._awaited_count
         assert len(self._by_id) == len(self._records)
         assert len(self._dead) <= DEAD_MAX
         assert sum(record.spec.is_head for record in self.members()) <= 1

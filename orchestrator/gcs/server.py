@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.gcs import messages, wire
 from orchestrator.gcs.bundle_choice import BundleChoice
+from orchestrator.gcs.doors import Doors
 from orchestrator.gcs.head import Head
 from orchestrator.gcs.messages import Heartbeat, Leaving, Register, ToNode
 from orchestrator.gcs.nodes import HealthPolicy
@@ -93,6 +94,7 @@ class GcsServer:
             storage=storage.description,
         )
         self.shell = Shell(storage, self._send, self._close, self._reply)
+        self._doors = Doors(self.head.nodes, self._nobody_listens)
         self._socket_path = os.path.join(config.session_dir, "gcs.sock")
         desk = JoinDesk(config.authority, config.identity, config.versions, self.head.cluster_id)
         self.doorway = Doorway(sock, desk, self._socket_path, complain)
@@ -123,7 +125,8 @@ class GcsServer:
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self.shell.run())]
         self.shell.perform(self.head.begin())
-        self._tasks += [loop.create_task(self._tick()), loop.create_task(self.doorway.run())]
+        for run in (self._tick, self.doorway.run, self._doors.run):
+            self._tasks.append(loop.create_task(run()))
 
     async def run(self) -> None:
         """Serve until cancelled.
@@ -150,6 +153,9 @@ class GcsServer:
         while True:
             self.shell.perform(self.head.tick(time.monotonic(), time.time()))
             await asyncio.sleep(TICK_S)
+
+    def _nobody_listens(self, index: int) -> None:
+        self.shell.perform(self.head.nobody_listens(index, time.monotonic(), time.time()))
 
     async def ask(self, request: Request) -> Answer:
         """Answer a question of this process itself. What it changes is done at once, and stored on return."""

@@ -27,7 +27,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.common.ids import Process
+from orchestrator.common.ids import Process, home_of_actor
 from orchestrator.gateway import frames
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.link import Identity, Links
@@ -297,12 +297,12 @@ class ClusterMember:
             case "resolve_actor" | "kill_actor" | "actor_state":
                 if fields.get("label"):
                     self._node.handlers.label(sender, fields["label"])
-                home = _home_of_actor(fields["actor"])
+                home = home_of_actor(fields["actor"])
                 if home in (0, self.here):
                     return False
                 self.forward(sender, home, payload)
                 return True
-            case "create_actor" if (home := _home_of_actor(fields["actor"])) not in (0, self.here):
+            case "create_actor" if (home := home_of_actor(fields["actor"])) not in (0, self.here):
                 message = {**json.loads(payload), "job": self._node.jobs.of(sender)}
                 self.forward(sender, home, _encode(message).encode())
                 return True
@@ -447,11 +447,12 @@ class ClusterMember:
 
     def placed_here(self, actor: str, worker: int) -> bool:
         """An actor has got a worker of this node; True if its home is another one, which was told."""
-        home = _home_of_actor(actor)
+        home = home_of_actor(actor)
         self.leases.local_actor(actor)
         if home in (0, self.here):
             return False
         self.tell(home, {"op": "actor_placed", "actor": actor, "address": worker})
+        self.deaths.actor_placed(actor, worker)
         return True
 
     def actor_gone(self, actor: str) -> None:
@@ -489,10 +490,3 @@ class ClusterMember:
         process = self._node.pool.at(message["address"])
         if process is not None:
             self._node.kill(process, str(message["reason"])[:1000])
-
-
-def _home_of_actor(actor: str) -> int:
-    try:
-        return int(actor[:4], 16)
-    except ValueError:
-        return 0

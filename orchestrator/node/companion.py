@@ -20,8 +20,9 @@ from orchestrator.node import system
 
 #: Pause before a process is started again, doubled each time up to the second.
 PAUSE_S = (0.1, 10.0)
-#: One that has lived for so long has not died of how it was started.
-LIVED_S = 30.0
+#: One that has lived for so long has not died of how it was started; and, being the longest pause, it is long
+#: enough that starting such a one at once makes no more starts than the pauses would.
+LIVED_S = PAUSE_S[1]
 
 
 class Companion:

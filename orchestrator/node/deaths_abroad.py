@@ -6,13 +6,16 @@ when everything that it has said has been received.
 A stand-in may be *late*: made because a third node has named a process, after the news of its death had
 passed. So a node that makes a stand-in says so to the process's node (`stands`), which answers if it is dead.
 Of a node that is dead itself, the answer is known here.
+
+With a node the actors end that are at home there, wherever they run: whoever made them has ended, and nobody
+knows of them any more.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.common.ids import process_prefix
+from orchestrator.common.ids import home_of_actor, process_prefix
 
 if TYPE_CHECKING:
     from orchestrator.gateway.stand_ins import StandIn
@@ -73,6 +76,19 @@ class DeathsAbroad:
         for one in self._member.stand_ins:
             if one.process.node == index:
                 self.process_gone(one, _died_with_node(index, why))
+        for slot in self._node.scheduler.slots:
+            if slot.actor is not None and home_of_actor(slot.actor) == index:
+                self._end_orphan(slot.actor, slot.address)
+
+    def actor_placed(self, actor: str, worker: int) -> None:
+        """An actor of another node has got a worker here: that node may be dead since it has asked."""
+        if self._member.links.is_dead(home_of_actor(actor)):
+            self._end_orphan(actor, worker)
+
+    def _end_orphan(self, actor: str, worker: int) -> None:
+        process = self._node.pool.at(worker)
+        if process is not None:
+            self._node.kill(process, f"node {home_of_actor(actor)}, where its creator was, is dead")
 
     def process_gone(self, one: StandIn, news: dict[str, Any]) -> None:
         """A process of another node is dead."""

@@ -126,12 +126,13 @@ class LeasesAbroad:
 
     def client_gone(self, client: int) -> None:
         """A process of this node is dead."""
-        self._lender.client_gone(client)
+        self.stand_in_gone(client)
         self._route(lease_events.ClientGone(client))
 
     def stand_in_gone(self, client: int) -> None:
         """A process of another node is dead."""
         self._lender.client_gone(client)
+        self._wanted_here = {a: one for a, one in self._wanted_here.items() if one.client != client}
 
     def on_view(self, node: NodeView) -> None:
         """The head has news of a node."""

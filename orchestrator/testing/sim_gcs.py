@@ -16,6 +16,7 @@ from orchestrator.gcs import messages, requests
 from orchestrator.gcs.call_book import CallBook
 from orchestrator.gcs.cluster_view import ViewFollower
 from orchestrator.gcs.commit_queue import CommitQueue
+from orchestrator.gcs.doors import LOOK_S
 from orchestrator.gcs.effects import Close, Effect, Reply, Send
 from orchestrator.gcs.head import Head
 from orchestrator.gcs.nodes import HealthPolicy
@@ -77,6 +78,7 @@ class SimHead:
         network.start(HEAD, self)
         self.perform(self.head.begin())
         self._tick()
+        self._look()
 
     def kill(self) -> None:
         """End at once. A commit that is under way happens, or does not."""
@@ -87,6 +89,14 @@ class SimHead:
         if not self.is_dead:
             self.perform(self.head.tick(self._clock(), self._clock()))
             self._clock.after(TICK_S, self._tick)
+
+    def _look(self) -> None:
+        """As `Doors` does. A node goes by its id in the network."""
+        if not self.is_dead:
+            for record in self.head.nodes.absent():
+                if self._network.refuses(HEAD, record.spec.node_id):
+                    self.perform(self.head.nobody_listens(record.index, self._clock(), self._clock()))
+            self._clock.after(LOOK_S, self._look)
 
     def perform(self, effects: list[Effect]) -> None:
         """As the real shell does."""

@@ -121,6 +121,11 @@ class SimNetwork:
         """Tell whether there is a process of this name."""
         return name in self._hosts
 
+    def refuses(self, source: str, target: str) -> bool:
+        """Tell whether a machine that can be reached says that there is no process of this name."""
+        is_cut = (source, target) in self._cut or (target, source) in self._cut
+        return not is_cut and target not in self._hosts
+
     # ------------------------------------------------------------ the wire
 
     def cut(self, one: str, other: str, *, both_ways: bool = True) -> None:

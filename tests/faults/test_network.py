@@ -191,3 +191,20 @@ def test_a_node_is_killed(cluster, victim):
     assert [int(get(ref)[0]) for ref in streamed] == list(range(30))
     until(lambda: len(ray.nodes()) == 1, "all know that it is dead")
     until(lambda: not any(map(psutil.Process.is_running, family)), "nothing of it runs on")
+
+
+def test_a_node_is_killed_together_with_the_head_s_process(cluster):
+    """The head's next process has never had a session with it, and finds out all the same."""
+    counter = Counter.options(resources=THERE).remote()
+    assert get(counter.add.remote()) == 1
+    made = [array.remote(x) for x in range(40)]
+    streamed = items.remote(30)
+    head = head_process(cluster.supervisor_pids[0])
+    assert head is not None
+    head.kill()
+    os.kill(cluster.nodes[1].node_pid, signal.SIGKILL)
+    with pytest.raises(exceptions.ActorDiedError):
+        get(counter.add.remote())
+    assert [int(value[0]) for value in get(made)] == list(range(40))
+    assert [int(get(ref)[0]) for ref in streamed] == list(range(30))
+    until(lambda: len(ray.nodes()) == 1, "all know that it is dead")

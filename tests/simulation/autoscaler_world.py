@@ -57,7 +57,9 @@ class World:
         self.requested: tuple[tuple[Shape, int], ...] = ()
         self.disk = "[]"
         self.made = 0
+        #: What this life of the autoscaler has asked for, and what was ever made.
         self.requests: set[str] = set()
+        self.was_made: set[str] = set()
         self.said: list[str] = []
         self.is_quiet = False
         self.strangers = [
@@ -71,6 +73,7 @@ class World:
             self.made += 1
             return f"r-{self.made}"
 
+        self.requests = set()
         return Reconciler(self.config, new_request, json.loads(self.disk), self.now_s)
 
     # ------------------------------------------------------------ what there is
@@ -136,12 +139,14 @@ class World:
                 assert request in self.disk, "done before it was written down"
                 assert request not in self.requests, "asked for twice"
                 self.requests.add(request)
-                if self.happens(0.2):
+                if request in self.was_made:
+                    pass  # asked for by an autoscaler that was killed, too
+                elif self.happens(0.2):
                     self.autoscaler.launch_failed(request, "no capacity", self.now_s)
                 elif not self.happens(0.05):  # or it is lost
-                    self.machines.append(
-                        Machine(len(self.requests), request, kind, self.now_s, self.rng, self.faults)
-                    )
+                    self.was_made.add(request)
+                    number = len(self.was_made)
+                    self.machines.append(Machine(number, request, kind, self.now_s, self.rng, self.faults))
             case Terminate(provider_id, _):
                 assert provider_id.startswith("m-"), "a stranger's"
                 found = [m for m in self.machines if m.provider_id == provider_id]

@@ -14,6 +14,7 @@ from orchestrator.gcs.jobs import JobTable
 from orchestrator.gcs.names import NameTable
 from orchestrator.gcs.nodes import NodeTable
 from orchestrator.gcs.placement_groups import GroupTable
+from orchestrator.testing.sim_network import Faults
 from tests.simulation import gcs_world
 
 SEEDS_PER_TEST = 10
@@ -37,6 +38,34 @@ def test_the_same_seed_is_the_same_run() -> None:
             world.clock.run(0.3)
         stories.append([node.story for node in world.nodes])
     assert stories[0] == stories[1] and any(stories[0])
+
+
+@pytest.mark.parametrize("is_cut_off", [False, True])
+def test_who_dies_while_the_head_is_killed_again_and_again_is_declared_dead(is_cut_off: bool) -> None:
+    """Each life of the head is shorter than the time that nodes have to come back to it."""
+    world = gcs_world.World(1)
+    world.network.faults = Faults()
+    world.start_node()
+    world.clock.run(5.0, world.check)
+    victim = world.living()[-1]
+    others = [node for node in world.living() if node is not victim]
+    assert len(others) > 1
+    for life in range(5):
+        world.head.kill()
+        if life == 1:
+            victim.die("killed")
+        if is_cut_off:
+            world.network.cut("head", victim.name)
+        world.clock.run(0.5)
+        world.restart_head()
+        world.clock.run(4.0, world.check)
+    record = world.head.head.nodes.get(victim.index)
+    assert record is not None and record.is_member == is_cut_off
+    # Of a machine that does not even refuse nothing is known. When the head lives on, its silence counts.
+    world.clock.run(gcs_world.POLICY.dead_s, world.check)
+    assert not record.is_member
+    assert all(victim.index not in node.view.nodes for node in others)
+    assert {node.index for node in others} == {one.index for one in world.head.head.nodes.members()}
 
 
 def fails_within(seeds: int) -> bool:

@@ -2,8 +2,9 @@
 
 Each machine is a process that runs a node in the foreground. It gets SIGTERM, and SIGKILL if it is still
 there after `GRACE_S`. What was started is written down, a file for each machine, with pid and start time: so
-a head that is started anew knows the processes of the one before. They end when the supervisor of the head
-does.
+a head that is started anew knows the processes of the one before. None begins to be a node before that is
+done, and one whose head dies first ends at once (`_GUARD`): there is no node that nobody knows of. They end
+when the supervisor of the head does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -35,6 +38,19 @@ STORE_BYTES_DEFAULT = 256 << 20
 PLACE = "local-nodes"
 
 Command = Callable[[str, NodeType], list[str]]
+
+#: Waits for a word on its standard input, or its end, and then is what follows on the command line, or ends.
+_GUARD = (
+    sys.executable,
+    "-S",
+    "-c",
+    """
+import os, sys
+os.read(0, 1) or os._exit(1)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.execvp(sys.argv[1], sys.argv[1:])
+""",
+)
 
 
 class Machine(NamedTuple):
@@ -96,29 +112,37 @@ class LocalProvider:
         """
         if request in self._machines:
             return
+        command = self._command(request, node_type)
+        if shutil.which(command[0]) is None:
+            raise ProviderError(f"a node process could not be started: there is no {command[0]}")
         try:
             os.makedirs(self._place, mode=0o700, exist_ok=True)
             path = os.path.join(self._place, f"{request}.log")
             log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as exc:
             raise ProviderError(f"there is no place for a node's log: {exc}") from exc
+        word_r, word_w = os.pipe2(os.O_CLOEXEC)
         try:
             child = await asyncio.create_subprocess_exec(
-                *self._command(request, node_type),
-                stdin=asyncio.subprocess.DEVNULL,
+                *_GUARD,
+                *command,
+                stdin=word_r,
                 stdout=log,
                 stderr=log,
                 env=self._environment,
                 start_new_session=True,
             )
+            # Reaped as soon as it ends: an unreaped child would look alive.
+            self._children[request] = asyncio.create_task(child.wait())
+            machine = Machine(child.pid, system.start_ticks(child.pid), node_type.name)
+            self._write(request, machine)
+            self._machines[request] = machine
+            os.write(word_w, b"!")
         except OSError as exc:
             raise ProviderError(f"a node process could not be started: {exc}") from exc
         finally:
-            os.close(log)
-        # Reaped as soon as it ends: an unreaped child would look alive.
-        self._children[request] = asyncio.create_task(child.wait())
-        machine = self._machines[request] = Machine(child.pid, system.start_ticks(child.pid), node_type.name)
-        self._write(request, machine)
+            for fd in (log, word_r, word_w):
+                os.close(fd)
 
     def _write(self, request: str, machine: Machine) -> None:
         path = os.path.join(self._place, f"{request}.json")

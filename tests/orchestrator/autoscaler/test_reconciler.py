@@ -222,6 +222,23 @@ def test_a_new_autoscaler_goes_on_where_the_old_one_was() -> None:
     assert one.step() == [] and one.state("r2") is State.RUNNING
 
 
+def test_a_new_autoscaler_asks_once_more_for_what_may_not_have_been_heard() -> None:
+    """The one before was killed between writing down and asking; or after it, and nothing is shown yet."""
+    one = One()
+    one.demand = Demand(pending=((Shape(FOUR), 3),))
+    assert one.step() == [Launch(f"r{n}", "small") for n in (1, 2, 3)]
+    one.machine("r2")
+    records = one.reconciler.instances.to_records()
+    records[2]["type"] = "a type that is no more"
+    one.reconciler = Reconciler(config(), one._new, records, 1e6)
+    one.now_s = 1e6
+    assert one.reconciler.step(Observation(None, [], one.demand), 1e6) == []
+    one.demand = Demand(pending=((Shape(FOUR), 2),))
+    assert [out for out in one.step() if isinstance(out, Launch)] == [Launch("r1", "small")]
+    assert (one.state("r1"), one.state("r2")) == (State.REQUESTED, State.JOINING)
+    assert one.step() == []
+
+
 def test_records_that_are_none() -> None:
     with pytest.raises(ValueError, match="is no record of an instance"):
         Reconciler(config(), lambda: "", [{"request": "r1"}])

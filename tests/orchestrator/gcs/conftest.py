@@ -79,7 +79,13 @@ class TestNode:
     __test__ = False
 
     def __init__(
-        self, where: JoinString, node_id: str, *, is_head: bool = False, versions: Versions | None = None
+        self,
+        where: JoinString,
+        node_id: str,
+        *,
+        is_head: bool = False,
+        services: dict[str, str] | None = None,
+        versions: Versions | None = None,
     ) -> None:
         self.versions = own_versions() if versions is None else versions
         self.thread = NetworkThread()
@@ -90,7 +96,8 @@ class TestNode:
             self.thread.close()
             raise
         self.identity = joined.identity
-        self.spec = NodeSpec(node_id, "host", {}, ResourceSet.from_floats({"CPU": 4}), {}, is_head)
+        total = ResourceSet.from_floats({"CPU": 4})
+        self.spec = NodeSpec(node_id, "host", services or {}, total, {}, is_head)
         self.link = GcsLink(self.thread, where.address, joined.identity, self.spec, versions=self.versions)
 
     def poll(self) -> None:

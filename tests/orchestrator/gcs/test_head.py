@@ -145,7 +145,11 @@ def test_a_request_that_comes_twice_takes_effect_once_also_over_a_restart(driver
     # Once it has been confirmed, a straggler of the network gets nothing.
     driver.do(driver.head.call(Call(1, 2, 2, requests.ListJobs()), 0.0))
     driver.do(driver.head.call(put, 0.0))
-    assert (1, 1) not in driver.answers and not driver.rows["answered"]
+    assert (1, 1) not in driver.answers and list(driver.rows["answered"]) == ["1/below"]
+    # Nor does it from a head that is started after that, and has never had the answer.
+    driver.begin()
+    driver.do(driver.head.call(put, 0.0))
+    assert (1, 1) not in driver.answers
 
 
 def test_a_new_session_of_a_node_ends_the_old_one(driver: Driver) -> None:

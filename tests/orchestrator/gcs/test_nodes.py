@@ -146,6 +146,82 @@ def test_after_a_restart_all_have_time_to_come_back(table: NodeTable) -> None:
     assert died == [4]
 
 
+def restarted(*numbers: int, now_s: float = 100.0) -> NodeTable:
+    """Return the table of a head that was started anew, and knows the nodes with these ids."""
+    before = NodeTable(POLICY)
+    rows: list[bytes] = []
+    for number in numbers:
+        _, writes, _ = before.register(number, Register(spec(number)), 0.0)
+        rows += [write.value for write in writes if write.table == TABLE and write.value]
+    after = NodeTable(POLICY)
+    after.restore(rows, len(numbers) + 2, now_s)
+    return after
+
+
+def test_where_nobody_listens_any_more_nobody_is_waited_for(table: NodeTable) -> None:
+    record = register(table, 7)
+    table.session_lost(record, 1.0)
+    assert table.nobody_listens(2, 1.0) == ([], []) and record.state is NodeState.SUSPECT
+    assert table.nobody_listens(2, 1.5) == ([], [])
+    _, (died,) = table.nobody_listens(2, 2.0)
+    assert died.node == 2 and "nobody listens there any more (its connection to the head broke)" in died.cause
+    assert table.nobody_listens(2, 3.0) == table.nobody_listens(99, 3.0) == ([], [])
+
+
+def test_who_has_a_session_lives_wherever_it_listens(table: NodeTable) -> None:
+    record = register(table, 7)
+    assert table.absent() == []
+    assert table.nobody_listens(2, 0.0) == table.nobody_listens(2, 5.0) == ([], [])
+    table.session_lost(record, 5.0)
+    assert table.absent() == [record]
+    table.nobody_listens(2, 5.0)
+    # It is back, and what was found before counts no more when it goes again.
+    register(table, 7, 5.5)
+    table.session_lost(record, 6.0)
+    assert table.nobody_listens(2, 6.5) == ([], []) and record.state is NodeState.SUSPECT
+
+
+def test_a_node_that_died_while_the_head_was_away_is_found_out_by_its_door() -> None:
+    table = restarted(7, 8)
+    register(table, 7, 100.1)
+    assert [record.index for record in table.absent()] == [3]
+    assert table.nobody_listens(3, 100.1) == ([], [])
+    assert [died.node for died in table.nobody_listens(3, 101.1)[1]] == [3]
+    table.validate()
+
+
+def test_when_most_are_back_after_a_restart_silence_counts_as_ever() -> None:
+    table = restarted(7, 8, 9, 10)
+    table.tick(100.0)
+    register(table, 7, 100.5)
+    register(table, 8, 102.0)
+    # Half of them: it may be the network of the others, or of the head.
+    heard = [table.get(2), table.get(3)]
+    for tick in range(1010, 1220):
+        for record in heard:
+            assert record is not None
+            table.heartbeat(record, Heartbeat(TOTAL), tick / 10)
+        assert table.tick(tick / 10)[1] == []
+    heard.append(register(table, 9, 122.0))
+    died = {}
+    for tick in range(1220, 1350):
+        for record in heard:
+            assert record is not None
+            table.heartbeat(record, Heartbeat(TOTAL), tick / 10)
+        table.validate()
+        died |= {one.node: tick / 10 for one in table.tick(tick / 10)[1]}
+    assert died == {5: 130.0}  # what it has had after the restart in any case
+
+    table = restarted(7, 8, 9)
+    heard = [register(table, 7, 101.0), register(table, 8, 102.0)]
+    for tick in range(1010, 1130):
+        for record in heard:
+            assert record is not None
+            table.heartbeat(record, Heartbeat(TOTAL), tick / 10)
+        died |= {one.node: tick / 10 for one in table.tick(tick / 10)[1]}
+    assert died == {5: 130.0, 4: 112.0}
+
+
 def test_draining_is_a_wish_that_stays(table: NodeTable) -> None:
     record = register(table, 7)
     wish = DrainNode("it is too expensive", 60.0)

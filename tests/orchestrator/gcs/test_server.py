@@ -95,6 +95,27 @@ def test_a_head_that_is_killed_comes_back_with_all_that_it_acknowledged(
     assert other.event(messages.Registered).node == 2
 
 
+def test_a_node_that_ends_while_the_head_is_away_is_not_waited_for(
+    start_head: StartHead, start_node: StartNode, folder: Path
+) -> None:
+    head = start_head(f"sqlite://{folder}/gcs.db")
+    one = start_node(head.join_string, "000000000000000a", is_head=True)
+    one.event(messages.Registered)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        services = {"link": f"127.0.0.1:{listener.getsockname()[1]}"}
+        two = start_node(head.join_string, "000000000000000b", services=services)
+        assert two.event(messages.Registered).node == 2
+        head.kill()
+        two.close()
+    head.start()
+
+    def dead() -> list[messages.NodeView]:
+        return [view for view in one.ask(requests.ListNodes(dead_too=True)).nodes if view.state == "DEAD"]
+
+    (found,) = until(dead)
+    assert found.node == 2 and "nobody listens there any more (the head was restarted" in found.cause
+
+
 def test_the_story_of_a_group_over_two_nodes(start_head: StartHead, start_node: StartNode) -> None:
     head = start_head()
     nodes = []

@@ -161,12 +161,16 @@ def test_an_answer_is_kept_until_it_has_arrived() -> None:
         assert table.find(call(number)) is None
         table.keep(call(number), Done(number))
     assert table.find(call(2)) == Done(2)
-    gone = table.confirm(call(4, below=3))
-    assert sorted(write.key for write in gone) == ["7/1", "7/2"] and all(
-        write.value is None for write in gone
-    )
+    *gone, below = table.confirm(call(4, below=3))
+    assert [write.key for write in gone] == ["7/1", "7/2"] and all(write.value is None for write in gone)
     assert table.is_stale(call(2)) and not table.is_stale(call(3)) and table.find(call(3)) == Done(3)
-    assert [write.key for write in table.node_died(7)] == ["7/3"]
+    assert table.confirm(call(5, below=3)) == []
+    after = AnsweredTable()
+    assert below.value is not None
+    after.restore([below.value])
+    assert after.is_stale(call(2)) and not after.is_stale(call(3)) and after.find(call(2)) is None
+    assert [write.key for write in table.node_died(7)] == ["7/below", "7/3"]
+    assert [write.key for write in after.node_died(7)] == ["7/below"] and not after.is_stale(call(2))
     table.validate()
 
 

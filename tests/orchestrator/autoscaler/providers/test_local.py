@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,12 +14,13 @@ import pytest
 from orchestrator.autoscaler.config import ConfigError, NodeType
 from orchestrator.autoscaler.files import check
 from orchestrator.autoscaler.providers import ClusterFacts
-from orchestrator.autoscaler.providers.local import LocalProvider, node_options
+from orchestrator.autoscaler.providers.local import LocalProvider, Machine, node_options
 from orchestrator.autoscaler.providers.provider import ProviderError
 from orchestrator.autoscaler.reconciler import INSTANCE_LABEL
 from orchestrator.autoscaler.testing import check_provider
 from orchestrator.common.resources import ResourceSet
 from orchestrator.node import supervisor
+from tests.waiting import until
 
 SMALL = NodeType("small", ResourceSet.from_floats({"CPU": 2}), labels={"zone": "a"})
 
@@ -82,14 +85,17 @@ def test_one_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.Mon
         await provider.launch("r1", SMALL)
         (one,) = await provider.machines()
         pid = pid_of(tmp_path, "r1")
-        while "trap" not in Path(f"/proc/{pid}/cmdline").read_text():
+        while not (tmp_path / "nodes" / "r1.log").read_text():
             await asyncio.sleep(0.01)
         await provider.terminate(one.provider_id)
         while await provider.machines():
             await asyncio.sleep(0.01)
         assert not is_alive(pid)
 
-    run(test, make(tmp_path, lambda *_: ["/bin/sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"]))
+    run(
+        test,
+        make(tmp_path, lambda *_: ["/bin/sh", "-c", "trap '' TERM; echo here; while :; do sleep 0.1; done"]),
+    )
 
 
 def test_a_command_that_is_not_there_is_a_clear_error(tmp_path: Path) -> None:
@@ -119,6 +125,47 @@ def test_who_comes_after_it_knows_what_it_has_started(tmp_path: Path) -> None:
 
     run(first, make(tmp_path, waits))
     assert not list((tmp_path / "nodes").glob("*.json"))
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from orchestrator.autoscaler.config import NodeType
+from orchestrator.autoscaler.providers.local import LocalProvider
+from orchestrator.common.resources import ResourceSet
+
+class Killed(LocalProvider):
+    def _write(self, request, machine):
+        print(machine.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+place, program = sys.argv[1:]
+provider = Killed("lab", lambda *_: ["/bin/sh", "-c", program], place)
+asyncio.run(provider.launch("r1", NodeType("small", ResourceSet())))
+"""
+
+
+def test_a_process_that_nobody_knows_of_is_none(tmp_path: Path) -> None:
+    """The head is killed after it has started a process and before that is written down."""
+    program = f"touch {tmp_path}/began; sleep 1000"
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "nodes"), program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    until(lambda: not is_alive(int(done.stdout)))
+    assert not (tmp_path / "began").exists()
+
+
+def test_what_can_t_be_written_down_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: LocalProvider, request: str, machine: Machine) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(LocalProvider, "_write", full)
+
+    async def test(provider: LocalProvider) -> None:
+        with pytest.raises(ProviderError, match=r"could not be started: the disk is full"):
+            await provider.launch("r1", SMALL)
+        assert not await provider.machines()
+        assert await provider._children["r1"] == 1
+
+    run(test, make(tmp_path, waits))
 
 
 def test_how_a_node_is_started() -> None:
