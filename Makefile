@@ -5,6 +5,7 @@
 #   make test-all    the same tests on every CPython from 3.10 to 3.13 that is installed
 #   make endurance   the tests that kill and restart, with more rounds
 #   make simulate    run SEEDS=n seeds through the simulations, or SEED=n one again
+#   make record-counts  what the paths of a call cost now, for the suite to hold (record-counts-all: every CPython)
 #   make bench       the benchmarks, beside their peers where `make bench-peers` has installed those (ARGS="--quick")
 #   make lint        style, formatting and types only
 #   make format      rewrite the files into the one format
@@ -25,7 +26,7 @@ TEST_ARGS ?=
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: run test endurance simulate suite test-all bench bench-peers lint format wheel build protos clean help
+.PHONY: run test endurance simulate suite test-all record-counts record-counts-all bench bench-peers lint format wheel build protos clean help
 
 VENV := .venv
 VENV_TEST := .venv-test
@@ -45,7 +46,7 @@ PACKAGE_FILES := $(shell find plasma orchestrator -name __pycache__ -prune -o \
 BUILD_FILES := setup.py pyproject.toml MANIFEST.in README.md LICENSE tools/make_wheel.py
 
 help:
-	@sed -n '3,14s/^# *//p' Makefile
+	@sed -n '3,15s/^# *//p' Makefile
 
 # --- The working environment: tools to build, check and measure with, and the packages themselves. ---
 
@@ -134,8 +135,14 @@ bench-peers: $(VENV_PEERS)/.installed
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
+record-counts: $(VENV)/.installed
+	@$(BIN)/python benchmarks/path_counts.py --record
+
+record-counts-all:
+	@$(PYTHON) tools/test_all.py --target record-counts
+
 clean:
-	rm -rf build wheelhouse *.egg-info $(VENV) $(VENV_TEST) $(VENV_PEERS) .venv-py* out benchmarks/results
+	rm -rf build wheelhouse *.egg-info $(VENV) $(VENV_TEST) $(VENV_PEERS) .venv-py* out benchmarks/results/working
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find plasma orchestrator tests benchmarks examples tools -name __pycache__ -prune -exec rm -rf {} +
 	rm -f plasma/*.so plasma/*.c
