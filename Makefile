@@ -7,6 +7,7 @@
 #   make simulate    run SEEDS=n seeds through the simulations, or SEED=n one again
 #   make record-counts  what the paths of a call cost now, for the suite to hold (record-counts-all: every CPython)
 #   make bench       the benchmarks, beside their peers where `make bench-peers` has installed those (ARGS="--quick")
+#   make plot        draw docs/images/benchmarks.png from the results of the newest day
 #   make lint        style, formatting and types only
 #   make format      rewrite the files into the one format
 #   make wheel       a manylinux wheel in wheelhouse/
@@ -26,7 +27,7 @@ TEST_ARGS ?=
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: run test endurance simulate suite test-all record-counts record-counts-all bench bench-peers lint format wheel build protos clean help
+.PHONY: run test endurance simulate suite test-all record-counts record-counts-all bench bench-peers plot lint format wheel build protos clean help
 
 VENV := .venv
 VENV_TEST := .venv-test
@@ -46,7 +47,7 @@ PACKAGE_FILES := $(shell find plasma orchestrator -name __pycache__ -prune -o \
 BUILD_FILES := setup.py pyproject.toml MANIFEST.in README.md LICENSE tools/make_wheel.py
 
 help:
-	@sed -n '3,15s/^# *//p' Makefile
+	@sed -n '3,16s/^# *//p' Makefile
 
 # --- The working environment: tools to build, check and measure with, and the packages themselves. ---
 
@@ -134,6 +135,9 @@ bench-peers: $(VENV_PEERS)/.installed
 
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+plot: $(VENV_PEERS)/.installed
+	@$(VENV_PEERS)/bin/python benchmarks/plot.py $(ARGS)
 
 record-counts: $(VENV)/.installed
 	@$(BIN)/python benchmarks/path_counts.py --record
