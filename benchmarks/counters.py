@@ -31,6 +31,8 @@ from typing import Any, Protocol
 
 #: Frames of these files are the measuring code's own.
 OWN_FILES = ("counters.py", "path_counts.py", "path_operations.py")
+#: What starts and ends a count is called through these.
+OWN_LIBRARIES = ("_ctypes", "libffi")
 #: Enough for some hundred calls.
 PLACES_MAX = 1 << 21
 MONITORING: Any = getattr(sys, "monitoring", None)
@@ -252,24 +254,26 @@ def _functions_at(addresses: Counter[int]) -> Counter[str]:
         low, high, offset, path = maps[max(0, bisect.bisect_right(starts, address) - 1)]
         if not low <= address < high:
             path = "?"
+        library = Path(path).name.partition(".")[0]
+        if library in OWN_LIBRARIES:
+            continue
         if path not in symbols:
             symbols[path] = _symbols_of(path)
         values, names = symbols[path]
         at = bisect.bisect_right(values, address - low + offset) - 1
-        found[f"{Path(path).name}: {names[at] if at >= 0 else '*'}"] += number
+        found[f"{library}: {names[at]}" if at >= 0 else library] += number
     return found
 
 
 def _symbols_of(path: str) -> tuple[list[int], list[str]]:
-    """Offsets in the file and names of a library's functions; none where `nm` has none."""
-    pairs = []
-    for options in (["-n"], ["-nD"]):
-        try:
-            text = subprocess.run(["nm", *options, path], capture_output=True, text=True).stdout
-        except OSError:
-            break
-        lines = [line.split() for line in text.splitlines()]
-        pairs = [(int(line[0], 16), line[2]) for line in lines if len(line) == 3 and line[1] in "tTwWiI"]
-        if pairs:
-            break
+    """Offsets in the file and names of a library's functions; none of one that has been stripped.
+
+    What such a library exports is no help: most of its functions lie between the names of others.
+    """
+    try:
+        text = subprocess.run(["nm", "-n", path], capture_output=True, text=True).stdout
+    except OSError:
+        text = ""
+    lines = [line.split() for line in text.splitlines()]
+    pairs = [(int(line[0], 16), line[2]) for line in lines if len(line) == 3 and line[1] in "tTwWiI"]
     return [value for value, _ in pairs], [name for _, name in pairs]

@@ -327,8 +327,10 @@ DISTRIBUTIONS = {
 def version_of(side: str) -> str:
     """The version of a side's library; for what comes with Python that of Python."""
     python = interpreter(side)
-    if side in STDLIB or python is None:
+    if side in STDLIB:
         return f"Python {platform.python_version()}"
+    if python is None:
+        return "unknown"
     name = DISTRIBUTIONS.get(side, side)
     code = f"from importlib.metadata import version; print(version({name!r}))"
     done = subprocess.run([python, "-c", code], capture_output=True, text=True)

@@ -16,6 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,8 @@ TOLERANCE = {"bytecodes": 0.005, "instructions": 0.10}
 GAIN = {"bytecodes": 0.10, "instructions": 0.25}
 #: Processes that have to say that something is not as recorded; and whose median is recorded.
 ATTEMPTS = 3
+#: What a line of a profile is at least, as a part of the whole.
+SHOWN_FROM = 0.01
 RENEW = "Where that is meant: `make record-counts`, and commit what it has written."
 
 
@@ -124,17 +127,21 @@ def show(found: dict[str, Figures], known: dict[str, Figures]) -> str:
     return "\n".join(lines)
 
 
-def show_profile(measured: Measured, unit: str, least: float = 0.01) -> str:
-    """By operation, the functions in which the work is done themselves, as tables in Markdown."""
+def show_profile(measured: Measured, unit: str) -> str:
+    """By operation, where the work itself is done: by file or library, and by function; in Markdown."""
     text = []
     for name, places in measured.places.items():
-        total = sum(places.values())
-        calls = max(1, measured.calls(name))
-        text += [f"### {name}", "", f"| {unit} | share | function |", "|---:|---:|---|"]
-        for place, number in places.most_common():
-            if number >= least * total:
-                text.append(f"| {number / calls:.0f} | {number / total:.0%} | `{place}` |")
-        text.append("")
+        groups: Counter[str] = Counter()
+        for place, number in places.items():
+            groups[place.partition(": ")[0]] += number
+        for heading, found in ((name, groups), (f"{name}, by function", places)):
+            total = sum(found.values())
+            text += [f"### {heading}", "", f"| {unit} | share | where |", "|---:|---:|---|"]
+            for place, number in found.most_common():
+                if number >= SHOWN_FROM * total:
+                    share = number / total
+                    text.append(f"| {number:.0f} | {share:.0%} | `{place}` |")
+            text.append("")
     return "\n".join(text)
 
 
@@ -142,7 +149,10 @@ def record(found: dict[str, Figures]) -> None:
     """Write the figures down, for this version of Python."""
     known = recorded()
     kinds = known.setdefault(VERSION, {})
-    kinds.update(found)
+    for kind, figures in found.items():
+        kinds[kind] = {
+            name: int(figure) if figure == int(figure) else figure for name, figure in figures.items()
+        }
     ordered = dict(sorted(known.items(), key=lambda item: tuple(map(int, item[0].split(".")))))
     RECORDED.write_text(json.dumps(ordered, indent=1) + "\n")
 

@@ -113,8 +113,8 @@ class Measured:
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.repeats_of_calls = REPEATS if kind == "bytecodes" else REPEATS_OF_LONG
-        #: where the work went: by operation, by function, of all repeats together
-        self.places: dict[str, Counter[str]] = {}
+        #: where the work of each sample went, by function
+        self._places: dict[str, list[Counter[str]]] = {}
         self._count = counters.make(kind)
         self._samples: dict[str, list[float]] = {}
 
@@ -124,11 +124,25 @@ class Measured:
         self._count.take()
         number, result = counters.run(self._count, function)
         self.note(name, (number - nothing) / per)
-        self.places.setdefault(name, Counter()).update(self._count.take())
+        places = {place: number / per for place, number in self._count.take().items()}
+        self.note_places(name, Counter(places))  # type: ignore[arg-type]
         return result
 
     def note(self, name: str, figure: float) -> None:
         self._samples.setdefault(name, []).append(figure)
+
+    def note_places(self, name: str, places: Counter[str]) -> None:
+        self._places.setdefault(name, []).append(places)
+
+    @property
+    def places(self) -> dict[str, Counter[str]]:
+        """Where the work of an operation went, by function: the mean of the samples."""
+        return {
+            name: Counter(
+                {place: sum(one[place] for one in several) / len(several) for place in set().union(*several)}
+            )
+            for name, several in self._places.items()
+        }
 
     @property
     def figures(self) -> Figures:
@@ -136,7 +150,12 @@ class Measured:
 
     def calls(self, name: str) -> int:
         """How many samples there are of an operation."""
-        return len(self._samples[name])
+        return len(self._samples.get(name, ()))
+
+    def drop(self, name: str) -> None:
+        """Forget the last sample of an operation."""
+        self._samples[name].pop()
+        self._places[name].pop()
 
 
 def yardstick() -> int:
@@ -169,14 +188,25 @@ class Calls:
 
     def count_single(self, measured: Measured) -> None:
         """Submit one call; get its value when it is here."""
-        endpoint, get = self._runtime.endpoint, self._api.get
-        for _ in range(measured.repeats_of_calls):
-            get(self._call())
-            ref = measured.of(f"{self.name}: submit", self._call)
-            while not endpoint.has_message(endpoint.CONTROL):
-                endpoint.wait(1 << endpoint.CONTROL, 1.0, endpoint.bell())
-            measured.of(f"{self.name}: get", partial(get, ref))
-            del ref
+        endpoint, pump, get = self._runtime.endpoint, self._runtime.pump, self._api.get
+        submitted, got = f"{self.name}: submit", f"{self.name}: get"
+        ticks: list[None] = []
+        tick = pump.tick
+        pump.tick = lambda: ticks.append(None) or tick()
+        try:
+            while measured.calls(got) < measured.repeats_of_calls:
+                get(self._call())
+                ref = measured.of(submitted, self._call)
+                while not endpoint.has_message(endpoint.CONTROL):
+                    endpoint.wait(1 << endpoint.CONTROL, 1.0, endpoint.bell())
+                ticks.clear()
+                measured.of(got, partial(get, ref))
+                if ticks:
+                    # The message was another one, and the reply had to be waited for.
+                    measured.drop(got)
+                del ref
+        finally:
+            pump.tick = tick
 
     def count_batch(self, measured: Measured) -> None:
         """Get the values of many calls at once, all of which are here."""
@@ -210,10 +240,9 @@ class Calls:
         name = f"{self.name}: execute and reply"
         for before, after in pairwise(marks):
             measured.note(name, after - before)
-        # There is one turn more than marks, and two more than differences of marks.
-        measured.places[name] = Counter(
-            {at: n * measured.calls(name) / (QUEUED + 1) for at, n in places.items()}
-        )
+        # One turn before the first mark, and one after the last.
+        turns = QUEUED + 1
+        measured.note_places(name, Counter({place: number / turns for place, number in places.items()}))
 
 
 def count_objects(measured: Measured, api: Any) -> None:

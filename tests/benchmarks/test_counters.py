@@ -98,7 +98,7 @@ def test_instructions_are_told_by_library() -> None:
     count = Instructions(places_max=100_000)
     number = number_of(count, lambda: sum_up(20))
     places = count.take()
-    assert sum(places.values()) == number
+    assert 0.9 * number < sum(places.values()) <= number  # without what starts and ends the count
     assert any("python" in name for name in places)
     assert count.now() == 0
 
