@@ -37,10 +37,13 @@ def test_more_work_counts_more(count: Count) -> None:
 
 
 def test_the_same_work_counts_the_same(count: Count) -> None:
-    for _ in range(100):
-        sum_up(30)  # until the interpreter has adapted itself
-    found = [number_of(count, lambda: sum_up(30)) for _ in range(5)]
-    assert max(found) - min(found) <= (0 if isinstance(count, Bytecodes) else 0.05) * min(found)
+    def work() -> int:
+        return sum_up(30)
+
+    for _ in range(3):
+        number_of(count, work)  # until the interpreter has adapted itself
+    low, *_, high = sorted(number_of(count, work) for _ in range(7))[1:-1]
+    assert high - low <= (0 if isinstance(count, Bytecodes) else 0.05) * low
 
 
 def test_the_value_comes_back(count: Count) -> None:
