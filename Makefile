@@ -5,7 +5,9 @@
 #   make test-all    the same tests on every CPython from 3.10 to 3.13 that is installed
 #   make endurance   the tests that kill and restart, with more rounds
 #   make simulate    run SEEDS=n seeds through the simulations, or SEED=n one again
+#   make record-counts  what the paths of a call cost now, for the suite to hold (record-counts-all: every CPython)
 #   make bench       the benchmarks, beside their peers where `make bench-peers` has installed those (ARGS="--quick")
+#   make plot        draw docs/images/benchmarks.png from the results of the newest day
 #   make lint        style, formatting and types only
 #   make format      rewrite the files into the one format
 #   make wheel       a manylinux wheel in wheelhouse/
@@ -28,7 +30,7 @@ TEST_SPREAD := -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .SUFFIXES:
-.PHONY: run test endurance simulate suite test-all bench bench-peers lint format wheel build protos clean help
+.PHONY: run test endurance simulate suite test-all record-counts record-counts-all bench bench-peers plot lint format wheel build protos clean help
 
 VENV := .venv
 VENV_TEST := .venv-test
@@ -48,7 +50,7 @@ PACKAGE_FILES := $(shell find plasma orchestrator -name __pycache__ -prune -o \
 BUILD_FILES := setup.py pyproject.toml MANIFEST.in README.md LICENSE tools/make_wheel.py
 
 help:
-	@sed -n '3,14s/^# *//p' Makefile
+	@sed -n '3,16s/^# *//p' Makefile
 
 # --- The working environment: tools to build, check and measure with, and the packages themselves. ---
 
@@ -137,8 +139,17 @@ bench-peers: $(VENV_PEERS)/.installed
 bench: $(VENV)/.installed
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
+plot: $(VENV_PEERS)/.installed
+	@$(VENV_PEERS)/bin/python benchmarks/plot.py $(ARGS)
+
+record-counts: $(VENV)/.installed
+	@$(BIN)/python benchmarks/path_counts.py --record
+
+record-counts-all:
+	@$(PYTHON) tools/test_all.py --target record-counts
+
 clean:
-	rm -rf build wheelhouse *.egg-info $(VENV) $(VENV_TEST) $(VENV_PEERS) .venv-py* out benchmarks/results
+	rm -rf build wheelhouse *.egg-info $(VENV) $(VENV_TEST) $(VENV_PEERS) .venv-py* out benchmarks/results/working
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find plasma orchestrator tests benchmarks examples tools -name __pycache__ -prune -exec rm -rf {} +
 	rm -f plasma/*.so plasma/*.c

@@ -210,7 +210,7 @@ def main() -> None:
     if one and many:
         table += f"\n\n8 nodes take {many / one:.2f} times as long as one."
     print(table)
-    save("broadcast", results, table)
+    save("broadcast", results, table, arguments)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def main() -> None:
     if peer and ours:
         table += f"\n\nOur compiled pipeline beside the peer's two calls: {peer / ours:.1f}×"
     print(table)
-    save("graphs", results, table)
+    save("graphs", results, table, arguments)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ median over the rounds.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +87,46 @@ def median_s(fn: Callable[[], Any], repeats: int) -> float:
     return statistics.median(samples)
 
 
-def memcpy_gb_s(size_bytes: int = 800_000_000, repeats: int = 5) -> float:
-    """What one core copies between warm buffers, in GB/s: the measure of every ``put`` in the same run."""
+def memcpy_gb_s(size_bytes: int = 800_000_000, repeats: int = 5, threads: int = 1) -> float:
+    """What threads copy between warm buffers, in GB/s: the measure of every ``put`` in the same run."""
+    from concurrent.futures import ThreadPoolExecutor
+
     import numpy as np
 
     source, target = np.ones(size_bytes, np.uint8), np.ones(size_bytes, np.uint8)
-    return size_bytes / median_s(lambda: np.copyto(target, source), repeats) / 1e9
+    parts = list(zip(np.array_split(target, threads), np.array_split(source, threads), strict=True))
+    with ThreadPoolExecutor(threads) as pool:
+        copy_s = median_s(lambda: list(pool.map(lambda part: np.copyto(*part), parts)), repeats)
+    return size_bytes / copy_s / 1e9
+
+
+def futex_round_trips(window_s: float = 1.0) -> float:
+    """How often a second two processes wake each other in turn: the measure of every call that is waited for.
+
+    A semaphore's wait and post are a futex's wait and wake, with next to nothing around them.
+    """
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    there, back = context.Semaphore(0), context.Semaphore(0)
+
+    def answer() -> None:
+        while True:
+            there.acquire()
+            back.release()
+
+    other = context.Process(target=answer, daemon=True)
+    other.start()
+
+    def round_trip() -> None:
+        there.release()
+        back.acquire()
+
+    try:
+        return rate(round_trip, warmup_s=window_s / 2, window_s=window_s)
+    finally:
+        other.kill()
+        other.join()
 
 
 @dataclass
@@ -100,6 +136,8 @@ class Results:
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     units: dict[str, str] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
+    #: the row, of our side, that says what the machine can do at best, by the row that it limits
+    limits: dict[str, str] = field(default_factory=dict)
 
     def add(self, side: str, row: str, value: float, unit: str) -> None:
         self.values.setdefault(row, {}).setdefault(side, []).append(value)
@@ -108,6 +146,23 @@ class Results:
     def median(self, row: str, side: str) -> float | None:
         values = self.values.get(row, {}).get(side)
         return statistics.median(values) if values else None
+
+    def spread(self, row: str, side: str) -> float | None:
+        """Half the range of the rounds, as a part of the median; None for a single round."""
+        values = self.values.get(row, {}).get(side, [])
+        if len(values) < 2 or not statistics.median(values):
+            return None
+        return (max(values) - min(values)) / 2 / abs(statistics.median(values))
+
+    def share_of_limit(self, row: str, side: str) -> float | None:
+        """Which part of its limit a side reaches in a row."""
+        reached, limit = self.median(row, side), self.median(self.limits.get(row, ""), OURS[0])
+        return reached / limit if reached is not None and limit else None
+
+    @property
+    def sides(self) -> list[str]:
+        """All that have a figure."""
+        return list(dict.fromkeys(side for row in self.values.values() for side in row))
 
 
 def interpreter(side: str) -> str | None:
@@ -180,11 +235,17 @@ def show_number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
-def show_ratio(ours: float | None, theirs: float | None, unit: str) -> str:
+def ratio_of(ours: float | None, theirs: float | None, unit: str) -> float | None:
     """How many times better the first is; less is better when the unit is a time or an amount of memory."""
     if not ours or not theirs:
+        return None
+    return theirs / ours if unit in LESS_IS_BETTER else ours / theirs
+
+
+def show_ratio(ours: float | None, theirs: float | None, unit: str) -> str:
+    ratio = ratio_of(ours, theirs, unit)
+    if ratio is None:
         return "–"
-    ratio = theirs / ours if unit in LESS_IS_BETTER else ours / theirs
     return f"{ratio:.1f}×" if ratio < 100 else f"{ratio:.0f}×"
 
 
@@ -197,6 +258,7 @@ def show(results: Results, sides: Sequence[str], title: str, rows: Iterable[str]
     # Ratios are of our sides; among peers alone they say nothing.
     compared = [side for side in sides[1:] if side not in OURS] if first in OURS else []
     head = ["row", "unit", *sides, *(f"vs {side}" for side in compared)]
+    head += ["of the limit"] if results.limits else []
     body = []
     for row in rows or results.values:
         if row not in results.values:
@@ -204,14 +266,14 @@ def show(results: Results, sides: Sequence[str], title: str, rows: Iterable[str]
         unit = results.units[row]
         cells = [row, unit]
         for side in sides:
-            values = results.values[row].get(side, [])
-            cell = show_number(results.median(row, side))
-            if len(values) > 1 and statistics.median(values):
-                spread = (max(values) - min(values)) / 2 / abs(statistics.median(values))
-                cell += f" ±{spread:.0%}"
-            cells.append(cell)
+            spread = results.spread(row, side)
+            around = "" if spread is None else f" ±{spread:.0%}"
+            cells.append(show_number(results.median(row, side)) + around)
         ours = results.median(row, first)
         cells += [show_ratio(ours, results.median(row, side), unit) for side in compared]
+        if results.limits:
+            share = results.share_of_limit(row, first)
+            cells.append("–" if share is None else f"{share:.0%}")
         body.append(cells)
     widths = [max(len(line[index]) for line in [head, *body]) for index in range(len(head))]
 
@@ -233,27 +295,120 @@ def show(results: Results, sides: Sequence[str], title: str, rows: Iterable[str]
 
 
 def machine() -> dict[str, Any]:
+    """What the figures depend on. No names of hosts, no paths."""
     memory = Path("/proc/meminfo").read_text().split()[1]
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return {
+        "cpu": models[0] if models else platform.machine(),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_gib": round(int(memory) / 2**20, 1),
         "kernel": platform.release(),
+        "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
-        "load_before": os.getloadavg()[0],
+        "load_before": LOAD_BEFORE,
     }
 
 
-def save(name: str, results: Results, table: str) -> None:
-    """Keep the figures of every round beside the table, in ``benchmarks/results/``."""
-    RESULTS.mkdir(exist_ok=True)
-    data = {
+#: As this module is imported: later it is that of the benchmark itself.
+LOAD_BEFORE = round(os.getloadavg()[0], 2)
+
+#: The distribution whose version is that of a side.
+DISTRIBUTIONS = {
+    "orchestrator": "plasma-orchestrator",
+    "plasma": "plasma-orchestrator",
+    "dask": "distributed",
+}
+
+
+def version_of(side: str) -> str:
+    """The version of a side's library; for what comes with Python that of Python."""
+    python = interpreter(side)
+    if side in STDLIB:
+        return f"Python {platform.python_version()}"
+    if python is None:
+        return "unknown"
+    name = DISTRIBUTIONS.get(side, side)
+    code = f"from importlib.metadata import version; print(version({name!r}))"
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
+
+
+def commit() -> str:
+    """The commit that was measured, with a `+` if files differ from it."""
+
+    def git(*arguments: str) -> str:
+        try:
+            return subprocess.run(
+                ["git", *arguments], cwd=HERE.parent, capture_output=True, text=True
+            ).stdout.strip()
+        except OSError:
+            return ""
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "plasma", "orchestrator", "benchmarks")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("+" if changed else "")
+
+
+def today() -> str:
+    """The day of the run, in UTC; that of its beginning for all benchmarks of one `make bench`."""
+    return os.environ.get(DATE_VARIABLE) or datetime.now(timezone.utc).date().isoformat()
+
+
+DATE_VARIABLE = "BENCHMARKS_DATE"
+
+
+def as_json(name: str, results: Results, title: str) -> dict[str, Any]:
+    """All that is known of a run: medians, spreads, ratios and limits by row; the figures of each round."""
+    sides = results.sides
+    ours = next((side for side in sides if side in OURS), None)
+    rows = []
+    for row, by_side in results.values.items():
+        unit = results.units[row]
+        entry: dict[str, Any] = {
+            "row": row,
+            "unit": unit,
+            "median": {side: results.median(row, side) for side in by_side},
+            "spread": {side: results.spread(row, side) for side in by_side},
+            "rounds": by_side,
+        }
+        if ours is not None:
+            first = results.median(row, ours)
+            found = {
+                side: ratio_of(first, results.median(row, side), unit) for side in by_side if side not in OURS
+            }
+            entry["ratio"] = {side: ratio for side, ratio in found.items() if ratio is not None}
+            share = results.share_of_limit(row, ours)
+            if share is not None:
+                entry["limit"], entry["of_the_limit"] = results.limits[row], share
+        rows.append(entry)
+    return {
+        "benchmark": name,
+        "title": title,
+        "date": today(),
+        "commit": commit(),
         "machine": machine(),
-        "units": results.units,
-        "values": results.values,
+        "versions": {side: version_of(side) for side in sides},
+        "rows": rows,
         "failures": results.failures,
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False))
-    (RESULTS / f"{name}.md").write_text(table + "\n")
+
+
+def save(name: str, results: Results, table: str, arguments: argparse.Namespace) -> Path:
+    """Keep the table, and as JSON the figures of every round, under the day of the run; return where.
+
+    A short or a partial run, on which no claim rests, goes to `results/working/`, which is not kept.
+    """
+    partial = any(getattr(arguments, option, False) for option in ("quick", "only", "without_ours"))
+    folder = RESULTS / ("working" if partial else today())
+    folder.mkdir(parents=True, exist_ok=True)
+    title = table.partition("\n")[0].lstrip("# ")
+    text = json.dumps(as_json(name, results, title), indent=1, ensure_ascii=False)
+    (folder / f"{name}.json").write_text(text + "\n")
+    (folder / f"{name}.md").write_text(table + "\n")
+    return folder
 
 
 def installed(sides: Iterable[str]) -> list[str]:

@@ -116,10 +116,13 @@ def main() -> None:
     sides = [*(() if arguments.without_ours else (OURS[0],)), *peers]
     options = ["--only", arguments.only, *(["--quick"] if arguments.quick else [])]
     results = interleave(__file__, sides, arguments.rounds, options)
+    import rows
+
+    results.limits = rows.LIMITS
     title = "microbenchmark" + (" (quick)" if arguments.quick else "")
     table = show(results, sides, f"{title}, median of {arguments.rounds} rounds")
     print(table)
-    save("microbenchmark", results, table)
+    save("microbenchmark", results, table, arguments)
 
 
 if __name__ == "__main__":

@@ -277,7 +277,7 @@ def main() -> None:
     results = interleave(__file__, sides, arguments.rounds, ["--quick"] if arguments.quick else [])
     table = show(results, sides, f"reads of a numpy array, median of {arguments.rounds} rounds")
     print(table)
-    save("numpy_reads", results, table)
+    save("numpy_reads", results, table, arguments)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def main() -> None:
     title = "calls to another node" + (" (quick)" if arguments.quick else "")
     table = show(results, sides, f"{title}, median of {arguments.rounds} rounds")
     print(table)
-    save("remote_calls", results, table)
+    save("remote_calls", results, table, arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from harness import emit, memcpy_gb_s, rate
+from harness import emit, futex_round_trips, memcpy_gb_s, rate
 
 #: name, function to time, what one call counts for, unit
 Row = tuple[str, Callable[[], Any], float, str]
@@ -273,6 +273,25 @@ class Workload:
         yield "client: put gigabytes", lambda: api.put(array), array.nbytes / 1e9, "GB/s"
 
 
+#: What the machine can do, measured in the processes that measure the rows.
+MEMCPY_ONE = "+ warm memcpy, one core"
+MEMCPY_TWO = "+ warm memcpy, two cores"
+FUTEX = "+ futex round trips of two processes"
+#: Which of them limits a row.
+LIMITS = {
+    "single client put gigabytes": MEMCPY_TWO,
+    "multi client put gigabytes": MEMCPY_TWO,
+    "single client tasks sync": FUTEX,
+    "1:1 actor calls sync": FUTEX,
+    "1:1 async-actor calls sync": FUTEX,
+}
+
+
+def is_limited(limit: str, pattern: str) -> bool:
+    """Whether a row that is asked for has this limit, or is it."""
+    return pattern in limit or any(pattern in row for row, its in LIMITS.items() if its == limit)
+
+
 #: In this order; each group runs in a session of its own, so that none pays for the actors of another.
 GROUPS = ("objects", "large_objects", "many_refs", "tasks", "actors", "async_actors", "placement_groups")
 
@@ -289,8 +308,11 @@ def measure(api: ModuleType, pattern: str, scale: float, window_s: float) -> Non
                     # The first puts of large arrays touch fresh pages, which is another question.
                     warmup_s = max(2.0, window_s) if group == "large_objects" else window_s / 2
                     emit(name, rate(function, multiplier, warmup_s, window_s), unit)
-            if group == "large_objects" and (not pattern or "put" in pattern):
-                emit("+ warm memcpy, one core", memcpy_gb_s(LARGE_BYTES), "GB/s")
+            if group == "large_objects" and (pattern in MEMCPY_ONE or is_limited(MEMCPY_TWO, pattern)):
+                emit(MEMCPY_ONE, memcpy_gb_s(LARGE_BYTES), "GB/s")
+                emit(MEMCPY_TWO, memcpy_gb_s(LARGE_BYTES, threads=2), "GB/s")
+            if group == "tasks" and is_limited(FUTEX, pattern):
+                emit(FUTEX, futex_round_trips(window_s), "/s")
         finally:
             api.shutdown()
 
@@ -304,7 +326,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "large_objects": (
         "single client put gigabytes",
         "multi client put gigabytes",
-        "+ warm memcpy, one core",
+        MEMCPY_ONE,
+        MEMCPY_TWO,
         "+ get of a 1 MiB array",
         "+ get of a 1 GiB array",
         "+ put of a 1 MiB array",
@@ -315,6 +338,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         "single client tasks sync",
         "single client tasks async",
         "multi client tasks async",
+        FUTEX,
     ),
     "actors": (
         "1:1 actor calls sync",

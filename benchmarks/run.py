@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 
-from harness import HERE
+from harness import DATE_VARIABLE, HERE, today
 
 BENCHMARKS = {
     "microbenchmark.py": "ray,multiprocessing,concurrent,loky,joblib,dask",
@@ -30,6 +31,7 @@ def main() -> int:
     options = ["--quick"] if arguments.quick else []
     if arguments.rounds:
         options += ["--rounds", str(arguments.rounds)]
+    os.environ[DATE_VARIABLE] = today()
     failed = []
     for script, peers in BENCHMARKS.items():
         print(f"== {script}", flush=True)

@@ -200,7 +200,7 @@ def main() -> None:
     rows = sorted(results.values, key=lambda row: (row.replace(" 000 ", "000 ").partition(",")[0], len(row)))
     table = show(results, [SIDE], f"{title}, median of {arguments.rounds} rounds", rows)
     print(table)
-    save("scheduler_sim", results, table)
+    save("scheduler_sim", results, table, arguments)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def main() -> None:
     results = interleave(__file__, sides, rounds)
     table = show(results, sides, f"startup and an idle session, median of {rounds} rounds")
     print(table)
-    save("startup", results, table)
+    save("startup", results, table, arguments)
 
 
 if __name__ == "__main__":

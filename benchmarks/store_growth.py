@@ -152,7 +152,7 @@ def main() -> None:
     results = interleave(__file__, sides, arguments.rounds, ["--quick"] if arguments.quick else [])
     table = show(results, sides, f"growth, median of {arguments.rounds} rounds")
     print(table)
-    save("store_growth", results, table)
+    save("store_growth", results, table, arguments)
 
 
 if __name__ == "__main__":

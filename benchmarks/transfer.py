@@ -215,7 +215,7 @@ def main() -> None:
     results = interleave(__file__, sides, rounds)
     table = show(results, sides, f"500 MB from node to node, median of {rounds} rounds")
     print(table)
-    save("transfer", results, table)
+    save("transfer", results, table, arguments)
 
 
 if __name__ == "__main__":

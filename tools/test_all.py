@@ -1,4 +1,8 @@
-"""`make suite` on every CPython from 3.10 to 3.13 that is installed, each with environments of its own."""
+"""`make suite` on every CPython from 3.10 to 3.13 that is installed, each with environments of its own.
+
+python3 tools/test_all.py [pytest arguments]
+python3 tools/test_all.py --target record-counts
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,8 @@ def interpreter(version: str) -> str | None:
 
 
 def main() -> int:
+    arguments = sys.argv[1:]
+    target = arguments[1] if arguments[:1] == ["--target"] else "suite"
     failed, passed = [], []
     for version in VERSIONS:
         python = interpreter(version)
@@ -37,9 +43,10 @@ def main() -> int:
             print(f"== {version}: not installed")
             continue
         print(f"== {version}: {python}", flush=True)
-        command = ["make", "--no-print-directory", "suite", f"PYTHON={python}"]
+        command = ["make", "--no-print-directory", target, f"PYTHON={python}"]
         command += [f"VENV=.venv-py{version}", f"VENV_TEST=.venv-py{version}-test"]
-        command += [f"TEST_ARGS={' '.join(sys.argv[1:])}"]
+        if target == "suite":
+            command += [f"TEST_ARGS={' '.join(arguments)}"]
         (failed if subprocess.run(command, cwd=ROOT).returncode else passed).append(version)
     print(f"== passed: {', '.join(passed) or 'none'}; failed: {', '.join(failed) or 'none'}")
     return 1 if failed or not passed else 0

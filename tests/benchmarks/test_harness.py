@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +52,67 @@ def test_only_our_sides_are_compared() -> None:
     assert "vs ray" in table
     assert "3.0×" in table
     assert "vs" not in show(results, ["ray", "loky"], "title")
+
+
+def of_two_sides() -> Results:
+    results = Results(limits={"put": "memcpy"})
+    for side, values in (("orchestrator", (30.0, 20.0)), ("ray", (10.0, 5.0))):
+        for value in values:
+            results.add(side, "put", value, "GB/s")
+    results.add("orchestrator", "memcpy", 50.0, "GB/s")
+    return results
+
+
+def test_a_row_is_shown_as_a_part_of_its_limit() -> None:
+    table = show(of_two_sides(), ["orchestrator", "ray"], "title")
+    assert "of the limit" in table
+    assert table.splitlines()[4].endswith(" 50% |")
+
+
+def test_what_is_kept_has_ratios_limits_and_the_machine() -> None:
+    kept = harness.as_json("name", of_two_sides(), "title")
+    put = kept["rows"][0]
+    assert put["median"] == {"orchestrator": 25.0, "ray": 7.5}
+    assert put["ratio"] == {"ray": pytest.approx(25 / 7.5)}
+    assert put["spread"]["orchestrator"] == pytest.approx(0.2)
+    assert (put["limit"], put["of_the_limit"]) == ("memcpy", 0.5)
+    assert put["rounds"]["ray"] == [10.0, 5.0]
+    assert {"cpu", "cpus", "kernel", "python", "load_before"} <= set(kept["machine"])
+    assert set(kept["versions"]) == {"orchestrator", "ray"}
+
+
+def test_what_is_kept_knows_no_host_and_no_path() -> None:
+    text = json.dumps(harness.as_json("name", of_two_sides(), "title"))
+    assert platform.node() not in text
+    assert str(harness.HERE.parent) not in text
+
+
+@pytest.mark.parametrize(
+    ("options", "folder"),
+    [
+        ({}, "2030-01-31"),
+        ({"quick": True}, "working"),
+        ({"only": "put"}, "working"),
+        ({"only": ""}, "2030-01-31"),
+    ],
+)
+def test_whole_runs_are_kept_by_date_and_others_are_not(
+    options: dict[str, Any], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    monkeypatch.setenv(harness.DATE_VARIABLE, "2030-01-31")
+    where = harness.save("name", of_two_sides(), "### title", argparse.Namespace(**options))
+    assert where == tmp_path / folder
+    assert sorted(path.name for path in where.iterdir()) == ["name.json", "name.md"]
+    assert json.loads((where / "name.json").read_text())["date"] == "2030-01-31"
+
+
+def test_processes_that_wake_each_other_are_counted() -> None:
+    assert harness.futex_round_trips(window_s=0.01) > 0
+
+
+def test_two_threads_copy_all_that_one_does() -> None:
+    assert harness.memcpy_gb_s(size_bytes=1001, repeats=1, threads=2) > 0
 
 
 def a_child(directory: Path, body: str) -> Path:
