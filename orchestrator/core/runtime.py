@@ -169,18 +169,12 @@ class Runtime(Part):
         self.references.link.store = None
         self.dispatcher.close()
         self.callbacks.close()
-        parts = ("dispatcher", "tasks", "actors", "actor_creation", "arguments", "environment", "contexts")
+        self.end()
         for name in (
-            *parts,
-            "completion",
-            "functions",
-            "lineage",
-            "census",
-            "elsewhere",
-            "node",
-            "references",
-        ):
-            vars(getattr(self, name)).clear()
+            "dispatcher", "tasks", "actors", "actor_creation", "arguments", "environment", "contexts",
+            "completion", "functions", "lineage", "census", "elsewhere", "node", "references",
+        ):  # fmt: skip
+            getattr(self, name).lose_all()
             delattr(self, name)
         del self.pump
         for peer in self.peers.values():
@@ -376,8 +370,7 @@ class Runtime(Part):
         except (objects.PlasmaSerializationError, objects.CorruptStoreError) as error:
             raise objects.rebuild_error(error) from error.__cause__
         if state == PENDING:
-            # It was there; since then somebody else, another thread maybe, has found it missing.
-            raise MissingObject
+            raise MissingObject  # it was there; since then somebody, another thread maybe, has missed it
         raise raisable(entry.value)
 
     # -- waiting
