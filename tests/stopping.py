@@ -1,13 +1,14 @@
 """Processes that do not run for a while.
 
 Run as a program with a pid, it stops that process where all of its threads sleep, says so, and lets it go on
-when its own standard input ends.
+when its own standard input ends, or after a minute.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import select
 import signal
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def main(pid: int) -> None:
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_S[1])
         print(_STOPPED, flush=True)
-        sys.stdin.read()
+        select.select([sys.stdin], [], [], TIMEOUT_S)  # whoever has begun this may be stuck because of it
     except OSError as error:  # it is too busy, or has ended
         print(error, flush=True)
     finally:
