@@ -29,6 +29,9 @@ class Completion(Part):
         self.note_failure: Callable[[Task, BaseException], None] = lambda task, error: None
         #: remembers how a result in the store was made; see lineage.py
         self.keep: Callable[[Task, int], str | None] = lambda task, index: None
+        #: results that were lost before their reply came, with the attempt that had made them; see lineage.py
+        self.lost_early: dict[bytes, int] = {}
+        self.recover: Callable[[Entry], None] = lambda entry: None
 
     def fill(self, entry: Entry, state: int, value: Any) -> None:
         """Complete one entry; its value goes to the store too if others wait for it there."""
@@ -43,7 +46,10 @@ class Completion(Part):
             if task is not None:
                 value = self.keep(task, index_of(identity))
         entry.complete(state, value)
-        if entry.hold is not None and state != STORED:
+        if state == STORED:
+            if self.lost_early and task is not None and self.lost_early.pop(identity, -1) == task.attempts:
+                self.recover(entry)
+        elif entry.hold is not None:
             self._references.publish(entry)
 
     def _release(self, entry: Entry) -> None:

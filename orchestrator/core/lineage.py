@@ -237,16 +237,38 @@ class Lineage(Part):
             self._restore(entry, identity)
 
     def on_missing(self, message: dict[str, Any]) -> None:
-        """The node says that no node has the bytes of an object any more that this process owns."""
+        """The node says that no node has the bytes of an object any more that this process owns.
+
+        This may overtake the reply of the task that has made it: then it is seen to when that comes.
+        """
         identity = bytes.fromhex(message["object"])
         with self._lock:
             self._references.give_up_fetching(identity)
             entry = self._references.own(identity)
+            task = self._under_way(identity, entry)
+            if task is not None:
+                self._runtime.completion.lost_early[identity] = task.attempts
+                return
             if entry is None:
                 self._store.add_ref(identity)
                 entry = Entry(int.from_bytes(identity[8:], "big"), STORED)
                 entry.hold = Hold(self._references.link, identity)
             self._restore(entry, identity)
+
+    def _under_way(self, identity: bytes, entry: Entry | None) -> Task | None:
+        """Return the task that makes an object of this process, while its reply is not known."""
+        if entry is not None:
+            return entry.task if entry.state == PENDING else None
+        seq = sequence_of(identity)
+        if seq in self._specs:
+            return self._specs[seq].running
+        unfinished = (*self._runtime.tasks.unfinished(), *self._runtime.actors.unfinished())
+        return next((task for task in unfinished if task.seq == seq), None)
+
+    def recover_early(self, entry: Entry) -> None:
+        """The reply is here of a task whose result is lost already."""
+        with self._lock:
+            self._restore(entry, self._references.id_of(entry))
 
     def _restore(self, entry: Entry, identity: bytes) -> None:
         """Bring back an object this process owns. Lock held."""

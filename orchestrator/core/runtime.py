@@ -134,7 +134,7 @@ class Runtime(Part):
         self.functions.fetch = self.lineage.fetch
         self.handlers["missing"] = self.lineage.on_missing
         self.handlers["lost_object"] = self.references.on_lost
-        self.completion.keep = self.lineage.keep
+        self.completion.keep, self.completion.recover = self.lineage.keep, self.lineage.recover_early
 
     def _part_classes(self) -> dict[str, Callable[..., Any]]:
         """Return what the parts that know of other processes are made by; `inline` has others."""

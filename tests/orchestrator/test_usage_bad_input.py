@@ -370,8 +370,8 @@ class TestCancelling:
         def child():
             import time
 
-            (tmp_path / "child").touch()
             try:
+                (tmp_path / "child").touch()
                 time.sleep(1000)
             except KeyboardInterrupt:
                 (tmp_path / "cancelled").touch()

@@ -256,6 +256,29 @@ def test_an_object_that_is_lost_while_its_reply_is_being_read():
     assert ray.get(tiny.remote(4), timeout=30)[0] == 4
 
 
+def test_the_news_of_a_loss_may_overtake_the_reply(tmp_path):
+    """The node of the only copy dies; its last messages and the news of its death come by different ways."""
+
+    @ray.remote
+    def full_then(begun, gate):
+        begun.touch()
+        until(gate.exists)
+        return np.full(LENGTH, 5)
+
+    runtime = require()
+    begun, gate = tmp_path / "begun", tmp_path / "gate"
+    ref = full_then.remote(begun, gate)
+    until(begun.exists)
+    with runtime.pump.lock:  # nobody reads the reply
+        gate.touch()
+        identity = runtime.id_of(ref._entry)
+        until(lambda: runtime.store.contains(identity))
+        runtime.store.delete(identity)
+        runtime.lineage.on_missing({"object": identity.hex()})
+    until(lambda: runtime.store.contains(identity))  # others may wait for it, and nobody here does
+    assert ray.get(ref, timeout=30)[0] == 5
+
+
 def test_an_object_that_is_lost_again_after_it_was_waited_for():
     """One thread waits for several objects; another finds one missing before the first has read it."""
     runtime = require()
