@@ -309,8 +309,8 @@ class TestCancelling:
         def sleep():
             import time
 
-            (tmp_path / "runs").touch()
             try:
+                (tmp_path / "runs").touch()
                 time.sleep(1000)
             except KeyboardInterrupt:
                 (tmp_path / "interrupted").touch()

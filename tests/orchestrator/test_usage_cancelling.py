@@ -58,8 +58,8 @@ class TestEachState:
     def test_one_that_runs_may_clean_up_and_is_told(self, tmp_path):
         @ray.remote
         def cleans_up():
-            (tmp_path / "runs").touch()
             try:
+                (tmp_path / "runs").touch()
                 time.sleep(1000)
             except KeyboardInterrupt:
                 if ray.get_runtime_context().is_canceled():

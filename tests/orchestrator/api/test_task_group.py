@@ -26,8 +26,8 @@ def fail(value):
 
 @ray.remote
 def sleep_long(path):
-    (path / "began").touch()
     try:
+        (path / "began").touch()
         time.sleep(60)
     finally:
         (path / "ended").touch()
