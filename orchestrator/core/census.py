@@ -23,11 +23,10 @@ from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import object_id, process_of_number, process_prefix
 from orchestrator.core.entry import BLOB, STATE_NAMES, STORED, Entry, Hold, Waiter
 from orchestrator.core.history import running_in, runs_of, type_of
-from orchestrator.core.lineage import walk_held
 from orchestrator.core.messages import LONG, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
-from orchestrator.core.task import QUEUED, WAITING, Task
+from orchestrator.core.task import QUEUED, WAITING, Task, walk_held
 
 if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime

@@ -35,7 +35,7 @@ from orchestrator.core.entry import ERROR, PENDING, STORED, Entry, Hold
 from orchestrator.core.messages import PROTOCOL, RECOVER
 from orchestrator.core.part import Part
 from orchestrator.core.references import MissingObject
-from orchestrator.core.task import Dependencies, Task
+from orchestrator.core.task import Dependencies, Task, walk_held
 from orchestrator.core.task_spec import (
     SPEC_BYTES,
     WHY_ACTOR,
@@ -484,19 +484,6 @@ class Lineage(Part):
             task.stream.lost[index - 1] = entry
         else:
             task.returns[index] = entry
-
-
-def walk_held(held: Any, direct: bool = False) -> Iterable[tuple[Any, bool]]:
-    """Yield what a task's `held` has, and whether it is an argument itself."""
-    if type(held) is Dependencies:
-        yield from walk_held(held.inside, False)
-        for item in held.direct:
-            yield item, True
-    elif type(held) in (list, tuple):
-        for item in held:
-            yield from walk_held(item, direct)
-    elif held is not None:
-        yield held, direct
 
 
 def _without_backpressure(message: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.config import UNKNOWN_COST_US
@@ -150,3 +151,16 @@ class Task:
         self.attempts = 0
         self.oom_kills = 0
         self.cancelled = False
+
+
+def walk_held(held: Any, direct: bool = False) -> Iterable[tuple[Any, bool]]:
+    """Yield what a task's `held` has, and whether it is an argument itself."""
+    if type(held) is Dependencies:
+        yield from walk_held(held.inside, False)
+        for item in held.direct:
+            yield item, True
+    elif type(held) in (list, tuple):
+        for item in held:
+            yield from walk_held(item, direct)
+    elif held is not None:
+        yield held, direct
