@@ -332,7 +332,7 @@ class Daemon:
             case events.PlaceActor(actor, token):
                 process = self.pool.get(token)
                 assert process is not None
-                process.label = self.actors.class_name(actor)
+                self.pool.relabel(process, self.actors.class_name(actor))
                 if self.member is None or not self.member.placed_here(actor, process.address):
                     self.perform_all(self.actors.placed(actor, process.address))
             case events.Infeasible(client, class_key, actor, verdict, cause):

@@ -209,9 +209,17 @@ class WorkerPool:
     def read_now(self, job: str) -> None:
         """Read what a job's workers have printed so far."""
         for process in self._of_job(job):
-            for stream in process.streams:
-                if stream.fd >= 0:
-                    self._read(process, stream)
+            self._read_all(process)
+
+    def relabel(self, process: WorkerProcess, label: str) -> None:
+        """Mark what a process prints from now on; what it has printed so far is marked as before."""
+        self._read_all(process)
+        process.label = label
+
+    def _read_all(self, process: WorkerProcess) -> None:
+        for stream in process.streams:
+            if stream.fd >= 0:
+                self._read(process, stream)
 
     def _of_job(self, job: str) -> list[WorkerProcess]:
         return [process for process in self if job_of(process.env) == job]
