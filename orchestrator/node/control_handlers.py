@@ -257,7 +257,7 @@ class ControlHandlers:
         """Mark what a worker of this node prints."""
         process = self._node.pool.at(worker)
         if label and process is not None:
-            self._node.pool.relabel(process, label[:LABEL_CHARS_MAX])
+            process.label = label[:LABEL_CHARS_MAX]  # also of what it has printed since it sent this
 
     def on_resolve_actor(self, sender: int, actor: str) -> None:
         """A client asks where an actor is.

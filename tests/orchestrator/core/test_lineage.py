@@ -150,6 +150,7 @@ def test_a_borrower_asks_the_owner():
     holder = Holder.remote()
     ref = full.remote(5)
     ray.get(holder.keep.remote([ref]))
+    ray.wait([ref])
     lose(ref)
     assert ray.get(holder.read.remote(), timeout=30) == 5
     # The same when the owner has dropped its own reference meanwhile.
