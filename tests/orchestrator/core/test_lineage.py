@@ -149,8 +149,8 @@ def test_a_borrower_asks_the_owner():
 
     holder = Holder.remote()
     ref = full.remote(5)
+    ray.wait([ref])  # before it is passed on: what is deleted unseen was never there for a borrower
     ray.get(holder.keep.remote([ref]))
-    ray.wait([ref])
     lose(ref)
     assert ray.get(holder.read.remote(), timeout=30) == 5
     # The same when the owner has dropped its own reference meanwhile.
