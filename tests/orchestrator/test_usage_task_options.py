@@ -131,8 +131,8 @@ class TestNames:
                 time.sleep(0.01)
 
         ref = long_running.options(name="a-name").remote()
-        until((tmp_path / "pid").exists)
-        worker = int((tmp_path / "pid").read_text() or 0)
+        # Its name is there before what is written to it.
+        worker = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
         until(lambda: title_of(worker) == "orchestrator::a-name")
         (tmp_path / "go").touch()
         ray.get(ref, timeout=20)
