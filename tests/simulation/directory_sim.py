@@ -501,16 +501,20 @@ class Sim:
         if other.alive and node.alive:
             other.perform(other.directory.node_drains(node.index, other.state))
 
-    def run_drain(self, acts: int = 100) -> None:
-        """Have a node drain while all are busy: in the end it holds nothing that anybody else would miss."""
-        leaver = self.rng.choice(list(self.nodes.values()))
-        self.later(lambda: self.drain_node(leaver))
+    def be_busy(self, acts: int) -> None:
+        """Do things at random, in the middle of all that comes of the others; then let everything arrive."""
         for _ in range(acts):
             self.act()
             for _ in range(self.rng.randrange(6)):
                 self.step()
         while self.step():
             pass
+
+    def run_drain(self, acts: int = 100) -> None:
+        """Have a node drain while all are busy: in the end it holds nothing that anybody else would miss."""
+        leaver = self.rng.choice(list(self.nodes.values()))
+        self.later(lambda: self.drain_node(leaver))
+        self.be_busy(acts)
         assert not leaver.directory.holds_for_others()
         others = [node for node in self.nodes.values() if node is not leaver]
         for proc in (proc for node in others for proc in node.procs):
@@ -518,12 +522,7 @@ class Sim:
                 assert any(node.state(identity) in d.HERE for node in others), (proc, identity.hex())
 
     def run(self, acts: int = 150) -> None:
-        for _ in range(acts):
-            self.act()
-            for _ in range(self.rng.randrange(6)):
-                self.step()
-        while self.step():
-            pass
+        self.be_busy(acts)
         # Everybody lets go of everything: nothing may be left.
         for node in self.nodes.values():
             for proc in node.procs:

@@ -25,7 +25,7 @@ LINES_ALLOWED: dict[str, int] = {
     # One state machine, too: who gets what is decided in one place.
     "orchestrator/scheduling/local_scheduler.py": 530,
     # A model of everything around the directory of objects.
-    "tests/simulation/directory_sim.py": 545,
+    "tests/simulation/directory_sim.py": 543,
 }
 
 
