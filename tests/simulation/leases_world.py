@@ -23,6 +23,8 @@ from orchestrator.scheduling.cluster.view import ClusterView, NodeReport
 from orchestrator.scheduling.local_scheduler import LocalScheduler
 
 REPORT_S = 0.2
+#: Things that happen in one simulation before somebody is taken to go round in circles; 30 000 are usual.
+STEPS_MAX = 10_000_000
 
 
 class Clock:
@@ -32,13 +34,19 @@ class Clock:
         self.now_s = 0.0
         self._planned: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
+        self._steps = 0
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._planned, (self.now_s + delay_s, next(self._count), action))
 
     def step(self) -> None:
         self.now_s, _, action = heapq.heappop(self._planned)
+        self.count()
         action()
+
+    def count(self) -> None:
+        self._steps += 1
+        assert self._steps < STEPS_MAX, f"it goes round in circles at {self.now_s:.3f} s"
 
 
 class SimNode:
@@ -74,6 +82,7 @@ class SimNode:
             return
         self._is_busy = True
         while self._queue and self.alive:
+            self.sim.clock.count()
             self._queue.popleft()()
         self._is_busy = False
 

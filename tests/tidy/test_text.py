@@ -24,8 +24,6 @@ LINES_ALLOWED: dict[str, int] = {
     "orchestrator/scheduling/actor_table.py": 565,
     # One state machine, too: who gets what is decided in one place.
     "orchestrator/scheduling/local_scheduler.py": 530,
-    # A model of everything around the directory of objects.
-    "tests/simulation/directory_sim.py": 543,
 }
 
 
