@@ -185,6 +185,7 @@ class SimNode:
         directory = self.directory
         match message["op"]:
             case "stored":
+                self.sim.tasks.pop(identity, None)
                 owner = next((p for p in self.procs if identity.startswith(proc_prefix(p))), None)
                 if owner is not None and owner.alive and identity in owner.refs:
                     entry = self.entry(identity)

@@ -27,7 +27,10 @@ class Sim:
         self.todo: list = []
         #: objects that may be gone though somebody refers to them, with the reason
         self.excused: set[bytes] = set()
-        self.log: list[str] = []
+        #: results that are not made yet, and the node that is to make them
+        self.tasks: dict[bytes, int] = {}
+        #: who waits for the bytes of what
+        self.reads: set[tuple[Proc, bytes]] = set()
 
     # ---- links
 
@@ -89,6 +92,7 @@ class Sim:
             entry.agents.add(agent)
             other.perform(other.directory.gave(identity, agent, 10, node.index))
 
+        self.tasks[identity] = other.index
         self.post(node, other, run)
 
     def give(self, proc: Proc) -> None:
@@ -134,6 +138,7 @@ class Sim:
         proc.refs[identity] -= 1
         if not proc.refs[identity]:
             del proc.refs[identity]
+            self.reads.discard((proc, identity))
         proc.node.unuse(proc, identity)
 
     def read(self, proc: Proc) -> None:
@@ -142,6 +147,7 @@ class Sim:
         identity = self.rng.choice(list(proc.refs))
         node = proc.node
         if node.state(identity) == d.PENDING:
+            self.reads.add((proc, identity))
             node.perform(node.directory.want(identity, node.state(identity)))
 
     # ---- deaths
@@ -207,6 +213,10 @@ class Sim:
                     del other.pulls[identity]
                     other.perform(other.directory.pull_failed(identity, sources, "dead"))
         other.perform(other.directory.node_died(dead))
+        for identity in [one for one, at in self.tasks.items() if at == dead]:
+            if home_of(identity) == other.index:
+                del self.tasks[identity]
+                other.seal(identity)  # who wanted the result has the task run again
 
     # ---- checks
 
@@ -302,6 +312,11 @@ class Sim:
                 self.step()
         while self.step():
             pass
+        for proc, identity in self.reads:
+            if proc.alive and identity in proc.refs:
+                # Of what a dead process had passed on, who waits asks the owner.
+                is_told = proc.node.state(identity) != d.PENDING or identity in self.excused
+                assert is_told, f"{proc} waits for {identity.hex()} for ever"
 
     def run_drain(self, acts: int = 100) -> None:
         """Have a node drain while all are busy: in the end it holds nothing that anybody else would miss."""
