@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harness import Results, save, show
+from harness import Results, command_line, save, show
 
 NODES = 8
 SIZE_BYTES = 1 << 30
@@ -171,10 +171,7 @@ def spread(nodes: list[Node], size_bytes: int, planned: bool) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--vs", default="", help="no peer here")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="an eighth of the size, one round")
+    parser = command_line(__doc__, quick="an eighth of the size, one round")
     parser.add_argument("--rate", type=int, default=400, help="of each link, in Mbit/s")
     parser.add_argument("--size", type=int, default=SIZE_BYTES)
     parser.add_argument("--node", type=int, help=argparse.SUPPRESS)

@@ -5,13 +5,12 @@ python benchmarks/graphs.py --vs ray
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from harness import OURS, emit, installed, interleave, rate, save, show
+from harness import OURS, command_line, emit, installed, interleave, rate, save, show
 
 ROW_CALLS = "two calls, one after the other: round trip"
 ROW_GRAPH = "compiled pipeline of two actors: round trip"
@@ -59,12 +58,7 @@ def measure(api: Any, dag: Any, window_s: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--vs", default="", help="peers, separated by commas: ray")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="short windows")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, quick="short windows", peers=["ray"]).parse_args()
     if arguments.child:
         api = importlib.import_module(arguments.child)
         api.init()

@@ -411,6 +411,29 @@ def save(name: str, results: Results, table: str, arguments: argparse.Namespace)
     return folder
 
 
+def command_line(
+    doc: str, *, quick: str, peers: Iterable[str] = (), rounds: int = 3, without_ours: bool = False
+) -> argparse.ArgumentParser:
+    """Return what all benchmarks understand; `run.py` passes `--vs` and `--quick` to each.
+
+    Args:
+        doc: the docstring of the program.
+        quick: what `--quick` does.
+        peers: whom it can measure beside us.
+        rounds: how often each side takes its turn, unless told.
+        without_ours: whether the peers can be measured alone.
+    """
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    names = ", ".join(peers)
+    parser.add_argument("--vs", default="", help=f"peers, separated by commas: {names or 'there are none'}")
+    parser.add_argument("--rounds", type=int, default=rounds, help="how often each side takes its turn")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    if without_ours:
+        parser.add_argument("--without-ours", action="store_true", help="measure only the peers")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser
+
+
 def installed(sides: Iterable[str]) -> list[str]:
     """Those of ``sides`` whose library can be imported by its interpreter; says which can't."""
     found = []

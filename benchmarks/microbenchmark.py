@@ -7,13 +7,12 @@ python benchmarks/microbenchmark.py --vs ray --quick --only "tasks async"
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from harness import OURS, emit, installed, interleave, rate, save, show
+from harness import OURS, command_line, emit, installed, interleave, rate, save, show
 
 POOLS = ("multiprocessing", "concurrent", "loky", "joblib", "dask")
 ROW_SYNC = "single client tasks sync"
@@ -99,15 +98,13 @@ def child(side: str, pattern: str, quick: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--vs", default="", help="peers, separated by commas: ray," + ",".join(POOLS))
-    parser.add_argument("--only", default="", help="rows whose name contains this")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--quick", action="store_true", help="short windows, a tenth of the longest rows' calls"
+    parser = command_line(
+        __doc__,
+        quick="short windows, a tenth of the longest rows' calls",
+        peers=["ray", *POOLS],
+        without_ours=True,
     )
-    parser.add_argument("--without-ours", action="store_true", help="measure only the peers")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", help="rows whose name contains this")
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments.child, arguments.only, arguments.quick)

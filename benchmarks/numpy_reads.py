@@ -10,7 +10,6 @@ each reader's median.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import multiprocessing
 import os
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import emit, installed, interleave, save, show
+from harness import command_line, emit, installed, interleave, save, show
 
 SIDES = ("plasma", "orchestrator")
 PEERS = ("ray", "pipe", "shared_memory", "memmap")
@@ -259,13 +258,7 @@ def child(side: str, sizes: dict[str, int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--vs", default="", help="peers, separated by commas: " + ",".join(PEERS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="up to 1 GiB, not 4")
-    parser.add_argument("--without-ours", action="store_true", help="measure only the peers")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, quick="up to 1 GiB, not 4", peers=PEERS, without_ours=True).parse_args()
     # The largest array is there as the original, in the store, and once more while it is put there.
     allowed = SIZES if arguments.quick else SIZES_FULL
     sizes = {label: size for label, size in allowed.items() if 5 * size < memory_bytes()}

@@ -8,12 +8,11 @@ has each row twice: over TLS, and in the clear as on a trusted network. Ray's co
 
 from __future__ import annotations
 
-import argparse
 import importlib
 from collections.abc import Callable
 from typing import Any
 
-from harness import OURS, emit, installed, interleave, rate, save, show
+from harness import OURS, command_line, emit, installed, interleave, rate, save, show
 
 SYNC = "remote actor calls sync"
 ASYNC = "remote actor calls async"
@@ -68,12 +67,7 @@ def run_side(side: str, window_s: float) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--vs", default="", help="peers, separated by commas: ray")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="short windows")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, quick="short windows", peers=["ray"]).parse_args()
     if arguments.child:
         run_side(arguments.child, 0.3 if arguments.quick else 1.0)
         return

@@ -8,14 +8,13 @@ them begin empty.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from random import Random
 
-from harness import emit, interleave, save, show
+from harness import command_line, emit, interleave, save, show
 
 from orchestrator.autoscaler.config import AutoscalerConfig, NodeType
 from orchestrator.autoscaler.demand import Demand, Shape
@@ -186,12 +185,7 @@ def measure(quick: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--vs", default="", help="it has no peer")
-    parser.add_argument("--quick", action="store_true", help="fewer decisions")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, quick="fewer decisions").parse_args()
     if arguments.child:
         measure(arguments.quick)
         return

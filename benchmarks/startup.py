@@ -9,7 +9,6 @@ processes left after the end.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import importlib.util
 import os
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness import OURS, emit, installed, interleave, save, show
+from harness import OURS, command_line, emit, installed, interleave, save, show
 from processes import children_of, cpu_s, listening_ports, pss_mib
 
 PEERS = ("ray", "multiprocessing", "concurrent", "loky", "dask")
@@ -117,13 +116,9 @@ def child(side: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--vs", default="", help="peers, separated by commas: " + ",".join(PEERS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="two rounds")
-    parser.add_argument("--without-ours", action="store_true", help="measure only the peers")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command_line(
+        __doc__, quick="two rounds", peers=PEERS, rounds=5, without_ours=True
+    ).parse_args()
     if arguments.child:
         child(arguments.child)
         return

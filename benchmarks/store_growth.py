@@ -10,14 +10,13 @@ side that shows the shared table.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import random
 import time
 from collections.abc import Callable
 from typing import Any
 
-from harness import emit, installed, interleave, save, show
+from harness import command_line, emit, installed, interleave, save, show
 
 SIDES = ("plasma", "orchestrator")
 PEERS = ("ray", "shared_memory")
@@ -135,15 +134,12 @@ def child(side: str, quick: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--vs", default="", help="peers, separated by commas: " + ",".join(PEERS))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--quick", action="store_true", help="up to 100 000 objects, a tenth of the random steps"
-    )
-    parser.add_argument("--without-ours", action="store_true", help="measure only the peers")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command_line(
+        __doc__,
+        quick="up to 100 000 objects, a tenth of the random steps",
+        peers=PEERS,
+        without_ours=True,
+    ).parse_args()
     if arguments.child:
         child(arguments.child, arguments.quick)
         return

@@ -13,7 +13,6 @@ has been used before, on all sides. What the first one takes is a row of its own
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import select
@@ -25,7 +24,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
-from harness import emit, installed, interleave, save, show
+from harness import command_line, emit, installed, interleave, save, show
 
 SIDES = ("orchestrator",)
 SIZE_BYTES = 500_000_000
@@ -201,12 +200,7 @@ def rays() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--vs", default="", help="ray, sendfile")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one round")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, quick="one round", peers=["ray", "sendfile"]).parse_args()
     if arguments.child:
         {"orchestrator": ours, "sendfile": kernel, "ray": rays}[arguments.child]()
         return

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
-from orchestrator.common.ids import index_of
+from orchestrator.common.ids import index_of, sequence_of
 from orchestrator.core.entry import ERROR, STORED, Entry
 from orchestrator.core.messages import CANCELLED, END, MANY
 from orchestrator.core.part import Part
@@ -38,6 +38,7 @@ class Completion(Part):
         if state == STORED:
             if entry.state and entry.state != STORED:
                 # Cancelled meanwhile: nobody will ask for it. Give the reference back.
+                self.lost_early.pop(self._references.id_of(entry), None)
                 self._release(entry)
                 return
             identity = self._references.id_of(entry)
@@ -150,6 +151,8 @@ class Completion(Part):
         task.message = None
         task.packed = None
         task.held = None
+        for identity in [one for one in self.lost_early if sequence_of(one) == task.seq]:
+            del self.lost_early[identity]
         for entry in task.returns:
             self.fill(entry, ERROR, error)
         if task.stream is not None:

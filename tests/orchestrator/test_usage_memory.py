@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from psutil import pid_exists
 
 import orchestrator as ray
 from orchestrator.exceptions import ActorDiedError, OutOfMemoryError
+from tests.waiting import until
 
 MIB = 1 << 20
 
@@ -56,10 +58,11 @@ def test_who_had_to_make_room_is_tried_again(limited: None, tmp_path: Path) -> N
     @ray.remote(max_retries=1)
     def need(name: str) -> str:
         with open(seen, "a") as file:
-            file.write(f"{name}\n")
+            file.write(f"{os.getpid()}\n")
         held = bytearray(250 * MIB)
         held[:: os.sysconf("SC_PAGESIZE")] = b"x" * len(held[:: os.sysconf("SC_PAGESIZE")])
-        time.sleep(2)
+        # It keeps it until the other has come, and has been ended. (One that is tried again finds that so.)
+        until(lambda: len(pids := seen.read_text().split()) > 1 and not all(map(pid_exists, map(int, pids))))
         return name
 
     assert ray.get([need.remote("a"), need.remote("b")], timeout=90) == ["a", "b"]
