@@ -1,10 +1,11 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 from plasma.attachment cimport Client
 
 cdef class Holder:
     cdef readonly Client client
+    cdef uint32_t _take_ref(self, bytes object_id) except? 99
     cdef int _agent(self) except -1
 
 cdef inline int parse_id(bytes object_id, uint64_t* hi, uint64_t* lo) except -1:

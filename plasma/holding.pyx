@@ -4,6 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from plasma cimport keeping, lifecycle, promises, watches
 from plasma.attachment cimport Client
+from plasma.layout cimport FREE
 
 from plasma.errors import NotOwnerError, ObjectExistsError, TableFullError, UsageError
 from plasma.refusal import refusal
@@ -77,13 +78,20 @@ cdef class Holder:
     def add_ref(self, bytes object_id not None):
         """Takes a reference; False when the store doesn't know the object. An object that ever had one is freed with
         the last."""
+        return self._take_ref(object_id) != FREE
+
+    def take_ref(self, bytes object_id not None):
+        """Like add_ref(), and returns the object's state; ABSENT when the store doesn't know it."""
+        return self._take_ref(object_id)
+
+    cdef uint32_t _take_ref(self, bytes object_id) except? 99:
         cdef uint64_t hi = 0, lo = 0
+        cdef uint32_t state = FREE
         self.client.check()
         parse_id(object_id, &hi, &lo)
-        status = lifecycle.add_ref(self.client.seg, hi, lo)
-        if status == lifecycle.LEDGER_FULL:
+        if lifecycle.add_ref(self.client.seg, hi, lo, &state) == lifecycle.LEDGER_FULL:
             raise TableFullError("the ledger of pins and references is full; create the store with a larger max_objects")
-        return status == lifecycle.OK
+        return state
 
     def drop_ref(self, bytes object_id not None):
         """Gives one of this client's references back. Raises NotOwnerError if it has none."""

@@ -28,7 +28,7 @@ cdef void let_go(Segment* seg, uint32_t entry, uint32_t hold) noexcept nogil
 cdef void abort_locked(Segment* seg, uint32_t entry, uint32_t hold, bint creator_died) noexcept nogil
 cdef int pin(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* entry, uint32_t* hold) noexcept nogil
 cdef void unpin(Segment* seg, uint32_t entry, uint32_t hold) noexcept nogil
-cdef int add_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
+cdef int add_ref(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* state) noexcept nogil
 cdef int drop_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
 cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable, uint32_t flags) noexcept nogil
 cdef int pin_for_peer(Segment* seg, uint32_t entry, uint64_t address) noexcept nogil

@@ -372,7 +372,7 @@ cdef void unpin(Segment* seg, uint32_t e, uint32_t h) noexcept nogil:
     settle(seg, e)
 
 
-cdef int add_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+cdef int add_ref(Segment* seg, uint64_t hi, uint64_t lo, uint32_t* state) noexcept nogil:
     cdef uint32_t shard = shard_of_id(hi, lo), e, h
     lock_shard(seg, shard)
     e = find_entry(seg, hi, lo)
@@ -386,6 +386,7 @@ cdef int add_ref(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
     change_refs(seg, h, 1)
     seg.entries[e].flags |= REFERENCED
     lru_remove(seg, e)
+    state[0] = seg.entries[e].state
     unlock_shard(seg, shard)
     return OK
 

@@ -138,6 +138,8 @@ class Store:
         """True while anybody holds the object or waits for it, even if its data is gone."""
     def add_ref(self, object_id: bytes) -> bool:
         """Take a reference; False if the store doesn't know the object."""
+    def take_ref(self, object_id: bytes) -> int:
+        """Like ``add_ref``, and returns the object's state; ABSENT if the store doesn't know it."""
     def drop_ref(self, object_id: bytes) -> None:
         """Give a reference back; the last one frees the object. NotOwnerError if this client has none."""
     def keep(self, object_id: bytes) -> int:

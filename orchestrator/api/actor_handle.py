@@ -11,9 +11,9 @@ from orchestrator.common.call_shape import CallShape
 from orchestrator.common.options import METHOD
 from orchestrator.core import runtime as runtimes
 from orchestrator.core.actor_record import ActorTraits
-from orchestrator.core.entry import Hold
 from orchestrator.core.runtime import Runtime
 from orchestrator.core.task import Template
+from orchestrator.objects.plasma_adapter import Hold
 
 if TYPE_CHECKING:
     from orchestrator.dag.nodes import ClassMethodNode

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.ids import home_of, object_id, random_id
 from orchestrator.core.actor_record import ActorRecord, ActorTraits
-from orchestrator.core.entry import Entry, Hold
+from orchestrator.core.entry import Entry
 from orchestrator.core.part import Part
 from orchestrator.core.task import DONE, WAITING, Dependencies, Task, Template
 from orchestrator.objects import plasma_adapter as objects
+from orchestrator.objects.plasma_adapter import Hold
 
 if TYPE_CHECKING:
     from orchestrator.core.actor_submitter import ActorSubmitter

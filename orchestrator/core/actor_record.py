@@ -18,7 +18,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
-from orchestrator.core.entry import Hold, StoreLink
+from orchestrator.objects.plasma_adapter import Hold, StoreLink
 
 if TYPE_CHECKING:
     from orchestrator.core.task import Task

@@ -32,14 +32,14 @@ from orchestrator.core.actor_record import (
     ActorTraits,
     is_constructor,
 )
-from orchestrator.core.entry import ERROR, Entry, Hold
+from orchestrator.core.entry import ERROR, Entry
 from orchestrator.core.messages import CANCEL, CHECK_HANDLES, CONSUMED, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
 from orchestrator.core.reports import describe_death, refusal
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task, Template
 from orchestrator.core.values import raisable
-from orchestrator.objects.plasma_adapter import WORK, PeerDiedError, is_plain
+from orchestrator.objects.plasma_adapter import WORK, Hold, PeerDiedError, is_plain
 
 if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime

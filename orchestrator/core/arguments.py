@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.config import INLINE_BYTES_MAX, MESSAGE_BYTES_MAX
 from orchestrator.common.ids import object_id
-from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STORED, Entry, Hold
+from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STORED, Entry
 from orchestrator.core.messages import LONG, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
@@ -21,7 +21,7 @@ from orchestrator.core.task import WAITING, Dependencies
 from orchestrator.core.values import StoredError
 from orchestrator.exceptions import OrchestratorError, SerializationError
 from orchestrator.objects import plasma_adapter as objects
-from orchestrator.objects.plasma_adapter import is_plain
+from orchestrator.objects.plasma_adapter import Hold, is_plain
 
 if TYPE_CHECKING:
     from orchestrator.core.references import References

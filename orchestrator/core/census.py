@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import object_id, process_of_number, process_prefix
-from orchestrator.core.entry import BLOB, STATE_NAMES, STORED, Entry, Hold, Waiter
+from orchestrator.core.entry import BLOB, STATE_NAMES, STORED, Entry, Waiter
 from orchestrator.core.history import running_in, runs_of, type_of
 from orchestrator.core.messages import LONG, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
 from orchestrator.core.task import QUEUED, WAITING, Task, walk_held
+from orchestrator.objects.plasma_adapter import Hold
 
 if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime

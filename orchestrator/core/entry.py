@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.objects.plasma_adapter import Store
+    from orchestrator.objects.plasma_adapter import Hold
 
 PENDING = 0
 PLAIN = 1
@@ -30,35 +30,6 @@ STORED = 3
 ERROR = 4
 
 STATE_NAMES = ("pending", "here", "here", "in the store", "failed")
-
-
-class StoreLink:
-    """Where holds find the store. Cut at the session's end: what a user still has of it keeps no memory."""
-
-    __slots__ = ("store",)
-
-    def __init__(self, store: Store | None) -> None:
-        self.store = store
-
-
-class Hold:
-    """One reference of this process to an object in the store, given back when this goes."""
-
-    __slots__ = ("link", "object_id")
-
-    def __init__(self, link: StoreLink, object_id: bytes) -> None:
-        self.link = link
-        self.object_id = object_id
-
-    def __del__(self) -> None:
-        # May run at any point of any thread, and after the session: it takes no lock of this
-        # package, and a store that is closed or gone has nothing left to give back.
-        try:
-            store = self.link.store
-            if store is not None:
-                store.drop_ref(self.object_id)
-        except Exception:
-            pass
 
 
 class Entry:

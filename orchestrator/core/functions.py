@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.ids import content_id
-from orchestrator.core.entry import Hold
 from orchestrator.core.part import Part
 from orchestrator.objects import plasma_adapter as objects
+from orchestrator.objects.plasma_adapter import Hold
 
 if TYPE_CHECKING:
     from orchestrator.core.references import References

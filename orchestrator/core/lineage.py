@@ -31,7 +31,7 @@ from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.ids import INDEX_BITS, index_of, object_id, sequence_of
 from orchestrator.common.options import STREAMING
-from orchestrator.core.entry import ERROR, PENDING, STORED, Entry, Hold
+from orchestrator.core.entry import ERROR, PENDING, STORED, Entry
 from orchestrator.core.messages import PROTOCOL, RECOVER
 from orchestrator.core.part import Part
 from orchestrator.core.references import MissingObject
@@ -48,6 +48,7 @@ from orchestrator.core.task_spec import (
 )
 from orchestrator.core.values import raisable
 from orchestrator.objects import plasma_adapter as objects
+from orchestrator.objects.plasma_adapter import Hold
 
 if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime

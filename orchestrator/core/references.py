@@ -24,12 +24,13 @@ from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import home_of
-from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry, Hold, StoreLink
+from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry
 from orchestrator.core.failures import see
 from orchestrator.core.messages import PROTOCOL
 from orchestrator.core.part import Part
 from orchestrator.core.values import StoredError, dump_error
 from orchestrator.objects import plasma_adapter as objects
+from orchestrator.objects.plasma_adapter import Hold, StoreLink
 
 if TYPE_CHECKING:
     from orchestrator.objects.plasma_adapter import Store
@@ -43,6 +44,8 @@ _LOST: dict[str, type[exceptions.OrchestratorError]] = {
 }
 #: The references inside a value without any.
 _NOTHING: list[bytes] = []
+#: States of an object whose bytes are on this node.
+_HERE = (objects.SEALED, objects.SPILLED)
 #: Reasons that are remembered.
 REASONS_MAX = 1000
 #: How often a reference is tried to be taken to a copy that goes just then. Once more would be enough, as it
@@ -85,6 +88,8 @@ class References(Part):
         #: entries of this process's own objects that are in the shared table, for when a reference comes
         #: back, and for when one is lost
         self._own: weakref.WeakValueDictionary[bytes, Entry] = weakref.WeakValueDictionary()
+        #: what is in it, without a function of Python's around each look
+        self._own_refs: dict[bytes, weakref.ref[Entry]] = self._own.data  # type: ignore[attr-defined]
         #: borrowed entries somebody here waits for, by id
         self._watched: dict[bytes, Entry] = {}
         self._next_scan_s = 0.0
@@ -192,19 +197,36 @@ class References(Part):
 
     def borrow(self, identity: bytes) -> Entry:
         """Return the entry of a reference that came from elsewhere."""
-        known = self._own.get(identity)
-        if known is not None:
-            return known
-        entry = Entry(identity)
-        if self.take_ref(identity):
+        known = self._own_refs.get(identity)
+        if known is not None and (entry := known()) is not None:
+            return entry
+        if self._here and self.is_foreign(identity):
+            return self._borrow_foreign(identity)
+        state = self._store.take_ref(identity)
+        if state in _HERE:  # of many references in one object, most are
+            entry = Entry(identity, STORED)
             entry.hold = Hold(self.link, identity)
-            self._settle(entry, self._store.state(identity))
-            if self.is_foreign(identity):
-                self._own[identity] = entry  # so that the node is told once
-        else:
-            # Gone; or lost, and somebody who still holds it will have it made again.
-            entry.state = STORED
-            self.recover(entry)
+            return entry
+        entry = Entry(identity)
+        if state == objects.ABSENT:
+            return self._miss(entry)
+        entry.hold = Hold(self.link, identity)
+        self._settle(entry, state)
+        return entry
+
+    def _borrow_foreign(self, identity: bytes) -> Entry:
+        entry = Entry(identity)
+        if not self.take_ref(identity):
+            return self._miss(entry)
+        entry.hold = Hold(self.link, identity)
+        self._settle(entry, self._store.state(identity))
+        self._own[identity] = entry  # so that the node is told once
+        return entry
+
+    def _miss(self, entry: Entry) -> Entry:
+        """Gone; or lost, and somebody who still holds it will have it made again."""
+        entry.state = STORED
+        self.recover(entry)
         return entry
 
     def take_ref(self, identity: bytes) -> bool:
@@ -229,7 +251,7 @@ class References(Part):
 
     def _settle(self, entry: Entry, state: int) -> bool:
         """Complete a borrowed entry from its state in the table; False while that is undecided."""
-        if state in (objects.SEALED, objects.SPILLED):
+        if state in _HERE:
             entry.complete(STORED, None)
         elif state == objects.LOST and (why := self.reasons.get(self.id_of(entry))):
             text = f"object {self.id_of(entry).hex()} can't be had on this node: {why}"

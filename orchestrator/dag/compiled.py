@@ -18,7 +18,7 @@ from orchestrator.common.ids import random_hex
 from orchestrator.core.actor_record import ActorRecord
 from orchestrator.core.awaiting import wait_in_loop
 from orchestrator.core.current import require
-from orchestrator.core.entry import ERROR, PLAIN, STORED, Entry, Hold
+from orchestrator.core.entry import ERROR, PLAIN, STORED, Entry
 from orchestrator.core.runtime import Runtime
 from orchestrator.dag import picture
 from orchestrator.dag.actor_loop import install
@@ -26,6 +26,7 @@ from orchestrator.dag.nodes import DAGNode, GraphInput, InputAttributeNode
 from orchestrator.dag.plan import Plan
 from orchestrator.dag.registry import registry_of
 from orchestrator.dag.values import DATA, STOP, Packed, look, pack, release
+from orchestrator.objects.plasma_adapter import Hold
 
 
 def _setting(name: str, default: float) -> float:

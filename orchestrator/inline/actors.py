@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.core.actor_record import ALIVE, DEAD, SHUTDOWN_HOOKS, ActorHold, ActorRecord, ActorTraits
-from orchestrator.core.entry import ERROR, Entry, Hold
+from orchestrator.core.entry import ERROR, Entry
 from orchestrator.core.messages import ITEM
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
@@ -26,7 +26,7 @@ from orchestrator.core.values import raisable
 from orchestrator.inline.executor import InlineExecutor, Suspended
 from orchestrator.inline.threads import InlineLoop, InlinePools
 from orchestrator.objects import plasma_adapter as objects
-from orchestrator.objects.plasma_adapter import SEALED
+from orchestrator.objects.plasma_adapter import SEALED, Hold
 
 if TYPE_CHECKING:
     from orchestrator.inline.runtime import InlineRuntime

@@ -28,6 +28,7 @@ from plasma.errors import ObjectStoreFullError as PlasmaFullError
 from plasma.errors import OutOfDiskError as PlasmaOutOfDiskError
 from plasma.errors import SerializationError as PlasmaSerializationError
 from plasma.errors import SpilledObjectLostError as PlasmaSpilledObjectLostError
+from plasma.hold import Hold, StoreLink
 from plasma.plain import is_plain
 from plasma.serialization import (
     Serialized,
@@ -145,6 +146,7 @@ __all__ = [
     "WORK_MASK",
     "CorruptStoreError",
     "Endpoint",
+    "Hold",
     "MessageTooLargeError",
     "ObjectExistsError",
     "ObjectLostError",
@@ -156,6 +158,7 @@ __all__ = [
     "Sender",
     "Serialized",
     "Store",
+    "StoreLink",
     "deregister",
     "deserialize",
     "encode",

@@ -153,8 +153,9 @@ class Lives(RuleBasedStateMachine):
             one.state = plasma.LOST
 
     @rule(object_id=st.sampled_from(IDS), who=CLIENTS)
-    def add_ref(self, object_id, who):
-        assert self.clients[who].add_ref(object_id) == (object_id in self.model)
+    def take_ref(self, object_id, who):
+        state = self.model[object_id].state if object_id in self.model else plasma.ABSENT
+        assert self.clients[who].take_ref(object_id) == state
         if object_id in self.model:
             self.model[object_id].refs[who] += 1
             self.model[object_id].referenced = True

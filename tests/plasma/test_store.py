@@ -152,6 +152,7 @@ def test_an_id_of_another_type(store, wrong):
         store.delete,
         store.declare,
         store.add_ref,
+        store.take_ref,
     ):
         with pytest.raises(TypeError):
             action(wrong)
@@ -167,6 +168,7 @@ def test_an_id_of_another_length(store, wrong):
         store.delete,
         store.declare,
         store.add_ref,
+        store.take_ref,
     ):
         with pytest.raises(ValueError, match="16"):
             action(wrong)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from orchestrator.core.entry import ERROR, PLAIN, STORED, Entry, Hold, StoreLink, Waiter
+from orchestrator.core.entry import ERROR, PLAIN, STORED, Entry, Waiter
+from orchestrator.objects.plasma_adapter import Hold, StoreLink
 
 
 class TestCompletion:
