@@ -3,6 +3,7 @@
     python examples/ocr_book.py                    # CPython's language reference, made a book on the spot
     python examples/ocr_book.py --pages 250        # the whole of it
     python examples/ocr_book.py --pdf my_book.pdf  # your own
+    python examples/ocr_book.py --address auto     # on the machines of a cluster
     python examples/ocr_book.py --serial           # without parallelism
 
 `read_serially` is the program one writes first. The part below it is the same program in parallel: its steps
@@ -177,13 +178,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     if options.serial:
         outcome = collect_book(read_serially(pages), pages, "one after another", console)
-        parallel, serial = None, outcome.run
+        parallel, serial, workers = None, outcome.run, 1
         write_outcome(outcome, options.out)
     else:
-        orchestrator.init(num_cpus=options.workers)
+        workers = begin_session(options)
         try:
-            label = f"{options.workers} workers"
-            outcome = collect_book(read_in_parallel(pages, options.workers), pages, label, console)
+            label = f"{workers} workers"
+            outcome = collect_book(read_in_parallel(pages, workers), pages, label, console)
             write_outcome(outcome, options.out)
         finally:
             orchestrator.shutdown()
@@ -192,13 +193,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sample = pages[:: -(-len(pages) // SERIAL_PAGES_MAX)]
             serial = collect_book(read_serially(sample), sample, "one after another", console).run
     console.print()
-    console.print(
-        report.results_table(parallel, serial, options.workers, outcome.score, outcome.shared_bytes)
-    )
+    console.print(report.results_table(parallel, serial, workers, outcome.score, outcome.shared_bytes))
     console.print(
         f"The text is in {options.out / 'book.txt'}, a page as it was seen in {options.out / 'page.png'}."
     )
     return 0
+
+
+def begin_session(options: argparse.Namespace) -> int:
+    """On this machine, or on a cluster, whose machines get the code along. Returns the number of readers."""
+    if options.address is None:
+        workers: int = options.workers or len(os.sched_getaffinity(0))
+        orchestrator.init(num_cpus=workers)
+        return workers
+    orchestrator.init(
+        address=options.address, runtime_env={"py_modules": [str(Path(__file__).parent / "book")]}
+    )
+    return options.workers or max(1, int(orchestrator.cluster_resources()["CPU"]))
 
 
 def write_outcome(outcome: Outcome, directory: Path) -> None:
@@ -234,8 +245,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--workers",
         type=positive,
         metavar="N",
-        default=len(os.sched_getaffinity(0)),
         help="default: one per core",
+    )
+    parser.add_argument(
+        "--address", help="of a cluster to read it on: 'auto', or as `init(address=...)` takes it"
     )
     return parser.parse_args(arguments)
 

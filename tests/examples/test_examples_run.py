@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from orchestrator.cluster_utils import Cluster
 from tests.examples.running import EXAMPLES, run
 
 
@@ -53,6 +54,20 @@ def test_serially_and_in_parallel_the_same_is_read(tmp_path: Path) -> None:
     run(tmp_path, "ocr_book.py", "--pages", "2", "--out", "parallel", "--no-compare")
     serial, parallel = (tmp_path / name / "book.txt" for name in ("serial", "parallel"))
     assert serial.read_text() == parallel.read_text()
+
+
+def test_it_is_read_by_three_nodes(tmp_path: Path) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        shown = run(
+            tmp_path, "ocr_book.py", "--pages", "4", "--no-compare", "--address", cluster.address
+        ).stdout
+    finally:
+        cluster.shutdown()
+    assert "3 workers: 4/4 pages" in shown
+    assert 0.0 <= float(row_of(shown, "character error rate, body text").rstrip("%")) <= 3.0
 
 
 def test_a_book_of_one_s_own_is_read_and_not_scored(tmp_path: Path) -> None:
