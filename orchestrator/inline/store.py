@@ -154,12 +154,16 @@ class InlineStore:
 
     def add_ref(self, object_id: bytes) -> bool:
         """Take one reference; False when there is no such object."""
+        return self.take_ref(object_id) != ABSENT
+
+    def take_ref(self, object_id: bytes) -> int:
+        """Take one reference, and return the object's state; ABSENT when there is no such object."""
         with self._lock:
             entry = self._objects.get(object_id)
             if entry is None:
-                return False
+                return ABSENT
             entry.refs += 1
-            return True
+            return entry.state
 
     def drop_ref(self, object_id: bytes) -> None:
         """Give one reference back; with the last one the object goes, and what it refers to may."""

@@ -52,5 +52,8 @@ class ObjectStore(Protocol):
     def add_ref(self, object_id: bytes) -> bool:
         """Take one reference; False when there is no such object."""
 
+    def take_ref(self, object_id: bytes) -> int:
+        """Take one reference, and return the object's state; ABSENT when there is no such object."""
+
     def drop_ref(self, object_id: bytes) -> None:
         """Give one reference back."""
