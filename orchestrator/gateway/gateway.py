@@ -99,14 +99,16 @@ class Gateway:
 
     # ------------------------------------------------------------ in
 
-    def deliver(self, node: int, frame: frames.Frame) -> None:
-        """Send on a message from a process of another node."""
+    def deliver(self, node: int, frame: frames.Frame) -> bool:
+        """Send on a message from a process of another node; False if it has to wait."""
         self.received_count += 1
         one = self._stand_ins.of(Process(node, frame.source))
         if one.backlog or not self._try(one, frame.target, frame.lane, frame.payload):
             if len(one.backlog) < BACKLOG_MAX:
                 one.backlog.append((frame.target, frame.lane, frame.payload))
             self._behind[one] = None
+            return False
+        return True
 
     def is_behind(self, one: StandIn) -> bool:
         """Tell whether messages from this process still wait for their receivers."""

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from orchestrator.gateway import frames, handshake
+from orchestrator.gateway.answerer import Answerer
 from orchestrator.gateway.handshake import Greeting, Lines, Refused
 from orchestrator.gateway.stream import Incoming, LinkLost, Outgoing
 from orchestrator.gateway.wire import Wire, WireClosed
@@ -36,6 +37,8 @@ CONNECT_TIMEOUT_S = 5.0
 KEPT_BYTES_MAX = 64 << 20
 #: Bytes that are handed to a connection at once.
 BURST_BYTES = 1 << 20
+#: An acknowledgement waits so long for more to acknowledge: it only frees memory at the other end.
+ACK_DELAY_S = 0.02
 #: Connections that have not shown who they are; more are closed at once.
 STRANGERS_MAX = 64
 
@@ -43,7 +46,7 @@ STRANGERS_MAX = 64
 class ReactorLike(Protocol):
     """What is needed of the node's event loop."""
 
-    def watch(self, fd: int, callback: Callable[[], None]) -> None: ...
+    def watch(self, fd: int, callback: Callable[[], bool | None]) -> None: ...
     def watch_writable(self, fd: int, callback: Callable[[], None] | None) -> None: ...
     def forget(self, fd: int) -> None: ...
 
@@ -66,7 +69,8 @@ class Links:
     """All links of one node.
 
     Args:
-        on_frame: called with the index of a node and a frame of its. It must not raise.
+        on_frame: called with the index of a node and a frame of its; returns True if that was only passed on.
+            It must not raise.
         complain: called with what a person should know.
         now: a monotonic clock, in seconds.
     """
@@ -76,12 +80,12 @@ class Links:
         identity: Identity,
         reactor: ReactorLike,
         listener: socket.socket,
-        on_frame: Callable[[int, frames.Frame], None],
+        on_frame: Callable[[int, frames.Frame], bool | None],
         complain: Callable[[str], None],
         now: Callable[[], float],
     ) -> None:
         self.identity = identity
-        self._reactor = reactor
+        self.reactor = reactor
         self._listener = listener
         self.on_frame = on_frame
         self.complain = complain
@@ -92,6 +96,8 @@ class Links:
         self.incoming: dict[int, tuple[str, Incoming]] = {}
         self._open: dict[int, Answerer] = {}
         self._strangers: dict[Answerer, float] = {}
+        #: Connections on which something is to be acknowledged, and when.
+        self._unacknowledged: dict[Answerer, float] = {}
         self._dead: set[int] = set()
         self._dirty: set[Dialler] = set()
         self.refused_count = 0
@@ -140,6 +146,11 @@ class Links:
                 stranger.refuse("it did not say who it is")
         if self._strangers:
             due_s = min(due_s, 1.0)
+        for answerer, when_s in list(self._unacknowledged.items()):
+            if when_s <= now_s:
+                answerer.acknowledge()
+            else:
+                due_s = min(due_s, when_s - now_s)
         return due_s
 
     def node_died(self, node: int) -> None:
@@ -165,7 +176,7 @@ class Links:
             link.close()
         for answerer in [*self._open.values(), *self._strangers]:
             answerer.close()
-        self._reactor.forget(self._listener.fileno())
+        self.reactor.forget(self._listener.fileno())
         self._listener.close()
 
     def status(self) -> dict[int, str]:
@@ -216,9 +227,21 @@ class Links:
         self._strangers.pop(answerer, None)
         return known[1]
 
+    def acknowledge_later(self, answerer: Answerer) -> bool:
+        """Have a connection acknowledge what has arrived on it, in a while; False if that was known."""
+        if answerer in self._unacknowledged:
+            return False
+        self._unacknowledged[answerer] = self.now() + ACK_DELAY_S
+        return True
+
+    def acknowledged(self, answerer: Answerer) -> None:
+        """All that has arrived on a connection is acknowledged."""
+        self._unacknowledged.pop(answerer, None)
+
     def leave(self, answerer: Answerer) -> None:
         """A connection is over."""
         self._strangers.pop(answerer, None)
+        self._unacknowledged.pop(answerer, None)
         for node, one in list(self._open.items()):
             if one is answerer:
                 del self._open[node]
@@ -300,7 +323,7 @@ class Dialler:
         except OSError as error:
             self._broken(str(error))
             return
-        self._links._reactor.watch(self._wire.fileno(), lambda: self._guard(self._on_readable))
+        self._links.reactor.watch(self._wire.fileno(), lambda: self._guard(self._on_readable))
         self._guard(self._greet)
 
     def _greet(self) -> None:
@@ -339,7 +362,7 @@ class Dialler:
         wire, self._wire = self._wire, None
         self._is_open = False
         if wire is not None:
-            self._links._reactor.forget(wire.fileno())
+            self._links.reactor.forget(wire.fileno())
             wire.close()
 
     # -- connected
@@ -396,102 +419,6 @@ class Dialler:
         if self._wire is not None:
             step = self._pour if self._is_open else self._greet
             wants = self._wire.wants_to_write
-            self._links._reactor.watch_writable(
+            self._links.reactor.watch_writable(
                 self._wire.fileno(), (lambda: self._guard(step)) if wants else None
             )
-
-
-class Answerer:
-    """A connection that somebody else has begun."""
-
-    def __init__(self, links: Links, sock: socket.socket) -> None:
-        self._links = links
-        self._wire = Wire(sock, links.identity.tls_server)
-        self._lines = Lines()
-        self._decoder = frames.Decoder()
-        self._greeting: Greeting | None = None
-        self._nonce = secrets.token_hex(handshake.NONCE_BYTES)
-        self._incoming: Incoming | None = None
-        self._closed = False
-        links._reactor.watch(self._wire.fileno(), lambda: self._guard(self._on_readable))
-
-    def _guard(self, step: Callable[[], None]) -> None:
-        if self._closed:
-            return
-        try:
-            step()
-        except WireClosed:
-            self.close()
-        except (Refused, frames.BadFrame) as error:
-            self.refuse(str(error))
-
-    def refuse(self, why: str) -> None:
-        """Say why, and close."""
-        who = f"node {self._greeting.node}" if self._greeting is not None else "a stranger"
-        self._links.refused_count += 1
-        self._links.complain(f"a connection of {who} is refused: {why}")
-        try:
-            self._wire.send([handshake.line({"error": why})])
-        except WireClosed:
-            pass
-        self.close()
-
-    def close(self) -> None:
-        """End the connection."""
-        if not self._closed:
-            self._closed = True
-            self._links.leave(self)
-            self._links._reactor.forget(self._wire.fileno())
-            self._wire.close()
-
-    def _on_readable(self) -> None:
-        self._wire.write()
-        piece = self._wire.read()
-        if piece and self._incoming is None:
-            self._lines.feed(piece)
-            self._shake_hands()
-            piece = self._lines.rest() if self._incoming is not None else b""
-        incoming = self._incoming
-        if incoming is not None:
-            assert self._greeting is not None
-            node, on_frame = self._greeting.node, self._links.on_frame
-            for frame in self._decoder.feed(piece):
-                incoming.frame(frames.HEAD_BYTES + len(frame.payload))
-                on_frame(node, frame)
-            if self._closed:
-                return
-            count = incoming.ack_due(pausing=True)
-            if count is not None:
-                self._wire.send([frames.ack(count)])
-        self._watch_writable()
-
-    def _watch_writable(self) -> None:
-        if not self._closed:
-            wants = self._wire.wants_to_write
-            self._links._reactor.watch_writable(
-                self._wire.fileno(), (lambda: self._guard(self._go_on)) if wants else None
-            )
-
-    def _go_on(self) -> None:
-        self._wire.write()
-        self._watch_writable()
-
-    def _shake_hands(self) -> None:
-        identity = self._links.identity
-        while self._incoming is None and (said := self._lines.next()) is not None:
-            if self._greeting is None:
-                greeting = Greeting.from_line(said)
-                if greeting.cluster != identity.cluster:
-                    raise Refused("it is of another cluster")
-                if greeting.to != identity.node:
-                    raise Refused(f"it looks for node {greeting.to}, this is node {identity.node}")
-                self._greeting = greeting
-                proof = handshake.proof(identity.secret, "listener", greeting, self._nonce)
-                self._wire.send([handshake.line({"nonce": self._nonce, "proof": proof})])
-            elif not handshake.is_proof(
-                said.get("proof"), identity.secret, "dialer", self._greeting, self._nonce
-            ):
-                raise Refused("it does not know the cluster's secret")
-            else:
-                self._incoming = self._links.admit(self, self._greeting)
-                self._wire.send([handshake.line({"arrived": self._incoming.arrived})])

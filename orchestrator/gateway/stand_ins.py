@@ -43,7 +43,7 @@ class StandIns:
     def __init__(
         self,
         store: Any,
-        watch: Callable[[int, Callable[[], None]], None],
+        watch: Callable[[int, Callable[[], bool]], None],
         forget: Callable[[int], None],
         on_messages: Callable[[StandIn], bool],
         on_made: Callable[[StandIn], None] = lambda one: None,
@@ -83,11 +83,13 @@ class StandIns:
         self._on_made(made)
         return made
 
-    def _on_bell(self, one: StandIn) -> None:
+    def _on_bell(self, one: StandIn) -> bool:
+        """Return True if everything was taken: nothing else is to be done then."""
         one.endpoint.drain()
         one.armed = False
         if self._on_messages(one):
             self.arm(one)
+        return one.armed
 
     def arm(self, one: StandIn) -> None:
         """Have the event loop woken by the next message; what is here already is handled at once."""

@@ -116,6 +116,11 @@ class Incoming:
         self.arrived += 1
         self._unacknowledged_bytes += size_bytes
 
+    @property
+    def is_ack_owed(self) -> bool:
+        """Whether something has arrived that was not acknowledged."""
+        return self.arrived != self._acknowledged
+
     def ack_due(self, *, pausing: bool) -> int | None:
         """Return the count to acknowledge now, if it is time."""
         if self.arrived == self._acknowledged:

@@ -123,6 +123,7 @@ class ClusterMember:
             CLUSTER_NAME,
         )
         self.links = Links(identity, node.reactor, listener, self._on_frame, node.complain, time.monotonic)
+        node.reactor.after_carrying = self.links.flush
         self.stand_ins = StandIns(
             node.store,
             node.reactor.watch,
@@ -379,11 +380,11 @@ class ClusterMember:
 
     # ------------------------------------------------------------ from other nodes
 
-    def _on_frame(self, node: int, frame: frames.Frame) -> None:
+    def _on_frame(self, node: int, frame: frames.Frame) -> bool:
         try:
             match frame.kind:
                 case frames.MESSAGE:
-                    self.gateway.deliver(node, frame)
+                    return self.gateway.deliver(node, frame)
                 case frames.DATA:
                     self.objects.on_data(node, frame)
                 case frames.FORWARD:
@@ -395,6 +396,7 @@ class ClusterMember:
         except Exception as error:
             # Whatever it was: a node that talks nonsense must not end this one.
             self._node.complain(f"from node {node}: {error!r} in {frame.payload[:200]!r}")
+        return False
 
     def _on_forwarded(self, node: int, frame: frames.Frame) -> None:
         sender = self.stand_ins.of(Process(node, frame.source)).address

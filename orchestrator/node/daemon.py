@@ -182,7 +182,7 @@ class Daemon:
         ticked_at_s = time.monotonic()
         while self._stop_reason is None:
             asleep = self.endpoint.arm()
-            self.reactor.run_once(self._timeout_s() if asleep else 0)
+            self.reactor.run(self._timeout_s() if asleep else 0)
             if not asleep:
                 self.read_messages()
             if self.member is not None:

@@ -1,9 +1,16 @@
-"""An event loop of forty lines: descriptors and what to call when they are readable, or writable."""
+"""An event loop of sixty lines: descriptors and what to call when they are readable, or writable."""
 
 from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from time import monotonic
+
+#: What a callback returns that has only passed something on: nobody else need look at anything for that.
+CARRIED = True
+
+#: Called when a descriptor is readable; returns CARRIED, or nothing.
+Callback = Callable[[], "bool | None"]
 
 
 class Reactor:
@@ -11,10 +18,12 @@ class Reactor:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._callbacks: dict[int, Callback] = {}
         self._writers: dict[int, Callable[[], None]] = {}
+        #: called after callbacks that have only passed something on
+        self.after_carrying: Callable[[], None] = lambda: None
 
-    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+    def watch(self, fd: int, callback: Callback) -> None:
         """Call `callback` whenever `fd` is readable or its other end is gone."""
         self._callbacks[fd] = callback
         self._epoll.register(fd, select.EPOLLIN)
@@ -34,17 +43,33 @@ class Reactor:
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
-    def run_once(self, timeout_s: float) -> None:
-        """Wait for at most `timeout_s`, and call back for what is readable."""
+    def run(self, timeout_s: float) -> None:
+        """Wait for at most `timeout_s` until something happens that the rest of the loop must look at."""
+        deadline_s = monotonic() + timeout_s
+        while self.run_once(timeout_s):
+            timeout_s = deadline_s - monotonic()
+            if timeout_s <= 0:
+                return
+            self.after_carrying()
+
+    def run_once(self, timeout_s: float) -> bool:
+        """Wait for at most `timeout_s`, and call back for what is readable.
+
+        Returns True if something was, and all of it was only passed on.
+        """
         # epoll counts in milliseconds and rounds up: a timer is late by at most one, and never spins.
-        for fd, what in self._epoll.poll(timeout_s):
+        ready = self._epoll.poll(timeout_s)
+        carried = bool(ready)
+        for fd, what in ready:
             writer = self._writers.get(fd) if what & select.EPOLLOUT else None
             if writer is not None:
                 writer()
+                carried = False
             if what & ~select.EPOLLOUT:
                 callback = self._callbacks.get(fd)
-                if callback is not None:
-                    callback()
+                if callback is not None and callback() is not CARRIED:
+                    carried = False
+        return carried
 
     def close(self) -> None:
         """Release the epoll descriptor."""
