@@ -88,44 +88,53 @@ class Decoder:
     """Puts frames together from the pieces in which a stream delivers them."""
 
     def __init__(self) -> None:
+        #: the beginning of a frame that is not complete
         self._rest = bytearray()
+        #: up to where the bytes at hand were made into frames
+        self._at = 0
 
-    def feed(self, piece: bytes | memoryview) -> Iterator[Frame]:
+    def feed(self, piece: bytes) -> Iterator[Frame]:
         """Take what has arrived, and return the frames that are complete.
 
         Raises:
             BadFrame: from the iterator, at the first that makes no sense; the stream is of no more use.
         """
         rest = self._rest
+        if not rest:
+            yield from self._frames(piece)
+            rest += piece[self._at :]
+            return
         rest += piece
-        at = 0
-        try:
-            while len(rest) - at >= HEAD_BYTES:
-                size, kind = _HEAD.unpack_from(rest, at)
-                if not _COUNTED <= size <= FRAME_BYTES_MAX:
-                    raise BadFrame(f"a frame of {size} bytes (at most {FRAME_BYTES_MAX})")
-                if len(rest) - at < 4 + size:
-                    return
-                frame = _decode(kind, memoryview(rest)[at : at + 4 + size])
-                at += 4 + size
-                yield frame
-        finally:
-            del rest[:at]
+        with memoryview(rest) as whole:
+            yield from self._frames(whole)
+        del rest[: self._at]
+
+    def _frames(self, whole: bytes | memoryview) -> Iterator[Frame]:
+        self._at, end = 0, len(whole)
+        while end - self._at >= HEAD_BYTES:
+            begin = self._at
+            size, kind = _HEAD.unpack_from(whole, begin)
+            if not _COUNTED <= size <= FRAME_BYTES_MAX:
+                raise BadFrame(f"a frame of {size} bytes (at most {FRAME_BYTES_MAX})")
+            if end - begin < 4 + size:
+                return
+            self._at = begin + 4 + size
+            yield _decode(kind, whole, begin, self._at)
 
 
-def _decode(kind: int, whole: memoryview) -> Frame:
-    with whole:
-        if kind == MESSAGE and len(whole) >= _MESSAGE.size:
-            _, _, source, target, lane = _MESSAGE.unpack_from(whole)
-            if lane > 1:
-                raise BadFrame(f"there is no lane {lane}")
-            return Frame(kind, source, target, lane, bytes(whole[_MESSAGE.size :]))
-        if kind in (FORWARD, DELIVER, ACK) and len(whole) >= _ADDRESSED.size:
-            return Frame(kind, _ADDRESSED.unpack_from(whole)[2], 0, 0, bytes(whole[_ADDRESSED.size :]))
-        if kind == DATA and len(whole) >= _DATA.size:
-            _, _, identity, size_bytes, offset = _DATA.unpack_from(whole)
-            return Frame(kind, size_bytes, offset, 0, bytes(whole[_DATA.size :]), identity)
-        if kind == NEWS:
-            return Frame(kind, 0, 0, 0, bytes(whole[HEAD_BYTES:]))
-        size = len(whole)
+def _decode(kind: int, whole: bytes | memoryview, begin: int, end: int) -> Frame:
+    size = end - begin
+    if kind == MESSAGE and size >= _MESSAGE.size:
+        _, _, source, target, lane = _MESSAGE.unpack_from(whole, begin)
+        if lane > 1:
+            raise BadFrame(f"there is no lane {lane}")
+        return Frame(kind, source, target, lane, bytes(whole[begin + _MESSAGE.size : end]))
+    if kind in (FORWARD, DELIVER, ACK) and size >= _ADDRESSED.size:
+        source = _ADDRESSED.unpack_from(whole, begin)[2]
+        return Frame(kind, source, 0, 0, bytes(whole[begin + _ADDRESSED.size : end]))
+    if kind == DATA and size >= _DATA.size:
+        _, _, identity, size_bytes, offset = _DATA.unpack_from(whole, begin)
+        return Frame(kind, size_bytes, offset, 0, bytes(whole[begin + _DATA.size : end]), identity)
+    if kind == NEWS:
+        return Frame(kind, 0, 0, 0, bytes(whole[begin + HEAD_BYTES : end]))
     raise BadFrame(f"kind {kind} with {size} bytes")

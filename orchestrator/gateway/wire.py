@@ -45,6 +45,8 @@ class Wire:
         self._connecting = connecting
         #: TLS is agreed on, or there is none.
         self._agreed = tls is None
+        #: Connected, and agreed on TLS.
+        self._is_ready = False
         self._unsent: deque[memoryview] = deque()
 
     @classmethod
@@ -73,7 +75,7 @@ class Wire:
     @property
     def wants_to_write(self) -> bool:
         """Whether `write` has something to do as soon as the descriptor is writable."""
-        return self._connecting or not self._agreed or bool(self._unsent)
+        return bool(self._unsent) or not self._is_ready
 
     @property
     def unsent_bytes(self) -> int:
@@ -83,8 +85,7 @@ class Wire:
     def send(self, pieces: list[bytes]) -> None:
         """Write what fits now; the rest waits for `write`."""
         if pieces:
-            joined = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            self._unsent.append(memoryview(joined))
+            self._unsent.append(memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
             self.write()
 
     def write(self) -> None:
@@ -93,16 +94,19 @@ class Wire:
         Raises:
             WireClosed: it is over.
         """
+        unsent = self._unsent
+        if not unsent and self._is_ready:
+            return
         try:
-            if not self._ready():
+            if not self._is_ready and not self._make_ready():
                 return
-            while self._unsent:
-                piece = self._unsent[0]
+            while unsent:
+                piece = unsent[0]
                 sent = self._sock.send(piece[:WRITE_BYTES])
                 if sent == len(piece):
-                    self._unsent.popleft()
+                    unsent.popleft()
                 else:
-                    self._unsent[0] = piece[sent:]
+                    unsent[0] = piece[sent:]
         except _AGAIN:
             return
         except OSError as error:
@@ -115,10 +119,11 @@ class Wire:
             WireClosed: it is over.
         """
         try:
-            if not self._ready():
+            if not self._is_ready and not self._make_ready():
                 return b""
             piece = self._sock.recv(READ_BYTES)
-            if piece and isinstance(self._sock, ssl.SSLSocket):
+            if piece and self._tls is not None:
+                assert isinstance(self._sock, ssl.SSLSocket)
                 # No descriptor tells of what TLS has decrypted already.
                 while left := self._sock.pending():
                     piece += self._sock.recv(left)
@@ -130,7 +135,8 @@ class Wire:
             raise WireClosed("closed by the other end")
         return piece
 
-    def _ready(self) -> bool:
+    def _make_ready(self) -> bool:
+        """Go on with connecting and agreeing on TLS; True when both are done."""
         if self._connecting:
             code = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
@@ -151,6 +157,7 @@ class Wire:
                 )
             self._sock.do_handshake()
             self._agreed = True
+        self._is_ready = True
         return True
 
     def close(self) -> None:
