@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from orchestrator.gateway import frames, handshake
+from orchestrator.gateway import frames, handshake, link
 from orchestrator.gateway.handshake import Greeting
 from orchestrator.gateway.link import STRANGERS_MAX, Identity, Links
 from orchestrator.node.reactor import Reactor
@@ -25,6 +25,7 @@ class Node:
         self.port: int = self.listener.getsockname()[1]
         self.arrived: list[tuple[int, bytes]] = []
         self.complaints: list[str] = []
+        self.late_s = 0.0
         identity = Identity("cluster", index, f"first {index}", SECRET)._replace(**changes)
         self.links = Links(
             identity,
@@ -32,7 +33,7 @@ class Node:
             self.listener,
             lambda node, frame: self.arrived.append((node, frame.payload)),
             self.complaints.append,
-            time.monotonic,
+            lambda: time.monotonic() + self.late_s,
         )
 
     def knows(self, other: Node) -> None:
@@ -84,6 +85,22 @@ def test_frames_arrive_in_order(make, run):
         here.links.send(2, frames.news(payload))
     run(lambda: len(there.arrived) == 1000, here, there)
     assert there.arrived == [(1, payload) for payload in payloads(1000)]
+    run(lambda: not here.links.waiting_bytes(2), here, there)
+
+
+def test_acknowledgements_wait_for_more_to_acknowledge(make, run, monkeypatch):
+    monkeypatch.setattr(link, "ACK_DELAY_S", 3600.0)
+    here, there = make(1), make(2)
+    here.knows(there)
+    here.links.send(2, frames.news(b"first"))
+    run(lambda: there.arrived, here, there)
+    here.links.send(2, frames.news(b"second"))
+    run(lambda: len(there.arrived) == 2, here, there)
+    assert here.links.waiting_bytes(2) > 0
+    there.late_s = 3600.0
+    run(lambda: not here.links.waiting_bytes(2), here, there)
+    large = bytes(400_000)  # of so much, the other end is to be free soon
+    here.links.send(2, frames.news(large))
     run(lambda: not here.links.waiting_bytes(2), here, there)
 
 
