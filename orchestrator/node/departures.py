@@ -63,10 +63,10 @@ class Departures:
             memory=node.memory.witness.testify() if killed else None,
             rss_max_bytes=rss_max_bytes,
         )
+        # Of an actor whose home this is, its fate is told; of others whoever calls them asks the home.
+        known = node.actors.of_worker(address, actor)
         instructions = node.actors.client_died(address, report)
         node.wait_graph.over(address)
-        # Of an actor whose home this is, its fate is told; of others whoever calls them asks the home.
-        known = actor if actor is not None and node.actors.knows(actor) else None
         news = {"op": "died", "worker": address, "actor": known, "report": report}
         if known is not None:
             news |= node.actors.fate(known)
@@ -81,8 +81,7 @@ class Departures:
         """Settle everything about a process of another node that is dead; `address` was its stand-in's."""
         node = self._node
         report = news.get("report")
-        named = news.get("actor")
-        actor = named if named and node.actors.knows(named) else node.actors.of_worker(address)
+        actor = node.actors.of_worker(address, news.get("actor"))
         instructions = node.actors.client_died(address, report)
         told = {"op": "died", "worker": address, "process": list(process), "actor": actor, "report": report}
         if actor is not None:

@@ -455,9 +455,12 @@ class ActorTable:
         record = self._records.get(actor)
         return record.owner if record is not None else 0
 
-    def of_worker(self, worker: int) -> str | None:
-        """Return the actor that this worker hosts."""
-        return self._workers.get(worker)
+    def of_worker(self, worker: int, said: str | None = None) -> str | None:
+        """Return the actor that this worker hosts; or a dead one that it is `said` to have been for.
+
+        One that lives has, or waits for, another process: a late word about this one must not end it.
+        """
+        return self._workers.get(worker, said if said in self._dead else None)
 
     def job_of(self, actor: str) -> str:
         """Return the job that an actor works for."""

@@ -182,6 +182,16 @@ def test_an_actor_whose_process_dies_is_restarted_from_its_kept_constructor() ->
     table.validate()
 
 
+def test_a_late_word_about_a_process_that_was_meant_for_it_does_not_end_it() -> None:
+    """A node was silent: another gave a process in its stead, and it has given one, too, which died."""
+    table = alive(restartable(-1))
+    assert table.of_worker(WORKER, "aa") == "aa"
+    assert table.of_worker(WORKER + 1, "aa") is None
+    table.end("aa", "killed")
+    assert table.of_worker(WORKER, "aa") == table.of_worker(WORKER + 1, "aa") == "aa", "they are told why"
+    assert table.of_worker(WORKER, "never heard of") is None
+
+
 def test_an_actor_may_be_restarted_for_ever() -> None:
     table = alive(restartable(-1))
     for worker in range(WORKER, WORKER + 20):
