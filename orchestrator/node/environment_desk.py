@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from orchestrator.node.session_dir import LOGS
+from orchestrator.node.session_dir import JOBS, LOGS
 from orchestrator.scheduling import events
-from orchestrator.scheduling.jobs import environment_of, job_of
+from orchestrator.scheduling.jobs import PRIVATE, environment_of, job_of
 
 if TYPE_CHECKING:
     from orchestrator.node.environments import Environments
@@ -42,9 +42,21 @@ class EnvironmentDesk:
         self._environments: Environments | None = None
         #: The scheduler's keys for which an environment is being made.
         self._waiting: dict[str, dict[str, None]] = {}
+        #: Keys of jobs of other nodes of which nothing was heard yet: who asks for workers has overtaken the
+        #: node that tells of the job.
+        self._early: dict[str, dict[str, None]] = {}
+
+    def job_known(self, job: str) -> None:
+        """What workers must know of a job is there."""
+        for key in self._early.pop(job, {}):
+            self.prepare(key)
 
     def prepare(self, key: str) -> None:
         """Have the environment of this key made."""
+        job = job_of(key)
+        if job != PRIVATE and not os.path.exists(os.path.join(self._session_dir, JOBS, job)):
+            self._early.setdefault(job, {})[key] = None
+            return
         if self._environments is None:
             from orchestrator.node.environments import Environments
 

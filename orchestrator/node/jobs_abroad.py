@@ -108,6 +108,7 @@ class JobsAbroad:
         absent = [place for place in message["places"] if not os.path.exists(place)]
         if absent:
             self._absent[job] = absent
+        self._node.environments.job_known(job)
         if is_over:
             return
         self._all[job] = message

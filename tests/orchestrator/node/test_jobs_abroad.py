@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from orchestrator.common.ids import Process
+from orchestrator.node.environment_desk import EnvironmentDesk
 from orchestrator.node.jobs_abroad import JobsAbroad
 from orchestrator.scheduling import events
-from orchestrator.scheduling.jobs import JobTable
+from orchestrator.scheduling.jobs import JobTable, key_of
 
 DRIVER, STAND_IN = 5, 77
 SPEC = {"namespace": "n", "is_anonymous": False, "pid": 1, "argv": ["program"]}
@@ -27,6 +28,7 @@ class Node:
         (folder / "jobs").mkdir()
         self.session_dir = str(folder)
         self.stand_ins = self.actors = self.names = self
+        self.environments = EnvironmentDesk(str(folder), self.tell_scheduler, lambda jobs, text: None)
         self.jobs = JobTable()
         self.scheduled: list[Any] = []
         self.abroad = JobsAbroad(self, self)  # type: ignore[arg-type]
@@ -64,3 +66,13 @@ def test_the_head_may_say_that_it_is_over_before_its_node_says_that_it_has_begun
     node.abroad.on_job_over("j")
     begin(node)
     assert node.scheduled == [] and not list(node.jobs.running())
+
+
+def test_workers_for_a_job_that_is_not_known_yet_wait_for_the_news_of_it(node: Node) -> None:
+    """A third node asks for a worker before the job's own has told of the job."""
+    node.environments.prepare(key_of("j", ""))
+    assert node.scheduled == []
+    begin(node)
+    assert node.scheduled == [events.EnvironmentReady(key_of("j", "")), events.JobBegan("j")]
+    node.environments.prepare(key_of("j", ""))
+    assert len(node.scheduled) == 3, "known from now on"
