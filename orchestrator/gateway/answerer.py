@@ -28,6 +28,7 @@ class Answerer:
         self._nonce = secrets.token_hex(handshake.NONCE_BYTES)
         self._incoming: Incoming | None = None
         self._closed = False
+        self._waits_to_write = False
         links.reactor.watch(self._wire.fileno(), lambda: self._guard(self._on_readable))
 
     def _guard(self, step: Callable[[], bool | None]) -> bool | None:
@@ -103,9 +104,10 @@ class Answerer:
         self._wire.send([frames.ack(count)])
 
     def _watch_writable(self) -> None:
-        if not self._closed:
-            wants = self._wire.wants_to_write
-            self._links.reactor.watch_writable(self._wire.fileno(), self._on_writable if wants else None)
+        if not self._closed and self._wire.wants_to_write != self._waits_to_write:
+            self._waits_to_write = not self._waits_to_write
+            callback = self._on_writable if self._waits_to_write else None
+            self._links.reactor.watch_writable(self._wire.fileno(), callback)
 
     def _on_writable(self) -> None:
         self._guard(self._go_on)

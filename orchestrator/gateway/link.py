@@ -261,6 +261,7 @@ class Dialler:
         self._greeted = False
         self._proved = False
         self._is_open = False
+        self._waits_to_write = False
         self._gone = ""
         self._pause_s = 0.0
         self._not_before_s = 0.0
@@ -360,7 +361,7 @@ class Dialler:
 
     def _drop_wire(self) -> None:
         wire, self._wire = self._wire, None
-        self._is_open = False
+        self._is_open = self._waits_to_write = False
         if wire is not None:
             self._links.reactor.forget(wire.fileno())
             wire.close()
@@ -416,9 +417,12 @@ class Dialler:
         self._watch_writable()
 
     def _watch_writable(self) -> None:
-        if self._wire is not None:
-            step = self._pour if self._is_open else self._greet
-            wants = self._wire.wants_to_write
-            self._links.reactor.watch_writable(
-                self._wire.fileno(), (lambda: self._guard(step)) if wants else None
-            )
+        wire = self._wire
+        if wire is None or wire.wants_to_write == self._waits_to_write:
+            return
+        self._waits_to_write = wire.wants_to_write
+        callback = self._on_writable if self._waits_to_write else None
+        self._links.reactor.watch_writable(wire.fileno(), callback)
+
+    def _on_writable(self) -> None:
+        self._guard(self._pour if self._is_open else self._greet)
