@@ -19,7 +19,7 @@ from harness import command_line, emit, installed, interleave, save, show
 
 OURS = "orchestrator"
 PEERS = ("ray",)
-CALLS = 2_000
+WINDOW_S = 4.0
 #: What one task of the other driver computes for.
 BUSY_S = 0.002
 #: Tasks that the other driver has under way.
@@ -27,16 +27,21 @@ BUSY_TASKS = 200
 READY = "busy"
 
 
-def emit_latencies(when: str, samples_s: list[float]) -> None:
-    emit(f"actor calls sync, {when}: median", float(np.median(samples_s)) * 1e6, "µs")
-    emit(f"actor calls sync, {when}: p99", float(np.quantile(samples_s, 0.99)) * 1e6, "µs")
+#: Rows for the median and the 99th percentile.
+ALONE = ("actor calls sync, nobody else there: median", "actor calls sync, nobody else there: p99")
+BUSY = ("actor calls sync, all cores busy: median", "actor calls sync, all cores busy: p99")
 
 
-def call(api: Any, actor: Any, count: int) -> list[float]:
-    """Return what each of so many calls took, in seconds."""
+def emit_latencies(rows: tuple[str, str], samples_s: list[float]) -> None:
+    for row, quantile in zip(rows, (0.5, 0.99), strict=True):
+        emit(row, float(np.quantile(samples_s, quantile)) * 1e6, "µs")
+
+
+def call(api: Any, actor: Any, window_s: float) -> list[float]:
+    """Return what each call took, in seconds, one after the other for so long."""
     samples_s = []
-    for _ in range(count):
-        start = time.perf_counter()
+    end = time.perf_counter() + window_s
+    while (start := time.perf_counter()) < end:
         api.get(actor.ping.remote())
         samples_s.append(time.perf_counter() - start)
     return samples_s
@@ -61,7 +66,7 @@ def keep_busy(side: str, address: str) -> None:
             print(READY, flush=True)
 
 
-def child(side: str, calls: int) -> None:
+def child(side: str, window_s: float) -> None:
     """Measure one side and print its rows."""
     api = importlib.import_module(side)
     cluster = importlib.import_module(f"{side}.cluster_utils").Cluster(
@@ -75,8 +80,8 @@ def child(side: str, calls: int) -> None:
             return b"ok"
 
     actor = Actor.remote()
-    call(api, actor, 100)
-    emit_latencies("nobody else there", call(api, actor, calls))
+    call(api, actor, 0.5)
+    emit_latencies(ALONE, call(api, actor, window_s))
     command = [sys.executable, __file__, "--child", side, "--busy", cluster.address]
     other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -84,7 +89,7 @@ def child(side: str, calls: int) -> None:
         while READY not in (line := other.stdout.readline()):
             if not line:
                 raise RuntimeError(f"the other driver of {side} has ended: {other.wait()}")
-        emit_latencies("all cores busy", call(api, actor, calls))
+        emit_latencies(BUSY, call(api, actor, window_s))
     finally:
         other.kill()
         other.wait()
@@ -93,14 +98,14 @@ def child(side: str, calls: int) -> None:
 
 
 def main() -> None:
-    parser = command_line(__doc__, quick="a quarter of the calls", peers=PEERS, without_ours=True)
+    parser = command_line(__doc__, quick="a quarter of the time", peers=PEERS, without_ours=True)
     parser.add_argument("--busy", metavar="ADDRESS", help="be the other driver of that cluster")
     arguments = parser.parse_args()
     if arguments.busy:
         keep_busy(arguments.child, arguments.busy)
         return
     if arguments.child:
-        child(arguments.child, CALLS // 4 if arguments.quick else CALLS)
+        child(arguments.child, 1.0 if arguments.quick else WINDOW_S)
         return
     peers = installed(name for name in arguments.vs.split(",") if name)
     sides = [*(() if arguments.without_ours else (OURS,)), *peers]

@@ -28,16 +28,44 @@ TARGETS = {
     "1:1 actor calls async": 15.0,
     "init + first task": 25.0,
     "shutdown": 10.0,
+    "10 000 tasks queued at once": 20.0,
+    "10 000 arguments to one task": 10.0,
+    "3 000 results of one task": 10.0,
+    "get of 10 000 small arrays": 10.0,
+    "100 actors made, called once, killed": 10.0,
+    "actor calls sync, all cores busy: p99": 10.0,
+    "remote actor calls sync": 5.0,
+    "remote actor calls async": 5.0,
+    "trusted network: direct": 2.0,
+    "TLS: gRPC chunks": 1.0,
+    "in the clear: gRPC chunks": 0.8,
 }
 #: And beside the best of the pools of processes.
-TARGETS_POOLS = {"single client tasks async": 2.0, "+ map of a small function": 2.0}
+TARGETS_POOLS = {
+    "single client tasks async": 2.0,
+    "+ map of a small function": 2.0,
+    "map of a small function over 1 000 000 numbers": 2.0,
+}
 
 #: Of each benchmark the rows to draw; None: all that have a peer and are no limit of others.
 DRAWN: dict[str, tuple[str, ...] | None] = {
     "microbenchmark": None,
     "startup": ("init + first task", "shutdown", "idle PSS, all processes"),
+    "task_growth": None,
+    "actor_growth": None,
+    "latency": None,
+    "remote_calls": None,
+    "transfer": None,
 }
-HEADINGS = {"microbenchmark": "calls, gets and puts", "startup": "a session"}
+HEADINGS = {
+    "microbenchmark": "calls, gets and puts",
+    "startup": "a session",
+    "task_growth": "many tasks",
+    "actor_growth": "many actors",
+    "latency": "time of a call",
+    "remote_calls": "calls to another node",
+    "transfer": "from node to node",
+}
 #: Marker and colour of each peer; the colours differ in lightness too.
 LOOKS = {
     RAY: ("o", "#1f5fa8"),

@@ -20,16 +20,18 @@ from harness import command_line, emit, installed, interleave, save, show
 
 OURS = "orchestrator"
 PEERS = ("ray", "joblib")
-COUNTS = (1_000, 10_000, 100_000, 1_000_000)
+COUNTS = {
+    1_000: "1 000 tasks queued at once",
+    10_000: "10 000 tasks queued at once",
+    100_000: "100 000 tasks queued at once",
+    1_000_000: "1 000 000 tasks queued at once",
+}
 #: A peer stops where it gets too slow to wait for.
 COUNTS_MAX = {"ray": 10_000}
 QUEUED = {OURS: 100_000, "ray": 10_000}
 MAPPED = 1_000_000
+ROW_MAP = "map of a small function over 1 000 000 numbers"
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
-
-
-def spaced(count: int) -> str:
-    return f"{count:,}".replace(",", " ")
 
 
 def rss_bytes() -> int:
@@ -46,14 +48,14 @@ def square(x: int) -> int:
     return x * x
 
 
-def queue_tasks(api: Any, side: str, counts: tuple[int, ...]) -> None:
+def queue_tasks(api: Any, side: str, count_max: int) -> None:
     """As many tasks as that, queued at once: how many of them a second are done."""
     small = api.remote(lambda: b"ok")
     api.get([small.remote() for _ in range(1000)])
-    for count in counts:
-        if count <= COUNTS_MAX.get(side, count):
+    for count, row in COUNTS.items():
+        if count <= min(count_max, COUNTS_MAX.get(side, count)):
             took_s = seconds(lambda count=count: api.get([small.remote() for _ in range(count)]))
-            emit(f"{spaced(count)} tasks queued at once", count / took_s, "/s")
+            emit(row, count / took_s, "/s")
 
 
 def measure_memory(api: Any, side: str, scale: int) -> None:
@@ -128,7 +130,7 @@ def map_numbers(side: str, scale: int) -> None:
 
         list(orchestrator.map(square, range(100)))
         took_s = seconds(lambda: list(orchestrator.map(square, range(count))))
-    emit(f"map of a small function over {spaced(MAPPED)} numbers", count / took_s, "/s")
+    emit(ROW_MAP, count / took_s, "/s")
 
 
 def child(side: str, quick: bool) -> None:
@@ -140,7 +142,7 @@ def child(side: str, quick: bool) -> None:
     api = importlib.import_module(side)
     api.init(logging_level="error")
     measure_memory(api, side, scale)  # first: what was used before would be used again
-    queue_tasks(api, side, COUNTS[:-1] if quick else COUNTS)
+    queue_tasks(api, side, max(COUNTS) // scale)
     pass_many(api)
     take_as_they_come(api)
     if side == OURS:
