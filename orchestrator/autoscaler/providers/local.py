@@ -16,7 +16,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from orchestrator.autoscaler.config import AutoscalerConfig, ConfigError, NodeType
 from orchestrator.autoscaler.providers import ClusterFacts
@@ -28,7 +28,7 @@ from orchestrator.node.session_dir import MARK
 
 #: From SIGTERM to SIGKILL: a node gets some seconds for what runs, and for hooks.
 GRACE_S = 15.0
-#: How often is looked whether a process has ended that is nobody's child here.
+#: How often is looked whether a process has ended.
 LOOK_S = 0.05
 #: What `node_config` may say: bytes of the object store.
 STORE_BYTES = "object_store_memory"
@@ -85,7 +85,8 @@ class LocalProvider:
         self._place = place
         self._environment = None if environment is None else dict(environment)
         self._machines = self._read()
-        self._children: dict[str, asyncio.Task[int]] = {}
+        #: Pids of processes that this one has started and not reaped, by request.
+        self._children: dict[str, int] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
 
     def _read(self) -> dict[str, Machine]:
@@ -123,18 +124,15 @@ class LocalProvider:
             raise ProviderError(f"there is no place for a node's log: {exc}") from exc
         word_r, word_w = os.pipe2(os.O_CLOEXEC)
         try:
-            child = await asyncio.create_subprocess_exec(
-                *_GUARD,
-                *command,
-                stdin=word_r,
-                stdout=log,
-                stderr=log,
-                env=self._environment,
-                start_new_session=True,
+            pid = os.posix_spawn(
+                sys.executable,
+                [*_GUARD, *command],
+                os.environ if self._environment is None else self._environment,
+                file_actions=[(os.POSIX_SPAWN_DUP2, fd, to) for fd, to in ((word_r, 0), (log, 1), (log, 2))],
+                setsid=True,
             )
-            # Reaped as soon as it ends: an unreaped child would look alive.
-            self._children[request] = asyncio.create_task(child.wait())
-            machine = Machine(child.pid, system.start_ticks(child.pid), node_type.name)
+            self._children[request] = pid
+            machine = Machine(pid, system.start_ticks(pid), node_type.name)
             self._write(request, machine)
             self._machines[request] = machine
             os.write(word_w, b"!")
@@ -143,6 +141,16 @@ class LocalProvider:
         finally:
             for fd in (log, word_r, word_w):
                 os.close(fd)
+
+    def _reap(self) -> None:
+        """Have children that have ended be gone: one that nobody has asked about looks alive."""
+        for request, pid in list(self._children.items()):
+            try:
+                is_gone = os.waitpid(pid, os.WNOHANG)[0] == pid
+            except ChildProcessError:
+                is_gone = True
+            if is_gone:
+                del self._children[request]
 
     def _write(self, request: str, machine: Machine) -> None:
         path = os.path.join(self._place, f"{request}.json")
@@ -172,15 +180,16 @@ class LocalProvider:
                 while machine.is_alive and waited_s < grace_s:
                     await asyncio.sleep(LOOK_S)
                     waited_s += LOOK_S
+                    self._reap()
         finally:
             self._ending.pop(request, None)
 
     async def machines(self) -> Sequence[ProviderInstance]:
         """Return the processes that live."""
+        self._reap()
         for request, machine in list(self._machines.items()):
             if not machine.is_alive:
                 del self._machines[request]
-                self._children.pop(request, None)
                 try:
                     os.unlink(os.path.join(self._place, f"{request}.json"))
                 except OSError:
@@ -192,7 +201,7 @@ class LocalProvider:
 
     async def close(self) -> None:
         """Let go: the processes live on, and end with the supervisor of the head."""
-        tasks: list[asyncio.Task[Any]] = [*self._ending.values(), *self._children.values()]
+        tasks = list(self._ending.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
