@@ -37,7 +37,10 @@ class Clock:
         self._steps = 0
 
     def after(self, delay_s: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._planned, (self.now_s + delay_s, next(self._count), action))
+        self.at(self.now_s + delay_s, action)
+
+    def at(self, when_s: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._planned, (when_s, next(self._count), action))
 
     def step(self) -> None:
         self.now_s, _, action = heapq.heappop(self._planned)
@@ -272,7 +275,8 @@ class Sim:
             if target.alive and source.alive:
                 action()
 
-        self.clock.after(at_s - self.clock.now_s, arrive)
+        # Not after what is left until then: a sum that is rounded down would overtake.
+        self.clock.at(at_s, arrive)
 
     def kill(self, node: SimNode) -> None:
         """The node is gone, and after a while everybody hears it."""
