@@ -151,8 +151,9 @@ class Completion(Part):
         task.message = None
         task.packed = None
         task.held = None
-        for identity in [one for one in self.lost_early if sequence_of(one) == task.seq]:
-            del self.lost_early[identity]
+        for identity in list(self.lost_early):  # others add to it and take from it
+            if sequence_of(identity) == task.seq:
+                self.lost_early.pop(identity, None)
         for entry in task.returns:
             self.fill(entry, ERROR, error)
         if task.stream is not None:

@@ -172,6 +172,8 @@ class Links:
 
     def close(self) -> None:
         """Close everything."""
+        for answerer in list(self._unacknowledged):
+            answerer.acknowledge()
         for link in self._outgoing.values():
             link.close()
         for answerer in [*self._open.values(), *self._strangers]:

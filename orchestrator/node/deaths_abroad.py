@@ -96,7 +96,7 @@ class DeathsAbroad:
         self.go_on()
 
     def go_on(self) -> bool:
-        """Tell of deaths whose time has come; True if some still wait."""
+        """Tell of deaths whose time has come; True if there were some: all is to be looked at again soon."""
         member = self._member
         waiting, self._waiting = self._waiting, []
         for one, news in waiting:
@@ -108,7 +108,7 @@ class DeathsAbroad:
                 member.leases.stand_in_gone(one.address)
                 member.keepsakes.creator_gone(one.address)
                 self._node.departures.process_of_other_node(one.address, one.process, news)
-        return bool(self._waiting)
+        return bool(waiting)
 
 
 def _died_with_node(index: int, why: str) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from orchestrator.scheduling.jobs import PRIVATE, environment_of, job_of
 if TYPE_CHECKING:
     from orchestrator.node.environments import Environments
 
+#: How long workers for a job wait for word of it.
+EARLY_MAX_S = 60.0
+
 
 class EnvironmentDesk:
     """Has environments made, and says what became of them.
@@ -42,20 +45,29 @@ class EnvironmentDesk:
         self._environments: Environments | None = None
         #: The scheduler's keys for which an environment is being made.
         self._waiting: dict[str, dict[str, None]] = {}
-        #: Keys of jobs of other nodes of which nothing was heard yet: who asks for workers has overtaken the
-        #: node that tells of the job.
-        self._early: dict[str, dict[str, None]] = {}
+        #: Keys of jobs of other nodes of which nothing was heard yet, and since when they wait: who asks for
+        #: workers has overtaken the node that tells of the job.
+        self._early: dict[str, dict[str, float]] = {}
 
     def job_known(self, job: str) -> None:
         """What workers must know of a job is there."""
         for key in self._early.pop(job, {}):
             self.prepare(key)
 
+    def _give_up(self, now_s: float) -> None:
+        """Nobody waits for ever for word of a job."""
+        for job, keys in list(self._early.items()):
+            if now_s - max(keys.values()) > EARLY_MAX_S:
+                del self._early[job]
+                cause = f"this node has heard nothing of job {job} for {EARLY_MAX_S:.0f} s"
+                for key in keys:
+                    self._tell(events.EnvironmentFailed(key, cause))
+
     def prepare(self, key: str) -> None:
         """Have the environment of this key made."""
         job = job_of(key)
         if job != PRIVATE and not os.path.exists(os.path.join(self._session_dir, JOBS, job)):
-            self._early.setdefault(job, {})[key] = None
+            self._early.setdefault(job, {})[key] = time.monotonic()
             return
         if self._environments is None:
             from orchestrator.node.environments import Environments
@@ -94,5 +106,6 @@ class EnvironmentDesk:
 
     def tick(self, now_s: float) -> None:
         """End builders that are late, speak of the others."""
+        self._give_up(now_s)
         if self._environments is not None:
             self._environments.tick(now_s)

@@ -74,7 +74,7 @@ class JobsAbroad:
         """A job of this node is over: the head tells all others."""
         if self._ours.pop(job, None) is not None:
             self._member.head.finish_job(job, reason)
-        self._over_and_wanted()
+        self._tell_late_comers(job)
 
     def node_joined(self, index: int) -> None:
         """Another node is there."""
@@ -83,6 +83,13 @@ class JobsAbroad:
         if self._member.here == self._member.head_index:
             for message in self._over_and_wanted():
                 self._member.tell(index, {**message, "over": True})
+
+    def _tell_late_comers(self, job: str) -> None:
+        """Who joined while the job's own node could not tell of it may have to make its detached actors."""
+        for message in self._over_and_wanted():
+            if message["job"] == job and self._member.here == self._member.head_index:
+                for peer in self._member.peers:
+                    self._member.tell(peer, {**message, "over": True})
 
     def _over_and_wanted(self) -> list[dict[str, Any]]:
         """Return what a node must know to make workers for detached actors whose drivers have ended."""
@@ -108,13 +115,14 @@ class JobsAbroad:
         absent = [place for place in message["places"] if not os.path.exists(place)]
         if absent:
             self._absent[job] = absent
-        self._node.environments.job_known(job)
         if is_over:
+            self._node.environments.job_known(job)
             return
         self._all[job] = message
         spec = JobSpec(**{**spec, "argv": tuple(spec.get("argv", ()))})
         self._node.jobs.begin(job, driver, spec, time.time())
         self._node.tell_scheduler(events.JobBegan(job))
+        self._node.environments.job_known(job)
 
     def used(self, key: str) -> None:
         """A worker is made here, for a job and a runtime environment: say once what it will not find."""
@@ -152,7 +160,7 @@ class JobsAbroad:
             if job.spec.is_anonymous:
                 self._member.names.forget_all(job.spec.namespace)
             self._node.tell_scheduler(events.JobEnded(job.job, "its driver is gone"))
-            self._over_and_wanted()
+            self._tell_late_comers(job.job)
 
 
 def _own_places(paths: list[str]) -> list[str]:

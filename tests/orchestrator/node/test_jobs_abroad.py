@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.common.ids import Process
-from orchestrator.node.environment_desk import EnvironmentDesk
+from orchestrator.node.environment_desk import EARLY_MAX_S, EnvironmentDesk
 from orchestrator.node.jobs_abroad import JobsAbroad
 from orchestrator.scheduling import events
 from orchestrator.scheduling.jobs import JobTable, key_of
@@ -73,6 +74,35 @@ def test_workers_for_a_job_that_is_not_known_yet_wait_for_the_news_of_it(node: N
     node.environments.prepare(key_of("j", ""))
     assert node.scheduled == []
     begin(node)
-    assert node.scheduled == [events.EnvironmentReady(key_of("j", "")), events.JobBegan("j")]
+    assert node.scheduled == [events.JobBegan("j"), events.EnvironmentReady(key_of("j", ""))]
     node.environments.prepare(key_of("j", ""))
     assert len(node.scheduled) == 3, "known from now on"
+
+
+def test_nobody_waits_for_ever_for_word_of_a_job(node: Node) -> None:
+    node.environments.prepare(key_of("j", ""))
+    node.environments.tick(time.monotonic() + EARLY_MAX_S - 1)
+    assert node.scheduled == []
+    node.environments.tick(time.monotonic() + EARLY_MAX_S + 1)
+    (failed,) = node.scheduled
+    assert failed.env == key_of("j", "") and "nothing of job j" in failed.cause
+    begin(node)
+    assert [type(event) for event in node.scheduled[1:]] == [events.JobBegan]
+
+
+def test_the_head_tells_all_of_a_job_that_is_over_and_has_detached_actors(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that joined while the job's own was silent has never heard of it."""
+    told: list[tuple[int, dict[str, Any]]] = []
+    monkeypatch.setattr(node, "detached_jobs", lambda: {"j"})
+    monkeypatch.setattr(node, "head_index", node.here, raising=False)
+    monkeypatch.setattr(node, "head", node, raising=False)
+    monkeypatch.setattr(node, "peers", {1, 3}, raising=False)
+    monkeypatch.setattr(node, "tell", lambda peer, message: told.append((peer, message)), raising=False)
+    begin(node)
+    node.abroad.driver_gone(STAND_IN)
+    assert [(peer, message["job"], message["over"]) for peer, message in told] == [
+        (1, "j", True),
+        (3, "j", True),
+    ]
