@@ -77,10 +77,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="shared-arrays-") as directory:
         path = str(Path(directory) / "store")
         serve = [sys.executable, "-m", "plasma", "serve", path, "--size", "512M"]
-        with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+        # In a checkout, `-m` would find the sources that lie there instead of what is installed.
+        with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True, cwd=directory) as server:
             try:
                 assert server.stdout is not None
-                print(server.stdout.readline(), end="")  # it says so when it is ready
+                ready = server.stdout.readline()  # it says so when it is
+                print(ready, end="")
+                if not ready:
+                    return server.wait()
                 # The reader is started first, and waits.
                 programs = [
                     subprocess.Popen([sys.executable, __file__, role, path]) for role in ("read", "write")

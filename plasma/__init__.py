@@ -31,7 +31,8 @@ except ModuleNotFoundError as error:
     _root = Path(__file__).resolve().parent.parent
     raise ImportError(
         f"plasma isn't compiled ({error.name} is missing). Build it in place with:\n\n"
-        f"    cd {_root} && {sys.executable} -m pip install -e .\n"
+        f"    cd {_root} && {sys.executable} -m pip install -e .\n\n"
+        f"If it is installed already: Python has found these sources first; leave {_root}."
     ) from error
 
 from typing import TYPE_CHECKING

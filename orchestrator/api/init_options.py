@@ -187,12 +187,12 @@ def resolve_address(address: str | None) -> tuple[str | None, str]:
     """Return the address to attach to, None for a session of this process's own; and who asks for it.
 
     Without an argument only `ORCHESTRATOR_ADDRESS` counts: no file, and no session of somebody else's, is
-    looked for.
+    looked for. It also says what "auto" is, as for the command line.
     """
     asked = f"init(address={address!r})"
-    if address is None:
-        address = os.environ.get("ORCHESTRATOR_ADDRESS") or None
-        asked = f"ORCHESTRATOR_ADDRESS={address}"
+    said = os.environ.get("ORCHESTRATOR_ADDRESS") or None
+    if address is None or (address == "auto" and said not in (None, "local")):
+        address, asked = said, f"ORCHESTRATOR_ADDRESS={said}"
     return (None if address == "local" else address), asked
 
 

@@ -49,6 +49,8 @@ class HeadLink:
         self._link = GcsLink(thread, address, identity, spec)
         self._waiting: list[messages.LinkEvent] = []
         self._alive: dict[int, NodeView] = {}
+        #: While a snapshot comes: who has not been in it yet.
+        self._unseen: set[int] = set()
         self.connected = False
 
     def wait_registered(self) -> Registered:
@@ -138,11 +140,11 @@ class HeadLink:
 
     def _on_view(self, member: ClusterMember, view: messages.View) -> None:
         if view.snapshot:
-            listed = {node.node for node in view.nodes}
-            for index in [index for index in self._alive if index not in listed]:
-                del self._alive[index]
-                member.node_died(index, "the head does not know it any more")
+            # Who is not in it is dead, be it since before this node came: what was a dead node's may still be
+            # referred to. The first index is kept for the head's node, and that may come later.
+            self._unseen = {*self._alive, *range(2, member.here)} - {member.here}
         for node in view.nodes:
+            self._unseen.discard(node.node)
             if node.state == "DEAD":
                 if self._alive.pop(node.node, None) is not None:
                     member.node_died(node.node, node.cause)
@@ -154,6 +156,11 @@ class HeadLink:
             member.leases.on_view(node)
             if node.draining and node.node != member.here:
                 member.leaving.node_drains(node.node)
+        if view.version:  # all of it has come
+            unseen, self._unseen = self._unseen, set()
+            for index in sorted(unseen):
+                self._alive.pop(index, None)
+                member.node_died(index, "the head does not know it any more")
 
     def nodes(self) -> list[NodeView]:
         """Return the nodes that live, this one too."""

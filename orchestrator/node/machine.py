@@ -6,7 +6,7 @@ import glob
 import os
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from orchestrator.common.accelerators import TYPE_PREFIX, VISIBLE_VARIABLES
 from orchestrator.common.labels import RESERVED
@@ -30,20 +30,27 @@ class Machine(NamedTuple):
 
 
 def describe_machine(
-    declared: Mapping[str, float],
-    labels: Mapping[str, str],
+    config: Mapping[str, Any],
     node_id: str,
+    *,
+    is_head: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> Machine:
-    """Return what the driver has declared, completed by what it has not."""
-    resources = dict(declared)
+    """Return what the driver has declared, completed by what it has not.
+
+    Args:
+        config: what the node was started with; declared are its `resources`, and the `labels` in its `info`.
+        is_head: whether this is the only node of its session, or the head's.
+    """
+    resources: dict[str, float] = dict(config["resources"])
+    labels: Mapping[str, str] = config["info"].get("labels") or {}
     models = _gpu_models()
     if "GPU" not in resources and models:
         visible = _visible("GPU", environ)
         resources["GPU"] = len(models) if visible is None else len(visible)
     if "memory" not in resources:
         resources["memory"] = MemorySources().available_bytes() * MEMORY_SHARE // 1
-    for name in ("node:__internal_head__", "node:127.0.0.1", f"node:{node_id}"):
+    for name in ("node:127.0.0.1", f"node:{node_id}", *(["node:__internal_head__"] if is_head else [])):
         resources.setdefault(name, 1.0)
     found = dict(labels) | {RESERVED + "node-id": node_id}
     for model in dict.fromkeys(models):

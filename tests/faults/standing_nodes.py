@@ -88,6 +88,20 @@ def held_by(standing: Standing) -> Held:
     )
 
 
+def clients_of(standing: Standing) -> list[str]:
+    """Return who takes part in a node's store; a stand-in's name is index and address of its process."""
+    node, fd = knock(standing.path)
+    try:
+        store = Store.attach(fd, name="test")
+    finally:
+        os.close(fd)
+    try:
+        return [f"{one['name']} {one['address']:x} pid {one['pid']}" for one in store.clients()]
+    finally:
+        store.close()
+        node.hang_up()
+
+
 def descriptors_of(pid: int) -> list[str]:
     """Return what the descriptors of a process are, sockets left out."""
     found = []
@@ -123,6 +137,7 @@ def head_process(supervisor_pid: int) -> psutil.Process | None:
 
 def assert_nothing_more(before: Iterable[tuple[Standing, Held]]) -> None:
     """Each of these nodes comes to hold what it held before, and nothing else."""
+    before = list(before)
     for standing, held in before:
         found: list[str] = []
 
@@ -133,4 +148,7 @@ def assert_nothing_more(before: Iterable[tuple[Standing, Held]]) -> None:
         try:
             until(is_clean, "", SETTLE_S)
         except AssertionError:
-            raise AssertionError(f"node {standing.path} still holds: " + "; ".join(found)) from None
+            clients = "".join(f"\n{one.path}: {clients_of(one)}" for one, _ in before)
+            raise AssertionError(
+                f"node {standing.path} still holds: {'; '.join(found)}\nclients of the nodes: {clients}"
+            ) from None

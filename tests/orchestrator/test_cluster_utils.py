@@ -28,6 +28,7 @@ def test_tasks_run_on_all_nodes_and_what_was_put_is_read_there():
         cluster.add_node(resources={"there": 1})
         cluster.wait_for_nodes()
         assert ray.cluster_resources()["CPU"] == 2
+        assert ray.cluster_resources()["node:__internal_head__"] == 1
         here = ray.get(where.options(resources={cluster.head_node.node_id: 0}).remote(), timeout=30)
         there = ray.get(where.options(resources={"there": 1}).remote(), timeout=30)
         assert here != there

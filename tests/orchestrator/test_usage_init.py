@@ -123,6 +123,9 @@ class TestKeywords:
         monkeypatch.setenv("ORCHESTRATOR_ADDRESS", address)
         with pytest.raises(ConnectionError, match=text):
             ray.init()
+        if address != "auto":
+            with pytest.raises(ConnectionError, match=text):
+                ray.init("auto")
         with ray.init("local", num_cpus=1):
             assert ray.get(double.remote(1)) == 2
 
