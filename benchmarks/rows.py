@@ -292,29 +292,27 @@ def is_limited(limit: str, pattern: str) -> bool:
     return pattern in limit or any(pattern in row for row, its in LIMITS.items() if its == limit)
 
 
-#: In this order; each group runs in a session of its own, so that none pays for the actors of another.
+#: In this order; each group runs in a session of its own, so that none pays for the actors of another, and in
+#: a process of its own, so that one that crashes leaves the others to be measured.
 GROUPS = ("objects", "large_objects", "many_refs", "tasks", "actors", "async_actors", "placement_groups")
 
 
-def measure(api: ModuleType, pattern: str, scale: float, window_s: float) -> None:
-    """Print the rows whose name contains ``pattern``; groups without one are not started."""
-    for group in GROUPS:
-        if pattern and not any(pattern in name for name in NAMES[group]):
-            continue
-        api.init(**({"resources": {"custom": 100}} if group == "placement_groups" else {}))
-        try:
-            for name, function, multiplier, unit in getattr(Workload(api, scale), group)():
-                if pattern in name:
-                    # The first puts of large arrays touch fresh pages, which is another question.
-                    warmup_s = max(2.0, window_s) if group == "large_objects" else window_s / 2
-                    emit(name, rate(function, multiplier, warmup_s, window_s), unit)
-            if group == "large_objects" and (pattern in MEMCPY_ONE or is_limited(MEMCPY_TWO, pattern)):
-                emit(MEMCPY_ONE, memcpy_gb_s(LARGE_BYTES), "GB/s")
-                emit(MEMCPY_TWO, memcpy_gb_s(LARGE_BYTES, threads=2), "GB/s")
-            if group == "tasks" and is_limited(FUTEX, pattern):
-                emit(FUTEX, futex_round_trips(window_s), "/s")
-        finally:
-            api.shutdown()
+def measure(api: ModuleType, group: str, pattern: str, scale: float, window_s: float) -> None:
+    """Print the rows of a group whose name contains ``pattern``."""
+    api.init(**({"resources": {"custom": 100}} if group == "placement_groups" else {}))
+    try:
+        for name, function, multiplier, unit in getattr(Workload(api, scale), group)():
+            if pattern in name:
+                # The first puts of large arrays touch fresh pages, which is another question.
+                warmup_s = max(2.0, window_s) if group == "large_objects" else window_s / 2
+                emit(name, rate(function, multiplier, warmup_s, window_s), unit)
+        if group == "large_objects" and (pattern in MEMCPY_ONE or is_limited(MEMCPY_TWO, pattern)):
+            emit(MEMCPY_ONE, memcpy_gb_s(LARGE_BYTES), "GB/s")
+            emit(MEMCPY_TWO, memcpy_gb_s(LARGE_BYTES, threads=2), "GB/s")
+        if group == "tasks" and is_limited(FUTEX, pattern):
+            emit(FUTEX, futex_round_trips(window_s), "/s")
+    finally:
+        api.shutdown()
 
 
 NAMES: dict[str, tuple[str, ...]] = {
