@@ -92,7 +92,8 @@ def own_logger(info: dict[str, Any]) -> logging.Logger:
 
     logger = logging.getLogger(OWN)
     own = info.get("logging") or {}
-    logger.setLevel(own.get("level", "INFO"))
+    level = own.get("level", "INFO")
+    logger.setLevel(level.upper() if isinstance(level, str) else level)
     for handler in list(logger.handlers):
         if getattr(handler, "is_ours", False):
             logger.removeHandler(handler)

@@ -118,6 +118,7 @@ class TestOwnMessages:
 
     def test_or_not_at_all(self):
         assert run(self.WARNS.format(keywords="logging_level='ERROR'", before="")) == ("", "")
+        assert run(self.WARNS.format(keywords="logging_level='error'", before="")) == ("", "")
 
 
 class TestWhatWorkersPrint:
