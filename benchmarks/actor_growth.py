@@ -13,7 +13,7 @@ import os
 import time
 from typing import Any
 
-from harness import command_line, emit, installed, interleave, save, show
+from harness import command_line, compare, emit
 from processes import children_of, pss_mib
 
 OURS = "orchestrator"
@@ -92,12 +92,7 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, arguments.quick)
         return
-    peers = installed(name for name in arguments.vs.split(",") if name)
-    sides = [*(() if arguments.without_ours else (OURS,)), *peers]
-    results = interleave(__file__, sides, arguments.rounds, ["--quick"] if arguments.quick else [])
-    table = show(results, sides, f"actors, from few to many, median of {arguments.rounds} rounds")
-    print(table)
-    save("actor_growth", results, table, arguments)
+    compare(__file__, "actor_growth", "actors, from few to many", [OURS], arguments)
 
 
 if __name__ == "__main__":

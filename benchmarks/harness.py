@@ -434,6 +434,16 @@ def command_line(
     return parser
 
 
+def compare(script: str, name: str, title: str, ours: Iterable[str], arguments: argparse.Namespace) -> None:
+    """Measure our sides beside the peers that ``--vs`` names; print the table, and keep it by its name."""
+    peers = installed(peer for peer in arguments.vs.split(",") if peer)
+    sides = [*(() if arguments.without_ours else ours), *peers]
+    results = interleave(script, sides, arguments.rounds, ["--quick"] if arguments.quick else [])
+    table = show(results, sides, f"{title}, median of {arguments.rounds} rounds")
+    print(table)
+    save(name, results, table, arguments)
+
+
 def installed(sides: Iterable[str]) -> list[str]:
     """Those of ``sides`` whose library can be imported by its interpreter; says which can't."""
     found = []

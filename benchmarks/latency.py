@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 import numpy as np
-from harness import command_line, emit, installed, interleave, save, show
+from harness import command_line, compare, emit
 
 OURS = "orchestrator"
 PEERS = ("ray",)
@@ -107,12 +107,7 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, 1.0 if arguments.quick else WINDOW_S)
         return
-    peers = installed(name for name in arguments.vs.split(",") if name)
-    sides = [*(() if arguments.without_ours else (OURS,)), *peers]
-    results = interleave(__file__, sides, arguments.rounds, ["--quick"] if arguments.quick else [])
-    table = show(results, sides, f"time of a call, median of {arguments.rounds} rounds")
-    print(table)
-    save("latency", results, table, arguments)
+    compare(__file__, "latency", "time of a call", [OURS], arguments)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import command_line, emit, installed, interleave, save, show
+from harness import command_line, compare, emit
 
 SIDES = ("plasma", "orchestrator")
 PEERS = ("ray", "pipe", "shared_memory", "memmap")
@@ -265,12 +265,7 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, sizes)
         return
-    peers = installed(name for name in arguments.vs.split(",") if name)
-    sides = [*(() if arguments.without_ours else SIDES), *peers]
-    results = interleave(__file__, sides, arguments.rounds, ["--quick"] if arguments.quick else [])
-    table = show(results, sides, f"reads of a numpy array, median of {arguments.rounds} rounds")
-    print(table)
-    save("numpy_reads", results, table, arguments)
+    compare(__file__, "numpy_reads", "reads of a numpy array", SIDES, arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness import command_line, emit, installed, interleave, save, show
+from harness import command_line, compare, emit
 
 SIDES = ("plasma", "orchestrator")
 PEERS = ("ray", "shared_memory")
@@ -143,12 +143,7 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, arguments.quick)
         return
-    peers = installed(name for name in arguments.vs.split(",") if name)
-    sides = [*(() if arguments.without_ours else SIDES), *peers]
-    results = interleave(__file__, sides, arguments.rounds, ["--quick"] if arguments.quick else [])
-    table = show(results, sides, f"growth, median of {arguments.rounds} rounds")
-    print(table)
-    save("store_growth", results, table, arguments)
+    compare(__file__, "store_growth", "growth", SIDES, arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness import command_line, emit, installed, interleave, save, show
+from harness import command_line, compare, emit
 
 OURS = "orchestrator"
 PEERS = ("ray", "joblib")
@@ -157,12 +157,7 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, arguments.quick)
         return
-    peers = installed(name for name in arguments.vs.split(",") if name)
-    sides = [*(() if arguments.without_ours else (OURS,)), *peers]
-    results = interleave(__file__, sides, arguments.rounds, ["--quick"] if arguments.quick else [])
-    table = show(results, sides, f"tasks, from few to many, median of {arguments.rounds} rounds")
-    print(table)
-    save("task_growth", results, table, arguments)
+    compare(__file__, "task_growth", "tasks, from few to many", [OURS], arguments)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import psutil
@@ -65,20 +66,27 @@ class Held(NamedTuple):
         ]
 
 
-def held_by(standing: Standing) -> Held:
-    """Look into a node: its store is attached for a moment."""
+@contextmanager
+def store_of(standing: Standing) -> Iterator[Store]:
+    """Attach a node's store for a moment."""
     node, fd = knock(standing.path)
     try:
         store = Store.attach(fd, name="test")
     finally:
         os.close(fd)
     try:
-        objects = tuple(sorted(f"{one.object_id.hex()} {one!r:.200}" for one in store.list()))
-        names = [str(client["name"]) for client in store.clients()]
-        audit = store.audit()
+        yield store
     finally:
         store.close()
         node.hang_up()
+
+
+def held_by(standing: Standing) -> Held:
+    """Look into a node."""
+    with store_of(standing) as store:
+        objects = tuple(sorted(f"{one.object_id.hex()} {one!r:.200}" for one in store.list()))
+        names = [str(client["name"]) for client in store.clients()]
+        audit = store.audit()
     return Held(
         objects,
         tuple(sorted(name for name in names if process_of_name(name) is not None)),
@@ -90,16 +98,8 @@ def held_by(standing: Standing) -> Held:
 
 def clients_of(standing: Standing) -> list[str]:
     """Return who takes part in a node's store; a stand-in's name is index and address of its process."""
-    node, fd = knock(standing.path)
-    try:
-        store = Store.attach(fd, name="test")
-    finally:
-        os.close(fd)
-    try:
+    with store_of(standing) as store:
         return [f"{one['name']} {one['address']:x} pid {one['pid']}" for one in store.clients()]
-    finally:
-        store.close()
-        node.hang_up()
 
 
 def descriptors_of(pid: int) -> list[str]:

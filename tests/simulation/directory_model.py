@@ -63,8 +63,6 @@ class SimNode:
         self.pulls: dict[bytes, tuple[int, ...]] = {}
         #: messages of processes that are held back
         self.held: dict[int, deque[tuple[SimNode, object]]] = {}
-        #: (proc, object) whose wait for the bytes is not over
-        self.waits: set[tuple[Proc, bytes]] = set()
 
     # ---- the store
 
