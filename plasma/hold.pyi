@@ -15,3 +15,17 @@ class Hold:
     def object_id(self) -> bytes: ...
     def __init__(self, link: StoreLink, object_id: bytes) -> None: ...
     def __del__(self) -> None: ...
+
+class Handle:
+    """Base of what a program holds for an object: no more than a `Hold`, until somebody looks into it.
+
+    A subclass has ``__slots__ = ()``, and ``_open(hold)``, which returns what is to be known of the object. It may refer
+    to the handle only for a while, as the collector would not find such a circle.
+    """
+
+    _entry: Any
+    _runtime: Any
+    def __init__(self, known: Any, runtime: Any) -> None: ...
+
+def handles() -> list[Handle]:
+    """Return all handles of this process."""

@@ -1,5 +1,14 @@
-"""A reference that is given back when the Python object that stands for it goes."""
+"""References that are given back when the Python objects that stand for them go.
+
+There may be very many of both, as one value may have any number of references inside. Python's collector would walk
+over all of them again and again, so it does not know of them.
+"""
 cimport cython
+from cpython.object cimport PyObject
+
+cdef extern from "Python.h":
+    bint PyObject_IS_GC(object)
+    void PyObject_GC_UnTrack(void*)
 
 
 cdef class StoreLink:
@@ -11,7 +20,7 @@ cdef class StoreLink:
         self.store = store
 
 
-@cython.no_gc  # there may be many, and nothing that a hold refers to refers to it
+@cython.no_gc  # nothing that a hold refers to refers to it
 cdef class Hold:
     """One reference of this process to an object in the store, taken before; given back when this goes."""
 
@@ -31,3 +40,63 @@ cdef class Hold:
             self.link.store.drop_ref(self.object_id)
         except Exception:
             pass
+
+
+cdef struct Place:
+    Place* before
+    Place* after
+    PyObject* handle
+
+
+# All handles, in a circle that begins and ends here.
+cdef Place _all
+_all.before = _all.after = &_all
+_all.handle = NULL
+
+
+@cython.no_gc
+cdef class Handle:
+    """Base of what a program holds for an object: no more than a `Hold`, until somebody looks into it.
+
+    A subclass has ``__slots__ = ()``, and ``_open(hold)``, which returns what is to be known of the object. It may refer
+    to the handle only for a while, as the collector would not find such a circle.
+    """
+
+    cdef object __weakref__
+    #: a `Hold`, or what the subclass has made of it
+    cdef object _known
+    cdef readonly object _runtime
+    cdef Place _place
+
+    def __cinit__(self, known, runtime):
+        if PyObject_IS_GC(self):  # as instances of all classes made in Python are
+            PyObject_GC_UnTrack(<void*>self)
+        self._known = known
+        self._runtime = runtime
+        self._place = Place(_all.before, &_all, <PyObject*>self)
+        _all.before.after = &self._place
+        _all.before = &self._place
+
+    def __dealloc__(self):
+        self._place.before.after = self._place.after
+        self._place.after.before = self._place.before
+
+    @property
+    def _entry(self):
+        known = self._known
+        if type(known) is Hold:
+            known = self._open(known)
+            if type(self._known) is Hold:  # no other thread was faster
+                self._known = known
+        return self._known
+
+
+def handles():
+    """Return all handles of this process."""
+    cdef Place* place = _all.after
+    found = []
+    while place is not &_all:
+        if place.handle.ob_refcnt > 0:  # else it is about to leave the circle
+            found.append(<object>place.handle)
+        place = place.after
+    return found

@@ -8,7 +8,6 @@ stand-ins. In answers a process is a number that no other of the cluster has (`E
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import pickle
@@ -24,10 +23,9 @@ from orchestrator.common.ids import object_id, process_of_number, process_prefix
 from orchestrator.core.entry import BLOB, STATE_NAMES, STORED, Entry, Waiter
 from orchestrator.core.history import running_in, runs_of, type_of
 from orchestrator.core.messages import LONG, PROTOCOL
-from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
 from orchestrator.core.task import QUEUED, WAITING, Task, walk_held
-from orchestrator.objects.plasma_adapter import Hold
+from orchestrator.objects.plasma_adapter import Hold, handles
 
 if TYPE_CHECKING:
     from orchestrator.core.runtime import Runtime
@@ -231,8 +229,7 @@ class Census(Part):
                 }
             return known
 
-        # No list of references is kept, as that would cost each of them: the collector has one.
-        for ref in [item for item in gc.get_objects() if type(item) is ObjectRef]:
+        for ref in handles():
             if ref._runtime is runtime:
                 row(ref._entry)["local"] += 1
         for task in [*runtime.tasks.unfinished(), *runtime.actors.unfinished()]:

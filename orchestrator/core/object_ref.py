@@ -9,7 +9,8 @@ from orchestrator.common.ids import Id, first_result_of
 from orchestrator.core import runtime as runtimes
 from orchestrator.core.awaiting import wait_in_loop
 from orchestrator.core.entry import ERROR, PENDING, Entry
-from orchestrator.core.references import MissingObject
+from orchestrator.core.references import MissingObject, entry_of
+from orchestrator.objects.plasma_adapter import Handle, Hold
 
 if TYPE_CHECKING:
     import concurrent.futures
@@ -19,21 +20,24 @@ if TYPE_CHECKING:
 T = TypeVar("T", covariant=True)
 
 
-class ObjectRef(Generic[T]):
+class ObjectRef(Handle, Generic[T]):
     """A reference to an object: the result of a task, or a value that was `put`.
 
     While any process holds a reference the object lives; when the last one goes, its memory is
     free at once. References may be passed to tasks, put into other objects and awaited.
     """
 
-    __slots__ = ("__weakref__", "_entry", "_runtime")
+    __slots__ = ()
 
     _entry: Entry
     _runtime: Runtime
 
-    def __init__(self, entry: Entry, runtime: Runtime) -> None:
-        self._entry = entry
-        self._runtime = runtime
+    if TYPE_CHECKING:
+
+        def __init__(self, known: Entry | Hold, runtime: Runtime) -> None: ...
+
+    def _open(self, hold: Hold) -> Entry:
+        return entry_of(hold)
 
     def binary(self) -> bytes:
         """Return the object's id, 16 bytes."""
@@ -192,4 +196,4 @@ class ObjectRef(Generic[T]):
 def rebuild_ref(identity: bytes) -> ObjectRef[Any]:
     """Make the reference a process gets when it unpickles one."""
     runtime = runtimes.require()
-    return ObjectRef(runtime.references.borrow(identity), runtime)
+    return ObjectRef(runtime.references.receive(identity), runtime)

@@ -67,6 +67,13 @@ class MissingObject(Exception):
     """The object of an entry is in the store no more. Never seen by users."""
 
 
+def entry_of(hold: Hold) -> Entry:
+    """Return an entry of an object that is in the store, and held."""
+    entry = Entry(hold.object_id, STORED)
+    entry.hold = hold
+    return entry
+
+
 class References(Part):
     """Promotion, borrowing and waiting for borrowed objects, of one process."""
 
@@ -197,6 +204,11 @@ class References(Part):
 
     def borrow(self, identity: bytes) -> Entry:
         """Return the entry of a reference that came from elsewhere."""
+        known = self.receive(identity)
+        return known if isinstance(known, Entry) else entry_of(known)
+
+    def receive(self, identity: bytes) -> Entry | Hold:
+        """Take a reference that came from elsewhere: return its entry; or a hold, which will do if it is here."""
         known = self._own_refs.get(identity)
         if known is not None and (entry := known()) is not None:
             return entry
@@ -204,9 +216,7 @@ class References(Part):
             return self._borrow_foreign(identity)
         state = self._store.take_ref(identity)
         if state in _HERE:  # of many references in one object, most are
-            entry = Entry(identity, STORED)
-            entry.hold = Hold(self.link, identity)
-            return entry
+            return Hold(self.link, identity)
         entry = Entry(identity)
         if state == objects.ABSENT:
             return self._miss(entry)

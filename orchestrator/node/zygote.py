@@ -47,6 +47,12 @@ Entry = Callable[[int, int, int, dict[str, Any]], None]
 #: What the code of most tasks calls.
 _API = ("actor_class", "actor_handle", "context", "getting", "object_ref", "remote", "waiting")
 
+#: Used by the code of most tasks, and slower to import than much of the rest. The first worker is forked
+#: without it, so that the first task need not wait for it; if it does need it, that worker imports it itself.
+_SECOND_IMPORT = "numpy"
+#: How long the first request is waited for, before that import gets in its way.
+_FIRST_REQUEST_MS = 50
+
 #: Needed by some workers only, and slow to import: done when nobody has wanted a worker for a moment.
 _LATER_IMPORTS = (
     "asyncio",
@@ -89,13 +95,20 @@ class _Zygote:
     def run(self) -> None:
         gc.disable()
         self._entry = _import_all(self._info)
-        # What exists now will never be garbage: a collection in a worker must not touch, and so copy, these
-        # pages.
-        gc.collect()
         gc.freeze()
         signal.set_wakeup_fd(self._wake_w, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, _ignore)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        first = select.poll()
+        first.register(self._link, select.POLLIN)
+        if first.poll(_FIRST_REQUEST_MS) and not self._serve_request():
+            return
+        importlib.import_module(_SECOND_IMPORT)
+        # What exists now will never be garbage: a collection in a worker must not touch, and so copy, these
+        # pages.
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
         poll = select.poll()
         poll.register(self._link, select.POLLIN)
         poll.register(self._wake_r, select.POLLIN)
@@ -292,7 +305,7 @@ def _import_all(info: dict[str, Any]) -> Entry:
         site.main()
         sys.path[:] = path + [entry for entry in sys.path if entry not in path]
 
-    for name in ("numpy", "cloudpickle", "plasma"):
+    for name in ("cloudpickle", "plasma"):
         importlib.import_module(name)
     # Much of these is imported where it is first used, for the sake of the driver's start. A worker uses all
     # of it.

@@ -28,7 +28,7 @@ from plasma.errors import ObjectStoreFullError as PlasmaFullError
 from plasma.errors import OutOfDiskError as PlasmaOutOfDiskError
 from plasma.errors import SerializationError as PlasmaSerializationError
 from plasma.errors import SpilledObjectLostError as PlasmaSpilledObjectLostError
-from plasma.hold import Hold, StoreLink
+from plasma.hold import Handle, Hold, StoreLink, handles
 from plasma.plain import is_plain
 from plasma.serialization import (
     Serialized,
@@ -146,6 +146,7 @@ __all__ = [
     "WORK_MASK",
     "CorruptStoreError",
     "Endpoint",
+    "Handle",
     "Hold",
     "MessageTooLargeError",
     "ObjectExistsError",
@@ -163,6 +164,7 @@ __all__ = [
     "deserialize",
     "encode",
     "full_error",
+    "handles",
     "is_plain",
     "loads",
     "lost_error",
