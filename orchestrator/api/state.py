@@ -177,6 +177,8 @@ class View:
                 rows[-1]["node_id"] = answer["node"]
                 rows[-1]["job_id"] = answer["job"]
             for report in answer["deaths"]:
+                if report.get("observed"):
+                    continue
                 row = self._worker_row(report["worker"], report.get("pid", 0), "WORKER", alive=False)
                 row["exit_detail"] = report.get("reason", "")
                 row["node_id"] = report["node"] if type(report.get("node")) is str else None

@@ -151,14 +151,18 @@ def _autoscaling(path: str) -> Any:
 
 @click.command()
 @click.option("--force", is_flag=True, help="End it at once: no time for tasks and actors.")
+@click.option("--all", "everything", is_flag=True, help="End all of yours on this machine, the head's last.")
 @address_option
-def stop(force: bool, address: str) -> None:
+def stop(force: bool, everything: bool, address: str) -> None:
     """End the session on this machine. Only its own processes are signalled, no others.
 
     Tasks that run get some seconds to end. Where no session stands there is nothing to do, and that is fine.
     """
     from orchestrator.node import standing
 
+    if everything:
+        _stop_all(None if address == "auto" else address, force)
+        return
     try:
         session = standing.find(address)
     except standing.SeveralSessionsError as error:
@@ -171,6 +175,24 @@ def stop(force: bool, address: str) -> None:
     except standing.StopError as error:
         fail(error)
     click.echo(f"The session at {session.path} has ended.")
+
+
+def _stop_all(root: str | None, force: bool) -> None:
+    """End what stands at a place, one after the other; those after one that can't be ended, too."""
+    from orchestrator.node import standing
+
+    sessions = standing.find_all(root)
+    if not sessions:
+        click.echo("nothing to stop: no session stands here", err=True)
+    errors = []
+    for session in sessions:
+        try:
+            session.stop(force=force)
+            click.echo(f"The session at {session.path} has ended.")
+        except standing.StopError as error:
+            errors.append(str(error))
+    if errors:
+        fail("; ".join(errors))
 
 
 @click.command()

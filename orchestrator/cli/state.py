@@ -11,6 +11,7 @@ import click
 
 from orchestrator.cli.common import NO_SESSION, address_option, fail, observing
 from orchestrator.cli.tables import print_rows, size_text
+from orchestrator.common.resources import BYTES
 from orchestrator.exceptions import GetTimeoutError
 from orchestrator.util import state as states
 from orchestrator.util.state.listing import rows_of
@@ -202,7 +203,7 @@ def _state(node: dict[str, Any]) -> str:
 
 def _use(node: dict[str, Any]) -> str:
     """Return what a node has of each resource that a person declares or counts, and how much is used."""
-    shown = sorted(name for name in node["total"] if not name.startswith("node:") and name != "memory")
+    shown = sorted(name for name in node["total"] if not name.startswith("node:") and name not in BYTES)
     free = node["available"]
     return ", ".join(
         f"{name} {node['total'][name] - free.get(name, 0.0):g}/{node['total'][name]:g}" for name in shown
@@ -210,4 +211,4 @@ def _use(node: dict[str, Any]) -> str:
 
 
 def _amount(name: str, amount: float) -> str:
-    return size_text(amount) if name == "memory" else f"{amount:g}"
+    return size_text(amount) if name in BYTES else f"{amount:g}"

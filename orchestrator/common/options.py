@@ -244,6 +244,19 @@ def valid_names(target: str) -> list[str]:
     return sorted(name for name, option in _OPTIONS.items() if target in option.targets)
 
 
+def _unknown(target: str, given: str) -> str:
+    """Return what is said of an option that there is not."""
+    import difflib
+
+    names = valid_names(target)
+    near = difflib.get_close_matches(given, names, 1)
+    article = "an" if target == ACTOR else "a"
+    return (
+        f"{given!r} is not an option of {article} {target}. "
+        f"{f'Did you mean {near[0]!r}? ' if near else ''}Valid options: {', '.join(names)}"
+    )
+
+
 def merge(target: str, base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with checked `changes` applied.
 
@@ -256,11 +269,7 @@ def merge(target: str, base: Mapping[str, Any], changes: Mapping[str, Any]) -> d
         name = ALIASES.get(given, given)
         option = _OPTIONS.get(name)
         if option is None or target not in option.targets:
-            article = "an" if target == ACTOR else "a"
-            raise ValueError(
-                f"{given!r} is not an option of {article} {target}. "
-                f"Valid options: {', '.join(valid_names(target))}"
-            )
+            raise ValueError(_unknown(target, given))
         merged[name] = option.check(given, value)
     if target != METHOD:
         task_resources(merged)  # raises for what is too fine

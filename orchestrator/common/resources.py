@@ -13,6 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 UNITS_PER_WHOLE = 10_000
 
 CPU = "CPU"
+#: Size of a node's object store, in bytes.
+STORE = "object_store_memory"
+#: Resources that are counted in bytes.
+BYTES = ("memory", STORE)
 
 
 class ResourceSet:
@@ -35,8 +39,11 @@ class ResourceSet:
         for name, quantity in quantities.items():
             scaled = quantity * UNITS_PER_WHOLE
             if not 0 <= scaled < 2**62:
-                wanted = f"below {2**62 // UNITS_PER_WHOLE}" if 0 <= scaled < math.inf else ">= 0"
-                raise ValueError(f"resource {name!r}: {quantity!r} is not a finite number {wanted}")
+                if 0 <= scaled < math.inf:
+                    wanted = f"too much: it must be below {2**62 // UNITS_PER_WHOLE}"
+                else:
+                    wanted = "not a finite number >= 0"
+                raise ValueError(f"resource {name!r}: {quantity!r} is {wanted}")
             units[name] = round(scaled)
             if quantity and not units[name]:
                 raise ValueError(f"resource {name!r}: {quantity!r} is finer than 1/{UNITS_PER_WHOLE}")

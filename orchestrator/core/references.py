@@ -208,7 +208,7 @@ class References(Part):
         return known if isinstance(known, Entry) else entry_of(known)
 
     def receive(self, identity: bytes) -> Entry | Hold:
-        """Take a reference that came from elsewhere: return its entry; or a hold, which will do if it is here."""
+        """Take a reference that came from elsewhere: return its entry, or a hold if it is here."""
         known = self._own_refs.get(identity)
         if known is not None and (entry := known()) is not None:
             return entry

@@ -147,7 +147,10 @@ class Drivers:
             return
         node, address = self._node, job.driver
         reason = f"its driver (pid {job.spec.pid}) is gone"
+        if job.spec.observes:  # nobody will work for it
+            os.unlink(os.path.join(self._session_dir, JOBS, job.job))
         self._leaving[address] = {
+            "observed": job.spec.observes,
             "pid": job.spec.pid,
             "node": node.node_id,
             "reason": f"the driver (pid {job.spec.pid}) is gone",

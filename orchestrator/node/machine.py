@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.common.accelerators import TYPE_PREFIX, VISIBLE_VARIABLES
 from orchestrator.common.labels import RESERVED
-from orchestrator.common.resources import UNITS_PER_WHOLE
+from orchestrator.common.resources import STORE, UNITS_PER_WHOLE
 from orchestrator.node.memory import MemorySources
 
 #: Share of the memory that is available at the start which tasks may ask for with `memory=`; the rest is for
@@ -33,6 +33,7 @@ def describe_machine(
     config: Mapping[str, Any],
     node_id: str,
     *,
+    store_bytes: int,
     is_head: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> Machine:
@@ -40,6 +41,7 @@ def describe_machine(
 
     Args:
         config: what the node was started with; declared are its `resources`, and the `labels` in its `info`.
+        store_bytes: the size of its object store, which is said by the name that Ray's users look for.
         is_head: whether this is the only node of its session, or the head's.
     """
     resources: dict[str, float] = dict(config["resources"])
@@ -50,6 +52,7 @@ def describe_machine(
         resources["GPU"] = len(models) if visible is None else len(visible)
     if "memory" not in resources:
         resources["memory"] = MemorySources().available_bytes() * MEMORY_SHARE // 1
+    resources.setdefault(STORE, float(store_bytes))
     for name in ("node:127.0.0.1", f"node:{node_id}", *(["node:__internal_head__"] if is_head else [])):
         resources.setdefault(name, 1.0)
     found = dict(labels) | {RESERVED + "node-id": node_id}

@@ -125,6 +125,13 @@ def find(address: str) -> Standing:
     return Standing(find_session(address))
 
 
+def find_all(root: str | None = None) -> list[Standing]:
+    """Return all that stand on this machine, or in `root`: heads last, as other nodes leave through them."""
+    place = directories.runtime_root(root)
+    paths = directories.standing_sessions(place)
+    return [Standing(path) for path in sorted(paths, key=lambda path: path.endswith(directories.HEAD))]
+
+
 def last_failure(root: str | None = None) -> str:
     """Return why the last session here has ended, if it did so by itself."""
     return directories.last_failure(directories.runtime_root(root)).strip()

@@ -315,6 +315,6 @@ def _facts(session: str, node_pid: int, head: str) -> dict[str, Any]:
 
 def _stands_already(path: str) -> str:
     return (
-        f'a session stands already at {path}: attach to it with init(address="auto"), end it with '
-        "`orchestrator stop`, or start another one elsewhere with --temp-dir"
+        f"a session stands already at {path}: attach to it with init(address={path!r}), end it with "
+        f"`orchestrator stop --address {path}`, or start another one elsewhere with --temp-dir"
     )

@@ -85,6 +85,10 @@ class TestResources:
         with pytest.raises(InfeasibleError, match="memory"):
             ray.get(where.options(memory=total * 2).remote(), timeout=10)
 
+    def test_the_size_of_the_object_store_is_said(self, machine: None) -> None:
+        assert ray.cluster_resources()["object_store_memory"] == 256 << 20
+        assert ray.available_resources()["object_store_memory"] == 256 << 20
+
     def test_every_node_has_resources_of_its_own_names(self, machine: None) -> None:
         here = f"node:{ray.get_runtime_context().get_node_id()}"
         assert ray.cluster_resources()[here] == ray.cluster_resources()["node:__internal_head__"] == 1.0

@@ -44,7 +44,7 @@ class TestOptionsAreCheckedWhereTheyAreGiven:
         [
             ({"num_cpus": -1}, ValueError, "num_cpus"),
             ({"num_cpus": 0.00001}, ValueError, "finer"),
-            ({"memory": 2**50}, ValueError, "finite number below"),
+            ({"memory": 2**50}, ValueError, "too much: it must be below"),
             ({"num_gpus": 1.5}, ValueError, "whole"),
             ({"num_returns": "many"}, ValueError, "streaming"),
             ({"num_returns": 1.0}, TypeError, "num_returns"),

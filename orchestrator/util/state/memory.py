@@ -54,7 +54,7 @@ def memory_summary(
 
 
 def _size(size_bytes: int, units: str) -> str:
-    return f"{size_bytes / _UNITS[units]:.6g} {units}"
+    return f"{size_bytes} B" if units == "B" else f"{size_bytes / _UNITS[units]:.3f} {units}"
 
 
 def _totals(group: list[ObjectState], units: str) -> str:

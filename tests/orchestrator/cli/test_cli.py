@@ -15,7 +15,7 @@ import pytest
 import orchestrator as ray
 from orchestrator.cli.common import FAILED, NO_SESSION
 from orchestrator.node.session_dir import open_session_dir
-from orchestrator.node.standing import Standing
+from orchestrator.node.standing import Standing, find_all
 from tests.waiting import until
 
 WRONG = 2  # click's own
@@ -97,6 +97,18 @@ class TestStartAndStop:
             assert ray.cluster_resources()["CPU"] == 2
         started("stop", "--address", place)
         assert standing(tmp_path).node_pid, "the other one goes on"
+
+    def test_all_of_a_place_at_once(self, run: Run, tmp_path: Path) -> None:
+        place = str(tmp_path / "shared")
+        run("start", "--head", "--port", "0", "--num-cpus", "1", "--temp-dir", place)
+        (head,) = find_all(place)
+        run("start", "--join", head.join_string(), "--num-cpus", "1", "--temp-dir", place)
+        said = run("stop", "--all", "--address", place).stdout
+        assert (
+            said.count("has ended") == 2 and said.splitlines()[-1] == f"The session at {head.path} has ended."
+        )
+        assert find_all(place) == []
+        assert "nothing to stop" in run("stop", "--all", "--address", place).stderr
 
     def test_of_several_one_has_to_be_named(self, run: Run, tmp_path: Path) -> None:
         place = tmp_path / "place"
@@ -222,7 +234,7 @@ class TestLooking:
             assert "actor" in started("status", "-v").stdout
         until(lambda: "jobs      0" in started("status").stdout)
 
-    def test_lists(self, started: Run) -> None:
+    def test_lists(self, started: Run, tmp_path: Path) -> None:
         with ray.init(address="auto", namespace="n") as session:
             holder = Holder.options(name="holder").remote()
             large = ray.put(bytes(1_000_000))
@@ -238,6 +250,8 @@ class TestLooking:
             ):
                 assert text in started("list", kind).stdout, kind
             assert started("list", "workers").stdout.count("DRIVER") == 1, "who looks is not listed"
+            assert "False" not in started("list", "workers").stdout, "nor is who has looked"
+            assert len(os.listdir(tmp_path / "orchestrator" / "session-head" / "jobs")) == 1
             rows = json.loads(started("list", "tasks", "-f", "name=double", "--detail").stdout)
             assert [(row["state"], row["job_id"]) for row in rows] == [("FINISHED", session["job_id"])]
             assert "only the first 1" in started("list", "workers", "--limit", "1").stderr

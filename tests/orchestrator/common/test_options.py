@@ -17,6 +17,7 @@ def test_later_options_win_and_the_first_stay_as_they_are():
 def test_an_unknown_option_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="'nmu_cpus' is not an option of a task") as caught:
         options.merge(TASK, {}, {"nmu_cpus": 1})
+    assert "Did you mean 'num_cpus'?" in str(caught.value)
     assert all(name in str(caught.value) for name in options.valid_names(TASK))
 
 
