@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestrator.gateway import frames, handshake
@@ -29,7 +30,7 @@ class Answerer:
         self._incoming: Incoming | None = None
         self._closed = False
         self._waits_to_write = False
-        links.reactor.watch(self._wire.fileno(), lambda: self._guard(self._on_readable))
+        links.reactor.watch(self._wire.fileno(), partial(self._guard, self._on_readable))
 
     def _guard(self, step: Callable[[], bool | None]) -> bool | None:
         if self._closed:
@@ -63,7 +64,8 @@ class Answerer:
 
     def _on_readable(self) -> bool:
         """Take what has come; True if it was only passed on."""
-        self._wire.write()
+        if self._wire.wants_to_write:
+            self._wire.write()
         piece = self._wire.read()
         incoming = self._incoming
         carried = incoming is not None
@@ -86,7 +88,8 @@ class Answerer:
                 self._acknowledge(count)
             elif incoming.is_ack_owed and self._links.acknowledge_later(self):
                 carried = False  # there is a time to look at
-        self._watch_writable()
+        if self._wire.wants_to_write != self._waits_to_write:
+            self._watch_writable()
         return carried
 
     def acknowledge(self) -> None:

@@ -26,6 +26,7 @@ MESSAGE, NEWS, FORWARD, DELIVER, ACK, DATA = range(1, 7)
 #: Of one frame. Process messages have at most 128 KiB, news are split by whoever makes them.
 FRAME_BYTES_MAX = 1 << 20
 
+_LENGTH = struct.Struct("<I")
 _HEAD = struct.Struct("<IB")
 _MESSAGE = struct.Struct("<IBQQB")
 _ADDRESSED = struct.Struct("<IBQ")
@@ -90,8 +91,6 @@ class Decoder:
     def __init__(self) -> None:
         #: the beginning of a frame that is not complete
         self._rest = bytearray()
-        #: up to where the bytes at hand were made into frames
-        self._at = 0
 
     def feed(self, piece: bytes) -> Iterator[Frame]:
         """Take what has arrived, and return the frames that are complete.
@@ -99,31 +98,39 @@ class Decoder:
         Raises:
             BadFrame: from the iterator, at the first that makes no sense; the stream is of no more use.
         """
+        return self._go_on(piece) if self._rest else self._begin(piece)
+
+    def _begin(self, piece: bytes) -> Iterator[Frame]:
+        at, end = 0, len(piece)
+        while (past := _end_of_frame(piece, at, end)) <= end:
+            yield _decode(piece, at, past)
+            at = past
+        self._rest += piece[at:]
+
+    def _go_on(self, piece: bytes) -> Iterator[Frame]:
         rest = self._rest
-        if not rest:
-            yield from self._frames(piece)
-            rest += piece[self._at :]
-            return
         rest += piece
+        at, end = 0, len(rest)
         with memoryview(rest) as whole:
-            yield from self._frames(whole)
-        del rest[: self._at]
-
-    def _frames(self, whole: bytes | memoryview) -> Iterator[Frame]:
-        self._at, end = 0, len(whole)
-        while end - self._at >= HEAD_BYTES:
-            begin = self._at
-            size, kind = _HEAD.unpack_from(whole, begin)
-            if not _COUNTED <= size <= FRAME_BYTES_MAX:
-                raise BadFrame(f"a frame of {size} bytes (at most {FRAME_BYTES_MAX})")
-            if end - begin < 4 + size:
-                return
-            self._at = begin + 4 + size
-            yield _decode(kind, whole, begin, self._at)
+            while (past := _end_of_frame(whole, at, end)) <= end:
+                yield _decode(whole, at, past)
+                at = past
+        del rest[:at]
 
 
-def _decode(kind: int, whole: bytes | memoryview, begin: int, end: int) -> Frame:
+def _end_of_frame(whole: bytes | memoryview, begin: int, end: int) -> int:
+    """Return where the frame that begins here ends; if not all of it is at hand, that is beyond the end."""
+    if end - begin < HEAD_BYTES:
+        return begin + HEAD_BYTES
+    size: int = _LENGTH.unpack_from(whole, begin)[0]
+    if not _COUNTED <= size <= FRAME_BYTES_MAX:
+        raise BadFrame(f"a frame of {size} bytes (at most {FRAME_BYTES_MAX})")
+    return begin + 4 + size
+
+
+def _decode(whole: bytes | memoryview, begin: int, end: int) -> Frame:
     size = end - begin
+    kind = whole[begin + _LENGTH.size]
     if kind == MESSAGE and size >= _MESSAGE.size:
         _, _, source, target, lane = _MESSAGE.unpack_from(whole, begin)
         if lane > 1:

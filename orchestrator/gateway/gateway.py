@@ -102,7 +102,7 @@ class Gateway:
     def deliver(self, node: int, frame: frames.Frame) -> bool:
         """Send on a message from a process of another node; False if it has to wait."""
         self.received_count += 1
-        one = self._stand_ins.of(Process(node, frame.source))
+        one = self._stand_ins.known(node, frame.source) or self._stand_ins.of(Process(node, frame.source))
         if one.backlog or not self._try(one, frame.target, frame.lane, frame.payload):
             if len(one.backlog) < BACKLOG_MAX:
                 one.backlog.append((frame.target, frame.lane, frame.payload))

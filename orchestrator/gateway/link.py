@@ -21,6 +21,7 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from orchestrator.gateway import frames, handshake
@@ -130,10 +131,13 @@ class Links:
         link = self._outgoing.get(node)
         return link.stream.kept_bytes if link is not None else 0
 
-    def flush(self) -> None:
-        """Hand what was sent since the last call to the connections."""
+    def flush(self) -> bool:
+        """Hand what was sent since the last call to the connections; True if one is still to be made."""
+        waits = False
         while self._dirty:
-            self._dirty.pop().go_on()
+            if not self._dirty.pop().go_on():
+                waits = True
+        return waits
 
     def tick(self) -> float:
         """Begin what is due; return the seconds until the next call is."""
@@ -294,12 +298,13 @@ class Dialler:
         self._dial(now_s)
         return CONNECT_TIMEOUT_S
 
-    def go_on(self) -> None:
-        """Send what waits, or begin a connection for it."""
+    def go_on(self) -> bool:
+        """Send what waits, or begin a connection for it; False if there is none yet, or no longer."""
         if self._is_open:
             self._guard(self._pour)
         elif self._wire is None:
             self.tick(self._links.now())
+        return self._is_open
 
     def close(self) -> None:
         """End the connection."""
@@ -326,7 +331,7 @@ class Dialler:
         except OSError as error:
             self._broken(str(error))
             return
-        self._links.reactor.watch(self._wire.fileno(), lambda: self._guard(self._on_readable))
+        self._links.reactor.watch(self._wire.fileno(), partial(self._guard, self._on_readable))
         self._guard(self._greet)
 
     def _greet(self) -> None:
@@ -413,10 +418,12 @@ class Dialler:
     def _pour(self) -> None:
         wire = self._wire
         assert wire is not None
-        wire.write()
+        if wire.wants_to_write:
+            wire.write()
         while self.stream.waits and not wire.wants_to_write:
             wire.send(self.stream.take(BURST_BYTES))
-        self._watch_writable()
+        if wire.wants_to_write != self._waits_to_write:
+            self._watch_writable()
 
     def _watch_writable(self) -> None:
         wire = self._wire

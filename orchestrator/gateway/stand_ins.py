@@ -4,6 +4,7 @@ this one."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from orchestrator.common.ids import Process
@@ -53,7 +54,7 @@ class StandIns:
         self._forget = forget
         self._on_messages = on_messages
         self._on_made = on_made
-        self._by_process: dict[Process, StandIn] = {}
+        self._by_process: dict[tuple[int, int], StandIn] = {}  # a Process is such a pair
         self._by_address: dict[int, StandIn] = {}
 
     def __iter__(self) -> Iterator[StandIn]:
@@ -66,6 +67,10 @@ class StandIns:
         """Return the stand-in of a process, if it has one."""
         return self._by_process.get(process)
 
+    def known(self, node: int, address: int) -> StandIn | None:
+        """Like `get`, for whoever has a process's two numbers at hand."""
+        return self._by_process.get((node, address))
+
     def at(self, address: int) -> StandIn | None:
         """Return the stand-in with this address here."""
         return self._by_address.get(address)
@@ -73,12 +78,13 @@ class StandIns:
     def of(self, process: Process) -> StandIn:
         """Return the stand-in of a process, made at the first need."""
         found = self._by_process.get(process)
-        if found is not None:
-            return found
+        return found if found is not None else self._make(process)
+
+    def _make(self, process: Process) -> StandIn:
         store = self._store.stand_in(stand_in_name(process))
         made = StandIn(process, store)
         self._by_process[process] = self._by_address[made.address] = made
-        self._watch(made.endpoint.fileno(), lambda: self._on_bell(made))
+        self._watch(made.endpoint.fileno(), partial(self._on_bell, made))
         self.arm(made)
         self._on_made(made)
         return made

@@ -7,8 +7,9 @@ import socket
 import ssl
 from collections import deque
 
-#: What one call reads at most: large enough that a busy link costs few calls.
-READ_BYTES = 256 * 1024
+#: What one call reads at most: large enough that a busy link costs few calls, and that nothing stays behind
+#: of a TLS record (of 16 KiB at most), decrypted, of which no descriptor would tell.
+READ_BYTES = 64 * 1024
 #: What one call writes at most.
 WRITE_BYTES = 256 * 1024
 
@@ -48,6 +49,8 @@ class Wire:
         #: Connected, and agreed on TLS.
         self._is_ready = False
         self._unsent: deque[memoryview] = deque()
+        #: Whether `write` has something to do as soon as the descriptor is writable.
+        self.wants_to_write = True
 
     @classmethod
     def dial(cls, host: str, port: int, tls: ssl.SSLContext | None, server_name: str) -> Wire:
@@ -73,20 +76,27 @@ class Wire:
         return self._sock.fileno()
 
     @property
-    def wants_to_write(self) -> bool:
-        """Whether `write` has something to do as soon as the descriptor is writable."""
-        return bool(self._unsent) or not self._is_ready
-
-    @property
     def unsent_bytes(self) -> int:
         """What the kernel hasn't taken yet."""
         return sum(map(len, self._unsent))
 
     def send(self, pieces: list[bytes]) -> None:
         """Write what fits now; the rest waits for `write`."""
-        if pieces:
-            self._unsent.append(memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces)))
-            self.write()
+        if not pieces:
+            return
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        sent = 0
+        if not self.wants_to_write and len(data) <= WRITE_BYTES:
+            try:
+                sent = self._sock.send(data)
+            except _AGAIN:
+                pass
+            except OSError as error:
+                raise WireClosed(str(error)) from None
+            if sent == len(data):
+                return
+        self._unsent.append(memoryview(data)[sent:])
+        self.write()
 
     def write(self) -> None:
         """Go on with what waits: connecting, agreeing on TLS, bytes.
@@ -95,8 +105,7 @@ class Wire:
             WireClosed: it is over.
         """
         unsent = self._unsent
-        if not unsent and self._is_ready:
-            return
+        self.wants_to_write = True
         try:
             if not self._is_ready and not self._make_ready():
                 return
@@ -111,6 +120,7 @@ class Wire:
             return
         except OSError as error:
             raise WireClosed(str(error)) from None
+        self.wants_to_write = False
 
     def read(self) -> bytes:
         """Return what has arrived; empty if nothing has.
@@ -122,11 +132,6 @@ class Wire:
             if not self._is_ready and not self._make_ready():
                 return b""
             piece = self._sock.recv(READ_BYTES)
-            if piece and self._tls is not None:
-                assert isinstance(self._sock, ssl.SSLSocket)
-                # No descriptor tells of what TLS has decrypted already.
-                while left := self._sock.pending():
-                    piece += self._sock.recv(left)
         except _AGAIN:
             return b""
         except OSError as error:
@@ -158,6 +163,7 @@ class Wire:
             self._sock.do_handshake()
             self._agreed = True
         self._is_ready = True
+        self.wants_to_write = bool(self._unsent)
         return True
 
     def close(self) -> None:

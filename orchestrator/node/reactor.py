@@ -20,8 +20,8 @@ class Reactor:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callback] = {}
         self._writers: dict[int, Callable[[], None]] = {}
-        #: called after callbacks that have only passed something on
-        self.after_carrying: Callable[[], None] = lambda: None
+        #: called after callbacks that have only passed something on; True if the rest of the loop must look
+        self.after_carrying: Callable[[], bool | None] = lambda: None
 
     def watch(self, fd: int, callback: Callback) -> None:
         """Call `callback` whenever `fd` is readable or its other end is gone."""
@@ -47,10 +47,11 @@ class Reactor:
         """Wait for at most `timeout_s` until something happens that the rest of the loop must look at."""
         deadline_s = monotonic() + timeout_s
         while self.run_once(timeout_s):
+            if self.after_carrying():
+                return
             timeout_s = deadline_s - monotonic()
             if timeout_s <= 0:
                 return
-            self.after_carrying()
 
     def run_once(self, timeout_s: float) -> bool:
         """Wait for at most `timeout_s`, and call back for what is readable.

@@ -12,7 +12,9 @@ import pytest
 from orchestrator.gateway import frames, handshake, link
 from orchestrator.gateway.handshake import Greeting
 from orchestrator.gateway.link import STRANGERS_MAX, Identity, Links
+from orchestrator.gateway.security import tls_context
 from orchestrator.node.reactor import Reactor
+from orchestrator.rpc.credentials import CLUSTER_NAME, Authority, utc_now
 
 SECRET = b"s" * 32
 
@@ -102,6 +104,41 @@ def test_acknowledgements_wait_for_more_to_acknowledge(make, run, monkeypatch):
     large = bytes(400_000)  # of so much, the other end is to be free soon
     here.links.send(2, frames.news(large))
     run(lambda: not here.links.waiting_bytes(2), here, there)
+
+
+@pytest.fixture(scope="module")
+def tls() -> dict[str, object]:
+    """What connections over TLS need."""
+    certificate = Authority.create(utc_now()).issue("0123456789abcdef", ["127.0.0.1"], utc_now())
+    return {
+        "tls_client": tls_context(certificate, server=False),
+        "tls_server": tls_context(certificate, server=True),
+        "server_name": CLUSTER_NAME,
+    }
+
+
+def test_over_tls_from_small_frames_to_the_largest(make, run, tls):
+    one, two = make(1, **tls), make(2, **tls)
+    one.knows(two)
+    sizes = [0, 1, 16_000, 17_000, 70_000, frames.FRAME_BYTES_MAX - 100, 1] * 4
+    sent = [bytes([number % 251]) * size for number, size in enumerate(sizes)]
+    for count, payload in enumerate(sent[:3], 1):  # one by one, as calls that wait for each other
+        one.links.send(2, frames.news(payload))
+        run(lambda count=count: len(two.arrived) == count, one, two)
+    for payload in sent[3:]:
+        one.links.send(2, frames.news(payload))
+    run(lambda: len(two.arrived) == len(sent), one, two)
+    assert [payload for _, payload in two.arrived] == sent
+
+
+def test_what_is_sent_says_whether_there_is_a_connection(make, run):
+    one, two = make(1), make(2)
+    one.knows(two)
+    one.links.send(2, frames.news(b"first"))
+    assert one.links.flush(), "it is still to be made"
+    run(lambda: two.arrived, one, two)
+    one.links.send(2, frames.news(b"second"))
+    assert not one.links.flush()
 
 
 def test_both_ways_at_once_and_large(make, run):

@@ -76,6 +76,13 @@ def test_its_time_is_over_though_there_is_always_something_to_pass_on(
     reactor.run(0)
 
 
+def test_what_follows_passing_on_may_want_the_rest_to_look(reactor: Reactor, pipes: list[Pipe]) -> None:
+    pipes[0].write()
+    reactor.watch(pipes[0].read_fd, lambda: CARRIED)  # it stays readable: it would go on
+    reactor.after_carrying = lambda: True
+    reactor.run(60)
+
+
 def test_nothing_to_read_is_nothing_passed_on(reactor: Reactor) -> None:
     assert reactor.run_once(0) is False
     reactor.run(0.001)
