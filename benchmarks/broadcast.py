@@ -140,7 +140,7 @@ def spread(nodes: list[Node], size_bytes: int, planned: bool) -> float:
     """Have all but the first get the object; returns how long that took, in seconds."""
     import selectors
 
-    from orchestrator.transfer.broadcast import Assigned, Broadcast
+    from orchestrator.gateway.broadcast import Assigned, Broadcast
 
     by_number = {node.node: node for node in nodes}
     first, *others = nodes

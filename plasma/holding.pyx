@@ -1,6 +1,6 @@
 """The facade's part about the ledger: what a client watches, promises, refers to, and keeps as an agent."""
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from plasma cimport keeping, lifecycle, promises, watches
 from plasma.attachment cimport Client
@@ -67,6 +67,15 @@ cdef class Holder:
         if status == lifecycle.NOT_SEALED:
             raise ObjectExistsError(f"object {object_id.hex()} is deleted, and somebody still reads its memory: drop the views")
         raise refusal(self.client, status, object_id, 0, owner)
+
+    def size_of(self, bytes object_id not None):
+        """Bytes of an object that is here, in memory or on disk; None: it is not."""
+        cdef uint64_t hi = 0, lo = 0
+        cdef int64_t size
+        self.client.check()
+        parse_id(object_id, &hi, &lo)
+        size = lifecycle.size_of(self.client.seg, hi, lo)
+        return None if size < 0 else size
 
     def knows(self, bytes object_id not None):
         """True while anybody holds the object or waits for it, even if its data is gone."""

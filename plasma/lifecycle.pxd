@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from plasma.layout cimport Segment
 
 cdef enum Status:
@@ -34,6 +34,7 @@ cdef int delete(Segment* seg, uint64_t hi, uint64_t lo, bint only_evictable, uin
 cdef int pin_for_peer(Segment* seg, uint32_t entry, uint64_t address) noexcept nogil
 cdef void close_channel(Segment* seg, uint32_t entry, uint64_t leaving) noexcept nogil
 cdef uint32_t state_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
+cdef int64_t size_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
 cdef bint is_known(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil
 cdef bint client_is(Segment* seg, uint64_t address) noexcept nogil
 cdef bint is_orphan(Segment* seg, uint32_t entry) noexcept nogil

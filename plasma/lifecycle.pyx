@@ -31,7 +31,7 @@ by one store (the state, or a hold's `entry`), and leaves a trace that recovery.
     an entry dropped by all, not yet freed     found by the sweep of a shard whose lock's owner died
     a file that is in no entry                 in the client's `file_intent`, or its range of `files`
 """
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from plasma._c.posix cimport add32, pl_now_coarse_ns, store32
 from plasma.allocator cimport allocate
 from plasma.deletion cimport drop_contained, finish, free_locked, is_doomed, mark_deleted, settle
@@ -437,6 +437,18 @@ cdef uint32_t state_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
         state = FREED if seg.entries[e].flags & GIVEN_UP else FREE
     unlock_shard(seg, shard)
     return state
+
+
+cdef int64_t size_of(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:
+    """Bytes of an object that is here, in memory or on disk; -1: it isn't."""
+    cdef uint32_t shard = shard_of_id(hi, lo), e
+    cdef int64_t size = -1
+    lock_shard(seg, shard)
+    e = find_entry(seg, hi, lo)
+    if e and seg.entries[e].state in (SEALED, SPILLED):
+        size = <int64_t>seg.entries[e].size_bytes
+    unlock_shard(seg, shard)
+    return size
 
 
 cdef bint is_known(Segment* seg, uint64_t hi, uint64_t lo) noexcept nogil:

@@ -120,6 +120,8 @@ class Store:
     ) -> tuple[builtins.list[bytes], builtins.list[bytes]]:
         """(ready, rest), both in the given order, once ``count`` are sealed or lost, or the time is over."""
     def state(self, object_id: bytes) -> int: ...
+    def size_of(self, object_id: bytes) -> int | None:
+        """Bytes of an object that is here, in memory or on disk; None: it is not."""
     def contains(self, object_id: bytes) -> bool: ...
     def watch(self, object_id: bytes) -> int:
         """The state; a seal or loss to come will ring this client's bell."""

@@ -12,6 +12,7 @@ stored    a result of ours lies on that node       a process here refers to it: 
 borrow    that node has somebody who needs it      a process here waits for its bytes: we *want* it
 want      that node wants its bytes: `located`,    it is sealed here: we have a *copy*, or the first
           now or when they exist somewhere         one there is (`given`: it was made here for them)
+unwanted  it does so no more                       there is no room for it here, or nobody needs it now
 released  nobody here needs it, nobody borrows     nobody here needs it: `unborrow`; a copy goes, what was
           it: `free` to all who have copies        given stays until `free`
 
@@ -145,9 +146,8 @@ class Directory(HomeObjects, AwayObjects):
         """There is no room here for an object, wherever it is."""
         if self._is_ours(identity):
             self._give_up_ours(identity)
-        else:
-            self._give_up_theirs(identity)
-        return [Lose(identity, why)]
+            return [Lose(identity, why)]
+        return [*self._give_up_theirs(identity), Lose(identity, why)]
 
     def pull_failed(self, identity: bytes, without: Iterable[int], why: str) -> list[Instruction]:
         """The bytes could not be had from these nodes: they have no copy, or can't be reached."""

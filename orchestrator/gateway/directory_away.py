@@ -100,6 +100,8 @@ class AwayObjects:
             out += self._unborrow(identity, away)
         elif away.has_copy and not away.home_is_dead and not away.is_free:
             self._peers.end([_tell_home("dropped", identity)])
+        elif (away.pulls or away.is_asked) and not away.home_is_dead:
+            out.append(_tell_home("unwanted", identity))
         return out
 
     def _pulled_theirs(self, identity: bytes) -> list[Instruction]:
@@ -126,10 +128,12 @@ class AwayObjects:
             out += self._want_theirs(identity)
         return out
 
-    def _give_up_theirs(self, identity: bytes) -> None:
+    def _give_up_theirs(self, identity: bytes) -> list[Instruction]:
         away = self._away.get(identity)
-        if away is not None:
-            away.pulls = away.is_asked = away.is_wanted = False
+        if away is None:
+            return []
+        away.pulls = away.is_asked = away.is_wanted = False
+        return [] if away.home_is_dead else [_tell_home("unwanted", identity)]
 
     # ------------------------------------------------------------ what other nodes say
 

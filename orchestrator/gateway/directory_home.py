@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from orchestrator.common.ids import home_of
+from orchestrator.gateway.broadcast import Assigned, Broadcast
+from orchestrator.gateway.broadcast import Instruction as Placement
 from orchestrator.gateway.directory_peers import Peers
 from orchestrator.gateway.directory_records import (
     ABSENT,
@@ -16,6 +17,7 @@ from orchestrator.gateway.directory_records import (
     LOST,
     OWNER_DIED,
     PENDING,
+    SPREAD_BYTES_MIN,
     VERDICTS,
     HomeRecord,
     Instruction,
@@ -78,15 +80,16 @@ class HomeObjects:
 
     # ------------------------------------------------------------ what the store and the transfer say
 
-    def decided(self, identity: bytes, state: int) -> list[Instruction]:
-        """An object that was watched is sealed, or lost."""
+    def decided(self, identity: bytes, state: int, size_bytes: int = 0) -> list[Instruction]:
+        """An object that was watched is sealed, or lost; `size_bytes` is what the store has of it."""
         home = self._home.get(identity)
         if home is None:
             return []
         out: list[Instruction] = []
         if state in HERE:
             home.missing = False
-            out += self._tell_wanters(identity, home, [self.here])
+            home.size_bytes = size_bytes or home.size_bytes
+            out += self._tell_wanters(identity, home, is_here=True)
         elif state in VERDICTS and not home.copies and not home.missing:
             out += self._refuse_wanters(identity, home, VERDICTS[state])
         elif state in (PENDING, CREATED) and home.wanters:
@@ -106,14 +109,15 @@ class HomeObjects:
             return []
         out: list[Instruction] = [StopPull(identity)] if home.wanted_here else []
         self._peers.end(Send(node, news("free", identity)) for node in sorted(home.copies))
-        return [*out, *(Send(node, lost(identity, GONE)) for node in sorted(home.wanters))]
+        wanters = home.wanters | set(home.spread.waiting if home.spread is not None else ())
+        return [*out, *(Send(node, lost(identity, GONE)) for node in sorted(wanters))]
 
     def _pulled_ours(self, identity: bytes) -> list[Instruction]:
         home = self._home.get(identity)
         if home is None:
             return []
         home.wanted_here = False
-        out = self._tell_wanters(identity, home, [self.here, *sorted(home.copies)])
+        out = self._tell_wanters(identity, home, is_here=True)
         return [*out, *self._free_leaving(identity, home)]
 
     def _not_pulled_ours(self, identity: bytes, without: Iterable[int]) -> list[Instruction]:
@@ -145,7 +149,7 @@ class HomeObjects:
         home.missing = False
         if home.wanted_here and state not in HERE:
             out.append(Pull(identity, tuple(sorted(home.copies)), size_bytes))
-        out += self._tell_wanters(identity, home, sorted(home.copies))
+        out += self._tell_wanters(identity, home, is_here=state in HERE)
         return [*out, *self._rescue(identity, home, state)]
 
     def on_borrow(self, node: int, identity: bytes, state: int) -> list[Instruction]:
@@ -162,32 +166,37 @@ class HomeObjects:
         if home is None:
             return []
         home.borrowers.discard(node)
-        home.wanters.discard(node)
-        return self._settle(identity, home)
+        return self._want_no_more(identity, home, node)
 
-    def on_want(self, node: int, identity: bytes, state: int) -> list[Instruction]:
-        """A node wants the bytes of an object of ours."""
+    def on_unwanted(self, node: int, identity: bytes) -> list[Instruction]:
+        """A node does not want the bytes any more that it had asked for."""
+        home = self._home.get(identity)
+        return self._want_no_more(identity, home, node) if home is not None else []
+
+    def _want_no_more(self, identity: bytes, home: HomeRecord, node: int) -> list[Instruction]:
+        home.wanters.discard(node)
+        out = self._place(identity, home, home.spread.unwanted(node)) if home.spread is not None else []
+        return [*out, *self._settle(identity, home)]
+
+    def on_want(self, node: int, identity: bytes, state: int, size_bytes: int = 0) -> list[Instruction]:
+        """A node wants the bytes of an object of ours; `state` and `size_bytes` are what the store says."""
         home = self._home.get(identity)
         if state in VERDICTS and (home is None or not (home.copies or home.missing)):
             return [Send(node, lost(identity, VERDICTS[state]))]
         home, out = self._home_record(identity)
-        if state in HERE:
-            home.copies.discard(node)
-            return [*out, Send(node, self._located(identity, home, [self.here, *sorted(home.copies)]))]
+        home.size_bytes = size_bytes or home.size_bytes
         home.copies.discard(node)
-        if home.copies:
-            return [*out, Send(node, self._located(identity, home, sorted(home.copies)))]
-        home.wanters.add(node)
-        return [*out, Watch(identity)]
+        return [*out, *self._direct(identity, home, node, is_here=state in HERE)]
 
-    def on_copied(self, node: int, identity: bytes) -> list[Instruction]:
-        """A node has a copy of an object of ours."""
+    def on_copied(self, node: int, identity: bytes, state: int) -> list[Instruction]:
+        """A node has a copy of an object of ours; `state` is what the store says of it here."""
         home = self._home.get(identity)
         if home is None:
             self._peers.end([Send(node, news("free", identity))])
             return self._peers.endings_due()
         home.copies.add(node)
-        return self._tell_wanters(identity, home, sorted(home.copies))
+        out = self._place(identity, home, home.spread.copied(node)) if home.spread is not None else []
+        return [*out, *self._tell_wanters(identity, home, is_here=state in HERE)]
 
     def on_dropped(self, node: int, identity: bytes) -> list[Instruction]:
         """A node has a copy no longer."""
@@ -199,6 +208,8 @@ class HomeObjects:
         home = self._home.get(identity)
         out: list[Instruction] = []
         for one in without:
+            if home is not None and home.spread is not None:
+                out += self._place(identity, home, home.spread.failed(node, one))
             if home is not None and one != self.here:
                 out += self._copy_gone(identity, home, one)
         return out
@@ -224,8 +235,9 @@ class HomeObjects:
         """The bytes are here: nodes that leave need not keep theirs."""
         leaving = home.copies & self._peers.draining
         home.copies -= leaving
+        out = [one for node in sorted(leaving) for one in self._leave_tree(identity, home, node)]
         self._peers.end(Send(node, news("free", identity)) for node in sorted(leaving))
-        return self._peers.endings_due() if leaving else []
+        return [*out, *self._peers.endings_due()] if leaving else []
 
     def _forget_node(self, node: int) -> list[Instruction]:
         """A node is dead: what it borrowed is given back, its copies are gone."""
@@ -233,6 +245,7 @@ class HomeObjects:
         for identity, home in list(self._home.items()):
             home.borrowers.discard(node)
             home.wanters.discard(node)
+            out += self._leave_tree(identity, home, node)
             out += self._copy_gone(identity, home, node)
             out += self._settle(identity, home)
         return out
@@ -281,24 +294,61 @@ class HomeObjects:
         if node not in home.copies:
             return []
         home.copies.remove(node)
+        out = self._leave_tree(identity, home, node)
         if home.copies or home.missing:
-            return []
+            return out
         # Maybe the bytes are here; the owner's node finds that out when it performs this.
         home.missing = True
-        return [Missing(identity)]
+        return [*out, Missing(identity)]
 
-    def _located(self, identity: bytes, home: HomeRecord, nodes: list[int]) -> dict[str, Any]:
-        return news("located", identity) | {"nodes": nodes, "size": home.size_bytes}
+    # ------------------------------------------------------------ who gets it from whom
 
-    def _tell_wanters(self, identity: bytes, home: HomeRecord, nodes: list[int]) -> list[Instruction]:
+    def _tell_wanters(self, identity: bytes, home: HomeRecord, *, is_here: bool) -> list[Instruction]:
         wanters, home.wanters = home.wanters, set()
         return [
-            Send(node, self._located(identity, home, [one for one in nodes if one != node]))
-            for node in sorted(wanters)
+            one for node in sorted(wanters) for one in self._direct(identity, home, node, is_here=is_here)
         ]
+
+    def _direct(self, identity: bytes, home: HomeRecord, node: int, *, is_here: bool) -> list[Instruction]:
+        """Tell a node where to get the bytes; or have it wait, if nobody has them."""
+        sources = [*([self.here] if is_here else []), *sorted(home.copies - {node})]
+        if not sources:
+            home.wanters.add(node)
+            return [Watch(identity)]
+        if home.size_bytes <= SPREAD_BYTES_MIN:
+            return [self._located(identity, home, node, sources)]
+        spread = home.spread = home.spread or Broadcast(home.size_bytes)
+        placed: list[Placement] = []
+        for one in spread.roots:
+            if one not in sources:
+                placed += spread.gone(one)
+        for one in sources:
+            placed += spread.copied(one)
+        return self._place(identity, home, [*placed, *spread.wanted(node)])
+
+    def _leave_tree(self, identity: bytes, home: HomeRecord, node: int) -> list[Instruction]:
+        return self._place(identity, home, home.spread.gone(node)) if home.spread is not None else []
+
+    def _place(self, identity: bytes, home: HomeRecord, placed: Iterable[Placement]) -> list[Instruction]:
+        out: list[Instruction] = []
+        for one in placed:
+            if isinstance(one, Assigned):
+                out.append(self._located(identity, home, one.node, [one.source, *one.others]))
+            else:
+                home.wanters.add(one.node)
+                out.append(Watch(identity))
+        if home.spread is not None and not home.spread.receivers:
+            home.spread = None
+        return out
+
+    def _located(self, identity: bytes, home: HomeRecord, node: int, sources: list[int]) -> Send:
+        return Send(node, news("located", identity) | {"nodes": sources, "size": home.size_bytes})
 
     def _refuse_wanters(self, identity: bytes, home: HomeRecord, verdict: str) -> list[Instruction]:
         wanters, home.wanters = home.wanters, set()
+        if home.spread is not None:
+            wanters |= set(home.spread.waiting)
+            home.spread = None
         return [Send(node, lost(identity, verdict)) for node in sorted(wanters)]
 
     def _validate_ours(self) -> None:
@@ -306,3 +356,7 @@ class HomeObjects:
             assert home_of(identity) == self.here, identity
             assert self.here not in home.copies | home.borrowers | home.wanters, identity
             assert not (home.copies | home.borrowers | home.wanters) & self._peers.dead, identity
+            if home.spread is not None:
+                home.spread.validate()
+                assert home.spread.receivers, identity
+                assert not {*home.spread.roots, *home.spread.receivers} & self._peers.dead, identity

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from orchestrator.gateway.broadcast import Broadcast
+
 # States of an object in the store, as plasma numbers them.
 ABSENT, PENDING, CREATED, SEALED, SPILLED, LOST = range(6)
 FREED = 7
 HERE = frozenset({SEALED, SPILLED})
+
+#: Who wants an object larger than this is sent to a node of a tree (`broadcast`), which may still receive
+#: it. Smaller ones travel on the links between nodes, from one that has all of it.
+SPREAD_BYTES_MIN = 1 << 20
 
 #: Why an object can't be had, on its way to another node.
 GONE, OWNER_DIED, WAS_FREED, NODE_DIED = "gone", "owner died", "freed", "node died"
@@ -96,6 +102,7 @@ class HomeRecord:
         "is_unneeded",
         "missing",
         "size_bytes",
+        "spread",
         "wanted_here",
         "wanters",
     )
@@ -110,6 +117,8 @@ class HomeRecord:
         #: A process of this node waits for the bytes.
         self.wanted_here = False
         self.size_bytes = 0
+        #: Who gets it from whom, while several nodes may be receiving it.
+        self.spread: Broadcast | None = None
         #: The store has said that no process here needs it.
         self.is_unneeded = False
         #: The owner was asked to make it again.

@@ -14,6 +14,7 @@ from orchestrator.common.ids import process_of
 from orchestrator.gateway import directory as directories
 from orchestrator.gateway import frames
 from orchestrator.gateway.directory import Directory, Instruction
+from orchestrator.gateway.directory_records import SPREAD_BYTES_MIN
 from orchestrator.node.store_errors import (
     UNREADABLE,
     NotOwnerError,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 #: Of a piece of an object in a frame.
 PIECE_BYTES = 512 * 1024
 #: Larger objects have connections of their own.
-IN_BAND_BYTES_MAX = 1 << 20
+IN_BAND_BYTES_MAX = SPREAD_BYTES_MIN
 #: Bytes of objects on a link beside messages: more would make those wait.
 AHEAD_BYTES = 4 << 20
 #: How long a pull waits for room in a full store, and how often it looks.
@@ -147,13 +148,16 @@ class ObjectPlane:
             case "unborrow":
                 self.perform(directory.on_unborrow(node, identity))
             case "want":
-                self.perform(directory.on_want(node, identity, store.state(identity)))
+                size_bytes = store.size_of(identity) or 0
+                self.perform(directory.on_want(node, identity, store.state(identity), size_bytes))
+            case "unwanted":
+                self.perform(directory.on_unwanted(node, identity))
             case "located":
                 self.perform(directory.on_located(node, identity, message["nodes"], message["size"]))
             case "lost":
                 self.perform(directory.on_lost(node, identity, str(message["verdict"])))
             case "copied":
-                self.perform(directory.on_copied(node, identity))
+                self.perform(directory.on_copied(node, identity, store.state(identity)))
             case "dropped":
                 self.perform(directory.on_dropped(node, identity))
             case "stale":
@@ -250,7 +254,7 @@ class ObjectPlane:
     def _missing(self, identity: bytes) -> list[Instruction]:
         state = self._store.state(identity)
         if state in (directories.SEALED, directories.SPILLED):
-            return self.directory.decided(identity, state)
+            return self.directory.decided(identity, state, self._store.size_of(identity) or 0)
         process = process_of(self._session, identity)
         if self._tell_process(process.address, {"op": "missing", "object": identity.hex()}):
             return []
@@ -384,7 +388,7 @@ class ObjectPlane:
             state = store.state(identity)
             if state not in (directories.PENDING, directories.CREATED):
                 del self._watched[identity]
-                self.perform(self.directory.decided(identity, state))
+                self.perform(self.directory.decided(identity, state, store.size_of(identity) or 0))
         self._unneeded += store.take_unneeded(UNNEEDED_PER_TURN)
         if not self._unneeded or not self.gateway.read_control():
             return

@@ -107,14 +107,36 @@ class Landings:
     """All objects on their way here."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._landings: dict[bytes, Landing] = {}
+        #: what is wanted here, and will be on its way as soon as it has memory
+        self._expected: set[bytes] = set()
+
+    def expect(self, object_id: bytes) -> None:
+        """Say that an object will be on its way soon: who is sent here for it need not go away again."""
+        with self._changed:
+            self._expected.add(object_id)
+
+    def expect_no_more(self, object_id: bytes) -> None:
+        """Say that it is here, or will not come."""
+        with self._changed:
+            self._expected.discard(object_id)
+            self._changed.notify_all()
+
+    def wait_for(self, object_id: bytes, timeout_s: float) -> Landing | None:
+        """Return it once it is on its way; None if it isn't expected, any more or so soon."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: object_id in self._landings or object_id not in self._expected, timeout_s
+            )
+            return self._landings.get(object_id)
 
     def add(self, landing: Landing) -> None:
         """Make it findable."""
-        with self._lock:
+        with self._changed:
             assert landing.object_id not in self._landings
             self._landings[landing.object_id] = landing
+            self._changed.notify_all()
 
     def get(self, object_id: bytes) -> Landing | None:
         """Return it while it is on its way."""
@@ -122,7 +144,7 @@ class Landings:
 
     def remove(self, object_id: bytes) -> Landing | None:
         """Take it out and close it."""
-        with self._lock:
+        with self._changed:
             landing = self._landings.pop(object_id, None)
         if landing is not None:
             landing.close()
@@ -130,5 +152,8 @@ class Landings:
 
     def close(self) -> None:
         """Close all."""
+        with self._changed:
+            self._expected.clear()
+            self._changed.notify_all()
         for object_id in list(self._landings):
             self.remove(object_id)

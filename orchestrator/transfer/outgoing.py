@@ -12,6 +12,8 @@ from orchestrator.transfer.wire import Answer, Request, Status
 #: How long a sender waits for bytes that its own node is still waiting for, before the receiver had better
 #: ask somebody else.
 STALL_TIMEOUT_S = 20.0
+#: How long it waits for an object that was asked of it before its own node had memory for it.
+EXPECTED_TIMEOUT_S = 2.0
 
 
 class Outgoing:
@@ -63,12 +65,19 @@ class Library:
         self._landings = landings
 
     def open(self, object_id: bytes) -> Outgoing | None:
-        """Return the object, restored from disk if need be; None: it is not here. To be released."""
+        """Return the object, restored from disk if need be; None: it is neither here nor expected.
+
+        To be released.
+        """
         landing = self._landings.get(object_id)
-        if landing is not None:
-            return Outgoing(landing.allocation, self.store.extent(landing.allocation), landing)
-        buffer = self.store.find(object_id)
-        return None if buffer is None else Outgoing(buffer, self.store.extent(buffer))
+        if landing is None:
+            buffer = self.store.find(object_id)
+            if buffer is not None:
+                return Outgoing(buffer, self.store.extent(buffer))
+            landing = self._landings.wait_for(object_id, EXPECTED_TIMEOUT_S)
+        if landing is None:
+            return None
+        return Outgoing(landing.allocation, self.store.extent(landing.allocation), landing)
 
     def locate(self, object_id: bytes) -> tuple[bool, int | None]:
         """Return (all of it is here, its size if it is here or on its way)."""

@@ -170,10 +170,12 @@ class ObjectTransfer:
         for address in sources:
             self._addresses[address.node] = address
         nodes = tuple(address.node for address in sources if address.node != self._node)
+        self._landings.expect(object_id)
         self._inbox.put(ev.Wanted(object_id, nodes, priority, size_bytes))
 
     def cancel(self, object_id: bytes) -> None:
         """Nobody here waits for it any more. There may be one more event of it."""
+        self._landings.expect_no_more(object_id)
         self._inbox.put(ev.Unwanted(object_id))
 
     def node_died(self, index: int) -> None:
@@ -256,6 +258,7 @@ class ObjectTransfer:
         elif isinstance(instruction, ev.Complain):
             self.complaints.append(instruction.text)
         else:
+            self._landings.expect_no_more(instruction.object_id)
             self._outbox.append(instruction)
             os.eventfd_write(self._wake, 1)
 

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from orchestrator.common.ids import process_prefix
 from orchestrator.gateway import directory as d
 from orchestrator.gateway.directory import Directory, Instruction
+from orchestrator.gateway.directory_records import SPREAD_BYTES_MIN
 
 if TYPE_CHECKING:
     from tests.simulation.directory_world import Sim
 
 SESSION = "simulated"
+#: Why an object may be lost to one node, and to no other.
+NO_ROOM = "no room"
 
 
 class Entry:
@@ -168,10 +171,14 @@ class SimNode:
         sources = self.pulls.pop(identity, None)
         if sources is None:
             return
-        nodes = self.sim.nodes
-        if any(nodes[one].alive and nodes[one].state(identity) == d.SEALED for one in sources):
+        nodes = [self.sim.nodes[one] for one in sources if self.sim.nodes[one].alive]
+        if any(node.state(identity) == d.SEALED for node in nodes):
             self.entry(identity).state = d.SEALED
             self.perform(self.directory.pulled(identity))
+        elif any(identity in node.pulls for node in nodes) and self.sim.rng.random() < 0.7:
+            self.pulls[identity] = sources  # one of them is still receiving: it may come
+        elif self.sim.deaths and self.sim.rng.random() < 0.1:
+            self.perform(self.directory.pull_impossible(identity, NO_ROOM))
         else:
             self.perform(self.directory.pull_failed(identity, sources, "not there"))
 
@@ -199,13 +206,15 @@ class SimNode:
             case "unborrow":
                 self.perform(directory.on_unborrow(node, identity))
             case "want":
-                self.perform(directory.on_want(node, identity, state))
+                self.perform(directory.on_want(node, identity, state, size_of(identity)))
+            case "unwanted":
+                self.perform(directory.on_unwanted(node, identity))
             case "located":
                 self.perform(directory.on_located(node, identity, message["nodes"], message["size"]))
             case "lost":
                 self.perform(directory.on_lost(node, identity, message["verdict"]))
             case "copied":
-                self.perform(directory.on_copied(node, identity))
+                self.perform(directory.on_copied(node, identity, state))
             case "dropped":
                 self.perform(directory.on_dropped(node, identity))
             case "stale":
@@ -214,6 +223,11 @@ class SimNode:
                 self.perform(directory.on_free(node, identity))
             case other:
                 raise AssertionError(other)
+
+
+def size_of(identity: bytes) -> int:
+    """Return how large an object is: one that travels beside messages, or one that is sent along a tree."""
+    return 64 * SPREAD_BYTES_MIN if sum(identity[8:]) % 2 else 10
 
 
 def proc_prefix(proc: Proc) -> bytes:

@@ -97,7 +97,7 @@ PURE = (
     "orchestrator/gcs/answered.py",
     "orchestrator/gcs/head.py",
     "orchestrator/transfer/addresses.py",
-    "orchestrator/transfer/broadcast.py",
+    "orchestrator/gateway/broadcast.py",
     "orchestrator/transfer/chunks.py",
     "orchestrator/transfer/events.py",
     "orchestrator/transfer/pull_manager.py",

@@ -29,3 +29,85 @@ def test_what_was_waited_for_only_here_is_let_go_without_a_word():
 
 def test_nobody_waits_for_what_is_gone():
     assert Directory(HERE).want(OURS, d.ABSENT) == []
+
+
+LARGE = 64 << 20
+
+
+def sources(out: list[d.Instruction]) -> dict[int, list[int]]:
+    """Return whom nodes are told to get the bytes from."""
+    return {
+        one.node: one.message["nodes"]
+        for one in out
+        if isinstance(one, d.Send) and one.message["op"] == "located"
+    }
+
+
+def wanted_by(*nodes: int, size_bytes: int = LARGE) -> tuple[Directory, dict[int, list[int]]]:
+    """Return the directory of the home of an object that nodes have asked for, and what they were told."""
+    directory = Directory(HERE)
+    told: dict[int, list[int]] = {}
+    for node in nodes:
+        directory.on_borrow(node, OURS, d.SEALED)
+        told |= sources(directory.on_want(node, OURS, d.SEALED, size_bytes))
+        directory.validate()
+    return directory, told
+
+
+def test_a_large_object_is_passed_on_by_those_who_are_still_receiving_it():
+    _, told = wanted_by(2, 3, 4)
+    assert told == {2: [HERE], 3: [2, HERE], 4: [3, HERE]}
+
+
+def test_a_small_object_comes_from_those_who_have_all_of_it():
+    _, told = wanted_by(2, 3, 4, size_bytes=1000)
+    assert told == {2: [HERE], 3: [HERE], 4: [HERE]}
+
+
+def test_who_has_received_everything_is_a_source_for_others():
+    directory, _ = wanted_by(2)
+    directory.on_copied(2, OURS, d.SEALED)
+    directory.on_borrow(3, OURS, d.SEALED)
+    assert set(sources(directory.on_want(3, OURS, d.SEALED, LARGE))[3]) == {HERE, 2}
+
+
+def test_who_received_from_a_node_that_died_is_sent_to_another():
+    directory, _ = wanted_by(2, 3, 4)
+    assert sources(directory.node_died(3)) == {4: [2, HERE]}
+    directory.validate()
+
+
+def test_who_gets_nothing_from_its_source_is_sent_to_another():
+    directory, _ = wanted_by(2, 3)
+    assert sources(directory.on_stale(3, OURS, [2])) == {3: [HERE]}
+    assert sources(directory.on_want(3, OURS, d.SEALED, LARGE)) == {3: [HERE]}
+
+
+def test_who_has_no_room_is_nobody_s_source():
+    directory, _ = wanted_by(2, 3)
+    assert sources(directory.on_unwanted(2, OURS)) == {3: [HERE]}
+    directory.on_unwanted(3, OURS)
+    directory.validate()
+    assert sources(directory.on_want(4, OURS, d.SEALED, LARGE)) == {4: [HERE]}
+
+
+def test_a_home_hears_of_who_has_no_room():
+    away = Directory(THERE)
+    away.borrow(100, OURS)
+    away.want(OURS, d.PENDING)
+    away.on_located(HERE, OURS, [HERE], LARGE)
+    told = away.pull_impossible(OURS, "no room")
+    assert told == [d.Send(HERE, {"op": "unwanted", "object": OURS.hex()}), d.Lose(OURS, "no room")]
+
+
+def test_all_wait_when_the_last_copy_is_gone_and_are_told_when_there_is_another():
+    directory = Directory(HERE)
+    directory.want(OURS, d.PENDING)
+    directory.on_stored(THERE, OURS, LARGE, d.PENDING)
+    told = sources([*directory.on_want(3, OURS, d.PENDING), *directory.on_want(4, OURS, d.PENDING)])
+    assert told == {3: [THERE], 4: [3, THERE]}
+    directory.node_died(THERE)
+    directory.node_died(3)
+    directory.validate()
+    out = directory.decided(OURS, d.SEALED, LARGE)  # its owner has made it again
+    assert sources(out).get(4) == [HERE]

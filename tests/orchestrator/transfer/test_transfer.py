@@ -92,6 +92,18 @@ def test_a_node_that_is_only_receiving_passes_on_what_it_has(make_node: MakeNode
     assert here.read(X) == data
 
 
+def test_a_node_that_has_not_begun_to_receive_lets_others_wait(make_node: MakeNode, data: bytes) -> None:
+    here, middle, there = make_node(), make_node(), make_node()
+    there.put(X, data)
+    middle.pull(X, NodeAddress(9, "127.0.0.1", 1))  # of whom it can't even learn the size
+    here.pull(X, middle, size=len(data))
+    until(lambda: here.transfer._attempts)
+    middle.pull(X, there, size=len(data))
+    assert here.next_event() == Pulled(X) and middle.next_event() == Pulled(X)
+    assert here.read(X) == data
+    assert there.transfer.counters.sends == 1
+
+
 def test_nothing_is_pulled_twice(make_node: MakeNode, data: bytes) -> None:
     here, there = make_node(), make_node()
     there.put(X, data)

@@ -97,6 +97,11 @@ class Broadcast:
         """Nodes that want it and don't have it yet."""
         return tuple(self._receivers)
 
+    @property
+    def waiting(self) -> tuple[int, ...]:
+        """Those of them that were not told yet from whom they get it."""
+        return tuple(self._waiting)
+
     # ------------------------------------------------------------ events
 
     def wanted(self, node: int) -> list[Instruction]:

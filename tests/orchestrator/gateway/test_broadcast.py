@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from orchestrator.transfer.broadcast import Assigned, Broadcast, Instruction, Unavailable
+from orchestrator.gateway.broadcast import Assigned, Broadcast, Instruction, Unavailable
 
 LARGE, SMALL = 1 << 30, 1 << 10
 
