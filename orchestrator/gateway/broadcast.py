@@ -37,7 +37,7 @@ FANOUT_MAX = 2
 SMALL_BYTES_MAX = 1 << 20
 SMALL_FANOUT_MAX = 16
 #: Chains have one node for so much of the object, and this many at most. Each node passes on a stretch of 1
-#: MiB (`sockets.STRETCH_BYTES`) when it has it, so the last one is done an eighth of the time after the
+#: MiB at most (`transfer/sockets.py`) when it has it, so the last one is done an eighth of the time after the
 #: first, or with 1 GiB 1.5 %. With second children beyond that, 2^16 nodes find a place.
 CHAIN_LINK_BYTES = 8 << 20
 CHAIN_MAX = 16

@@ -179,12 +179,14 @@ class Sender:
 
     def _send_rest(self, sock: socket.socket, outgoing: Outgoing, offset: int) -> None:
         self._counters.sends += 1
+        copies = outgoing.file_offset is None or sockets.is_local(sock)
         while offset < outgoing.size_bytes:
             end = outgoing.wait_beyond(offset)
-            if outgoing.file_offset is None:
+            if copies:
                 end = min(end, offset + sockets.STRETCH_BYTES)
                 sockets.send(sock, outgoing.view[offset:end])
             else:
+                assert outgoing.file_offset is not None
                 file = self._library.store.file
                 sockets.send_from_file(sock, file, outgoing.file_offset + offset, end - offset)
             self._counters.bytes_sent += end - offset

@@ -12,8 +12,11 @@ import struct
 
 #: Silence after which the other end of a transfer counts as gone.
 STALL_TIMEOUT_S = 30.0
-#: How much is moved by one call. What has arrived is passed on after each.
+#: How much is sent by one call.
 STRETCH_BYTES = 1 << 20
+#: How much is received by one call, and passed on after it: less than a core's own cache has, with which it
+#: goes a fifth faster than with a megabyte.
+RECEIVED_BYTES = 256 * 1024
 
 
 class ConnectionBroken(OSError):
@@ -55,8 +58,8 @@ def receive_exactly(sock: socket.socket, size_bytes: int) -> bytes:
 
 
 def receive_into(sock: socket.socket, view: memoryview) -> int:
-    """Receive at most one stretch into `view`; 0: the other end hung up. Raises ConnectionBroken."""
-    part = view[:STRETCH_BYTES]
+    """Receive `RECEIVED_BYTES` at most into `view`; 0: the other end hung up. Raises ConnectionBroken."""
+    part = view[:RECEIVED_BYTES]
     try:
         return sock.recv_into(part, part.nbytes, socket.MSG_WAITALL)
     except (BlockingIOError, TimeoutError):
@@ -93,6 +96,18 @@ def send_from_file(sock: socket.socket, file: int, offset: int, size_bytes: int)
         raise
     except OSError as error:
         raise ConnectionBroken(error.strerror or str(error)) from None
+
+
+def is_local(sock: socket.socket) -> bool:
+    """Tell whether the other end is on this machine.
+
+    Nothing is gained there by having the kernel send from a file's pages: somebody copies the bytes in any
+    case, and does so faster from where they are in one piece than page by page.
+    """
+    try:
+        return bool(sock.getpeername()[0] == sock.getsockname()[0])
+    except OSError:
+        return False  # whoever uses it next will hear what is wrong with it
 
 
 def hang_up(sock: socket.socket) -> None:

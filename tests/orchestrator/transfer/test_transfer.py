@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
 import grpc
 import pytest
 
+from orchestrator.transfer import sockets
 from orchestrator.transfer.addresses import NodeAddress
 from orchestrator.transfer.events import Cause, Lost, Priority, Pulled
 from orchestrator.transfer.objects_client import Peer
@@ -42,6 +44,27 @@ def test_an_object_comes_as_it_is(way: str, make_node: MakeNode, data: bytes) ->
     assert here.read(X) == data
     fetcher = here.transfer._fetcher
     assert (fetcher.bytes_direct, fetcher.bytes_in_chunks) == ((len(data), 0) if direct else (0, len(data)))
+
+
+def test_to_another_machine_it_is_sent_from_the_file(
+    make_node: MakeNode, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "is_local", lambda sock: False)
+    sent: list[int] = []
+    send_from_file = sockets.send_from_file
+
+    def note(sock: socket.socket, file: int, offset: int, size_bytes: int) -> None:
+        sent.append(size_bytes)
+        send_from_file(sock, file, offset, size_bytes)
+
+    monkeypatch.setattr(sockets, "send_from_file", note)
+    here, middle, there = make_node(), make_node(), make_node()
+    there.put(X, data)
+    middle.pull(X, there, size=len(data))
+    here.pull(X, middle, size=len(data))
+    assert here.next_event() == Pulled(X)
+    assert here.read(X) == data
+    assert sum(sent) == 2 * len(data)
 
 
 @pytest.mark.parametrize("direct", [True, False])
