@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import sys
@@ -171,6 +172,23 @@ class Session(Mapping[str, Any]):
                 lock.release()
         if self._logs is not None:
             self._logs.close()
+
+
+#: What the runtime is made of, and what the first task needs: imported while the node starts.
+_NEEDED_SOON = (
+    *(
+        f"orchestrator.core.{part}"
+        for part in (
+            "actor_creation", "actor_submitter", "arguments", "call_sites", "callbacks", "census", "completion",
+            "contexts", "dispatcher", "elsewhere", "environment_scope", "functions", "history", "lineage",
+            "node_link", "pump", "task_submitter",
+        )
+    ),
+    "orchestrator.api.getting",
+    "orchestrator.api.remote",
+    "cloudpickle",
+    "hashlib",
+)  # fmt: skip
 
 
 class _Sessions:
@@ -349,8 +367,9 @@ def _start(
         node = launch.start_node(store, resources=quantities, session_dir=path, info=info)
         try:
             launch.spill_dir.link(path, spill_path)
-            # Imported while the node starts: it has a core of its own to do so on.
-            from orchestrator.api import getting, remote  # noqa: F401
+            # The node has a core of its own to start on.
+            for module in _NEEDED_SOON:
+                importlib.import_module(module)
             from orchestrator.api.worker_logs import WorkerLogs
             from orchestrator.core.runtime import Runtime
 

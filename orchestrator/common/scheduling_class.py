@@ -16,7 +16,6 @@ A *placement* says where besides "anywhere there is room":
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from orchestrator.common.resources import ResourceSet
@@ -43,9 +42,19 @@ class WithLabels(NamedTuple):
     selectors: tuple[tuple[tuple[str, str], ...], ...]
 
 
-@dataclass(frozen=True)
 class Spread:
     """On one node after the other, as far as there is room."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Spread)
+
+    def __hash__(self) -> int:
+        return hash(Spread)
+
+    def __repr__(self) -> str:
+        return "Spread()"
 
 
 Placement = InBundle | OnNode | WithLabels | Spread

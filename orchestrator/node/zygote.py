@@ -50,8 +50,9 @@ _API = ("actor_class", "actor_handle", "context", "getting", "object_ref", "remo
 #: Used by the code of most tasks, and slower to import than much of the rest. The first worker is forked
 #: without it, so that the first task need not wait for it; if it does need it, that worker imports it itself.
 _SECOND_IMPORT = "numpy"
-#: How long the first request is waited for, before that import gets in its way.
-_FIRST_REQUEST_MS = 50
+#: How long the first request is waited for, before that import gets in its way. A node that starts makes one at
+#: once, if anybody waits for it.
+_FIRST_REQUEST_MS = 1000
 
 #: Needed by some workers only, and slow to import: done when nobody has wanted a worker for a moment.
 _LATER_IMPORTS = (
