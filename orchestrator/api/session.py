@@ -176,19 +176,28 @@ class Session(Mapping[str, Any]):
 
 #: What the runtime is made of, and what the first task needs: imported while the node starts.
 _NEEDED_SOON = (
-    *(
-        f"orchestrator.core.{part}"
-        for part in (
-            "actor_creation", "actor_submitter", "arguments", "call_sites", "callbacks", "census", "completion",
-            "contexts", "dispatcher", "elsewhere", "environment_scope", "functions", "history", "lineage",
-            "node_link", "pump", "task_submitter",
-        )
-    ),
+    "orchestrator.core.actor_creation",
+    "orchestrator.core.actor_submitter",
+    "orchestrator.core.arguments",
+    "orchestrator.core.call_sites",
+    "orchestrator.core.callbacks",
+    "orchestrator.core.census",
+    "orchestrator.core.completion",
+    "orchestrator.core.contexts",
+    "orchestrator.core.dispatcher",
+    "orchestrator.core.elsewhere",
+    "orchestrator.core.environment_scope",
+    "orchestrator.core.functions",
+    "orchestrator.core.history",
+    "orchestrator.core.lineage",
+    "orchestrator.core.node_link",
+    "orchestrator.core.pump",
+    "orchestrator.core.task_submitter",
     "orchestrator.api.getting",
     "orchestrator.api.remote",
     "cloudpickle",
     "hashlib",
-)  # fmt: skip
+)
 
 
 class _Sessions:

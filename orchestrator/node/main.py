@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from orchestrator.node.zygote_link import ZygoteLink
 
 def main(launcher_fd: int) -> NoReturn:
     """Entry point of the process that `launch.start_node` starts."""
+    gc.disable()  # while what is made is to stay
     launcher = socket.socket(fileno=launcher_fd)
     config = _read_config(launcher)
     if config is None:
@@ -40,6 +42,8 @@ def main(launcher_fd: int) -> NoReturn:
         system.adopt_orphans()
         system.raise_descriptor_limit()
         daemon = Daemon(config, launcher, zygote)
+        gc.freeze()
+        gc.enable()
         try:
             reason = daemon.run()
             note(f"ended: {reason}")

@@ -44,14 +44,20 @@ _ENTRY = "orchestrator.core.worker:run_worker"
 
 Entry = Callable[[int, int, int, dict[str, Any]], None]
 
-#: What the code of most tasks calls.
-_API = ("actor_class", "actor_handle", "context", "getting", "object_ref", "remote", "waiting")
-
-#: Used by the code of most tasks, and slower to import than much of the rest. The first worker is forked
-#: without it, so that the first task need not wait for it; if it does need it, that worker imports it itself.
-_SECOND_IMPORT = "numpy"
-#: How long the first request is waited for, before that import gets in its way. A node that starts makes one at
-#: once, if anybody waits for it.
+#: What the code of many tasks uses, and what is slow to import. The first worker is forked without it, so that
+#: the first task need not wait for it; what that worker does need of it, it imports itself.
+_SECOND_IMPORTS = (
+    "numpy",
+    "orchestrator.api.actor_class",
+    "orchestrator.api.actor_handle",
+    "orchestrator.api.context",
+    "orchestrator.api.getting",
+    "orchestrator.api.object_ref",
+    "orchestrator.api.remote",
+    "orchestrator.api.waiting",
+)
+#: How long the first request is waited for, before these get in its way. A node that starts makes one at once,
+#: if anybody waits for it.
 _FIRST_REQUEST_MS = 1000
 
 #: Needed by some workers only, and slow to import: done when nobody has wanted a worker for a moment.
@@ -104,7 +110,8 @@ class _Zygote:
         first.register(self._link, select.POLLIN)
         if first.poll(_FIRST_REQUEST_MS) and not self._serve_request():
             return
-        importlib.import_module(_SECOND_IMPORT)
+        for name in _SECOND_IMPORTS:
+            importlib.import_module(name)
         # What exists now will never be garbage: a collection in a worker must not touch, and so copy, these
         # pages.
         gc.unfreeze()
@@ -310,7 +317,7 @@ def _import_all(info: dict[str, Any]) -> Entry:
         importlib.import_module(name)
     # Much of these is imported where it is first used, for the sake of the driver's start. A worker uses all
     # of it.
-    for name in (*_modules_of("orchestrator.core"), *(f"orchestrator.api.{name}" for name in _API)):
+    for name in _modules_of("orchestrator.core"):
         if name not in _LATER_IMPORTS:
             importlib.import_module(name)
     return load_entry(info.get("worker_entry", _ENTRY))
