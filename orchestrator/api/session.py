@@ -353,14 +353,17 @@ def _start(
     shows_logs: bool,
 ) -> Session:
     from orchestrator.node import launch
-    from orchestrator.objects.plasma_adapter import Store
 
     if root is not None:
         os.makedirs(root, exist_ok=True)
     path = launch.directories.new_session_path(root)
     spill_path = launch.spill_dir.choose_path(path, spill_root)
-    store = Store.create(store_bytes, name="driver", spill_directory=spill_path)
+    node = launch.spawn(path)  # before anything else is imported: its interpreter takes a while
+    store = None
     try:
+        from orchestrator.objects.plasma_adapter import Store
+
+        store = Store.create(store_bytes, name="driver", spill_directory=spill_path)
         name = random_hex()
         info = {
             **info,
@@ -373,25 +376,23 @@ def _start(
             "main_path": main_path(),
             "namespace": info["namespace"] or name,
         }
-        node = launch.start_node(store, resources=quantities, session_dir=path, info=info)
-        try:
-            launch.spill_dir.link(path, spill_path)
-            # The node has a core of its own to start on.
-            for module in _NEEDED_SOON:
-                importlib.import_module(module)
-            from orchestrator.api.worker_logs import WorkerLogs
-            from orchestrator.core.runtime import Runtime
+        node.serve(store, resources=quantities, info=info)
+        launch.spill_dir.link(path, spill_path)
+        # The node has a core of its own to start on.
+        for module in _NEEDED_SOON:
+            importlib.import_module(module)
+        from orchestrator.api.worker_logs import WorkerLogs
+        from orchestrator.core.runtime import Runtime
 
-            logs = WorkerLogs(monotonic) if shows_logs else None
-            if runtime_env:
-                info["environment"] = environment_of_session(runtime_env, info)
-            node.wait_hello()
-            runtime = Runtime(store, name, node.address, info)
-        except BaseException:
-            node.kill()
-            raise
+        logs = WorkerLogs(monotonic) if shows_logs else None
+        if runtime_env:
+            info["environment"] = environment_of_session(runtime_env, info)
+        node.wait_hello()
+        runtime = Runtime(store, name, node.address, info)
     except BaseException:
-        store.close()
+        node.kill()
+        if store is not None:
+            store.close()
         raise
     if runtime.environment.key:
         runtime.node.send({"op": "pool", "env": runtime.environment.key})

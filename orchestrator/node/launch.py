@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -60,6 +61,39 @@ class NodeProcess:
             raise RuntimeError("the node has not said hello yet")
         address: int = self._hello["address"]
         return address
+
+    def serve(
+        self,
+        store: HasDescriptor,
+        *,
+        resources: dict[str, float],
+        info: dict[str, Any],
+        cluster: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Tell it what to serve. Does not wait for it; if it has died, `wait_hello` says so.
+
+        Args:
+            store: the session's.
+            resources: what the node has to give, "CPU" among them.
+            info: handed to every worker; the zygote needs "driver_sys_path". With "driver_address" the
+                session is that driver's own; without, it stands, and drivers attach to it.
+            cluster: what makes it a node of a cluster, for `cluster_member`.
+        """
+        config = {
+            "resources": resources,
+            "session_dir": self._session_dir,
+            "info": info,
+            "parent_pid": os.getpid(),
+            # Such a node has libraries to import, and is started without `site`.
+            "cluster": cluster and {**cluster, "import_path": [entry for entry in sys.path if entry]},
+        }
+        data = json.dumps(config).encode() + b"\n"
+        fds = [store.fd, self._lock_fd, *([cluster["listen_fd"]] if cluster else [])]
+        try:
+            sent = socket.send_fds(self._control, [data], fds)
+            self._control.sendall(data[sent:])
+        except (BrokenPipeError, ConnectionResetError):
+            pass
 
     def alive(self) -> bool:
         """Tell whether the process runs. If it was killed, what it left is ended when this is noticed."""
@@ -179,6 +213,40 @@ class NodeProcess:
         return "; the last lines of its log:\n    " + "\n    ".join(lines) if lines else ""
 
 
+def spawn(session_dir: str) -> NodeProcess:
+    """Start the interpreter of a node process. It waits to be told what to serve (`NodeProcess.serve`).
+
+    Args:
+        session_dir: a path as `session_dir.new_session_path` gives it; made here, removed at the session's
+        end.
+
+    Raises:
+        PermissionError: the session's directory, or its parent, belongs to somebody else.
+        OSError: no more processes or descriptors.
+    """
+    lock_fd = directories.open_session_dir(session_dir)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        try:
+            with open(_log_path(session_dir), "ab") as log:
+                process = subprocess.Popen(
+                    [*interpreter(), bootstrap(_PROGRAM.format(fd=theirs.fileno()))],
+                    env={**os.environ, directories.MARK: session_dir},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(theirs.fileno(),),
+                    # Ctrl-C in a terminal is for the driver alone.
+                    start_new_session=True,
+                )
+        except BaseException:
+            ours.close()
+            directories.remove_session_dir(session_dir)
+            os.close(lock_fd)
+            raise
+    return NodeProcess(process, ours, lock_fd, session_dir)
+
+
 def start_node(
     store: HasDescriptor,
     *,
@@ -190,60 +258,20 @@ def start_node(
     """Start a node process that serves `store`, and return without waiting for it.
 
     Args:
-        resources: what the node has to give, "CPU" among them.
-        session_dir: a path as `session_dir.new_session_path` gives it; made here, removed at the session's
-        end.
-        info: handed to every worker; the zygote needs "driver_sys_path". With "driver_address" the session is
-            that driver's own; without, it stands, and drivers attach to it.
+        store, resources, info: see `NodeProcess.serve`.
+        session_dir: see `spawn`.
         found: called when the directory is there, to make the node one of a cluster; returns what
             `cluster_member` wants. What it raises is raised here, and nothing is left.
 
     Raises:
-        PermissionError: the session's directory, or its parent, belongs to somebody else.
-        OSError: no more processes or descriptors.
+        PermissionError, OSError: see `spawn`.
     """
-    lock_fd = directories.open_session_dir(session_dir)
+    node = spawn(session_dir)
     try:
-        cluster = found() if found is not None else None
+        node.serve(store, resources=resources, info=info, cluster=found() if found is not None else None)
     except BaseException:
-        directories.remove_session_dir(session_dir)
-        os.close(lock_fd)
+        node.kill()
         raise
-    ours, theirs = socket.socketpair()
-    with theirs:
-        fds = (theirs.fileno(), store.fd, lock_fd, *((cluster["listen_fd"],) if cluster else ()))
-        config = {
-            "resources": resources,
-            "session_dir": session_dir,
-            "info": info,
-            "parent_pid": os.getpid(),
-            "store_fd": store.fd,
-            "lock_fd": lock_fd,
-            # Such a node has libraries to import, and is started without `site`.
-            "cluster": cluster and {**cluster, "import_path": [entry for entry in sys.path if entry]},
-        }
-        try:
-            with open(_log_path(session_dir), "ab") as log:
-                process = subprocess.Popen(
-                    [*interpreter(), bootstrap(_PROGRAM.format(fd=theirs.fileno()))],
-                    env={**os.environ, directories.MARK: session_dir},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=fds,
-                    # Ctrl-C in a terminal is for the driver alone.
-                    start_new_session=True,
-                )
-        except BaseException:
-            ours.close()
-            directories.remove_session_dir(session_dir)
-            os.close(lock_fd)
-            raise
-    node = NodeProcess(process, ours, lock_fd, session_dir)
-    try:
-        ours.sendall(json.dumps(config).encode() + b"\n")
-    except BrokenPipeError:
-        pass  # it has died; `wait_hello` says so
     return node
 
 
@@ -258,9 +286,7 @@ def interpreter(*, site: bool = False) -> list[str]:
 
 def bootstrap(program: str) -> str:
     """Return a program that finds these packages first. Without `site`, it must be told where they are."""
-    import plasma
-
-    roots = dict.fromkeys(os.path.dirname(os.path.dirname(os.path.abspath(path))) for path in _files(plasma))
+    roots = dict.fromkeys(map(_root_of, ("orchestrator", "plasma")))
     return (
         # An empty entry is the current directory: modules of the user's must not shadow the standard library
         # here.
@@ -268,10 +294,12 @@ def bootstrap(program: str) -> str:
     )
 
 
-def _files(plasma: Any) -> list[str]:
-    import orchestrator
-
-    return [path for path in (orchestrator.__file__, plasma.__file__) if path is not None]
+def _root_of(package: str) -> str:
+    """Return where a package lies, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"there is no package {package} beside this one")
+    return os.path.dirname(os.path.dirname(os.path.abspath(spec.origin)))
 
 
 def _interpreter_flags() -> list[str]:

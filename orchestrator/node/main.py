@@ -13,7 +13,7 @@ from orchestrator.node.zygote_link import ZygoteLink
 
 
 def main(launcher_fd: int) -> NoReturn:
-    """Entry point of the process that `launch.start_node` starts."""
+    """Entry point of the process that `launch.spawn` starts."""
     gc.disable()  # while what is made is to stay
     launcher = socket.socket(fileno=launcher_fd)
     config = _read_config(launcher)
@@ -27,8 +27,6 @@ def main(launcher_fd: int) -> NoReturn:
     try:
         cluster = config.get("cluster")
         ours = [config["lock_fd"], launcher_fd, *([cluster["listen_fd"]] if cluster else [])]
-        for fd in (config["store_fd"], *ours):
-            os.set_inheritable(fd, False)
         system.unblock_signals()
         zygote = ZygoteLink(config["store_fd"], config["info"])
         # Before anything else, the imports below too: its own take the longest, and go on beside all that
@@ -73,11 +71,19 @@ def _tell_end(launcher: socket.socket, reason: str) -> None:
 
 
 def _read_config(launcher: socket.socket) -> dict[str, Any] | None:
-    data = b""
-    while not data.endswith(b"\n"):
+    """Return what the launcher says, and with it the descriptors that it has sent; None if it hung up."""
+    data, fds, _, _ = socket.recv_fds(launcher, 65536, 3)
+    while data and not data.endswith(b"\n"):
         piece = launcher.recv(65536)
         if not piece:
             return None
         data += piece
+    if not data:
+        return None
     config: dict[str, Any] = json.loads(data)
+    config["store_fd"], config["lock_fd"], *rest = fds
+    if rest:
+        config["cluster"]["listen_fd"] = rest[0]
+    for fd in (*fds, launcher.fileno()):
+        os.set_inheritable(fd, False)
     return config

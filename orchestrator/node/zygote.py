@@ -44,8 +44,8 @@ _ENTRY = "orchestrator.core.worker:run_worker"
 
 Entry = Callable[[int, int, int, dict[str, Any]], None]
 
-#: What the code of many tasks uses, and what is slow to import. The first worker is forked without it, so that
-#: the first task need not wait for it; what that worker does need of it, it imports itself.
+#: What the code of many tasks uses, and what is slow to import. The first worker is forked without it, so
+#: that the first task need not wait for it; what that worker does need of it, it imports itself.
 _SECOND_IMPORTS = (
     "numpy",
     "orchestrator.api.actor_class",
@@ -56,8 +56,8 @@ _SECOND_IMPORTS = (
     "orchestrator.api.remote",
     "orchestrator.api.waiting",
 )
-#: How long the first request is waited for, before these get in its way. A node that starts makes one at once,
-#: if anybody waits for it.
+#: How long the first request is waited for, before these get in its way. A node that starts makes one at
+#: once, if anybody waits for it.
 _FIRST_REQUEST_MS = 1000
 
 #: Needed by some workers only, and slow to import: done when nobody has wanted a worker for a moment.
