@@ -4,7 +4,7 @@ There may be very many of both, as one value may have any number of references i
 over all of them again and again, so it does not know of them.
 """
 cimport cython
-from cpython.object cimport PyObject
+from cpython.object cimport Py_TYPE, PyObject, PyTypeObject
 
 cdef extern from "Python.h":
     bint PyObject_IS_GC(object)
@@ -69,8 +69,9 @@ cdef class Handle:
     cdef Place _place
 
     def __cinit__(self, known, runtime):
-        if PyObject_IS_GC(self):  # as instances of all classes made in Python are
-            PyObject_GC_UnTrack(<void*>self)
+        cdef PyTypeObject* kind = Py_TYPE(self)
+        if PyObject_IS_GC(self) and kind.tp_basicsize == (<PyTypeObject*>Handle).tp_basicsize and kind.tp_dictoffset == 0:
+            PyObject_GC_UnTrack(<void*>self)   # as instances of all classes made in Python are; others may be in circles
         self._known = known
         self._runtime = runtime
         self._place = Place(_all.before, &_all, <PyObject*>self)
@@ -78,8 +79,9 @@ cdef class Handle:
         _all.before = &self._place
 
     def __dealloc__(self):
-        self._place.before.after = self._place.after
-        self._place.after.before = self._place.before
+        if self._place.before != NULL:  # else it was called with what it doesn't take
+            self._place.before.after = self._place.after
+            self._place.after.before = self._place.before
 
     @property
     def _entry(self):
@@ -93,8 +95,8 @@ cdef class Handle:
 
 def handles():
     """Return all handles of this process."""
+    found = []  # first, as the collector may run here, and take some of them
     cdef Place* place = _all.after
-    found = []
     while place is not &_all:
         if place.handle.ob_refcnt > 0:  # else it is about to leave the circle
             found.append(<object>place.handle)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import importlib
 import json
 import os
 import sys
@@ -14,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
-from orchestrator.api import bars, init_options
+from orchestrator.api import bars, init_options, preloading
 from orchestrator.api.driver_facts import environment_of_session, import_path, main_path
 from orchestrator.common import environ
 from orchestrator.common.clock import monotonic
@@ -172,32 +171,6 @@ class Session(Mapping[str, Any]):
                 lock.release()
         if self._logs is not None:
             self._logs.close()
-
-
-#: What the runtime is made of, and what the first task needs: imported while the node starts.
-_NEEDED_SOON = (
-    "orchestrator.core.actor_creation",
-    "orchestrator.core.actor_submitter",
-    "orchestrator.core.arguments",
-    "orchestrator.core.call_sites",
-    "orchestrator.core.callbacks",
-    "orchestrator.core.census",
-    "orchestrator.core.completion",
-    "orchestrator.core.contexts",
-    "orchestrator.core.dispatcher",
-    "orchestrator.core.elsewhere",
-    "orchestrator.core.environment_scope",
-    "orchestrator.core.functions",
-    "orchestrator.core.history",
-    "orchestrator.core.lineage",
-    "orchestrator.core.node_link",
-    "orchestrator.core.pump",
-    "orchestrator.core.task_submitter",
-    "orchestrator.api.getting",
-    "orchestrator.api.remote",
-    "cloudpickle",
-    "hashlib",
-)
 
 
 class _Sessions:
@@ -378,9 +351,7 @@ def _start(
         }
         node.serve(store, resources=quantities, info=info)
         launch.spill_dir.link(path, spill_path)
-        # The node has a core of its own to start on.
-        for module in _NEEDED_SOON:
-            importlib.import_module(module)
+        preloading.import_what_is_needed_soon()  # the node has a core of its own to start on
         from orchestrator.api.worker_logs import WorkerLogs
         from orchestrator.core.runtime import Runtime
 

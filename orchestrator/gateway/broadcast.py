@@ -169,6 +169,8 @@ class Broadcast:
     def _place_all(self, avoid: dict[int, int] | None = None) -> list[Instruction]:
         out: list[Instruction] = []
         for node in list(self._waiting):
+            if node not in self._waiting:
+                continue  # it went with another one
             if not self._roots:
                 out.append(Unavailable(node))
                 out += self.gone(node)

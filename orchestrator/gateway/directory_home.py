@@ -89,6 +89,7 @@ class HomeObjects:
         if state in HERE:
             home.missing = False
             home.size_bytes = size_bytes or home.size_bytes
+            out += self._enter_tree(identity, home, self.here)
             out += self._tell_wanters(identity, home, is_here=True)
         elif state in VERDICTS and not home.copies and not home.missing:
             out += self._refuse_wanters(identity, home, VERDICTS[state])
@@ -117,7 +118,8 @@ class HomeObjects:
         if home is None:
             return []
         home.wanted_here = False
-        out = self._tell_wanters(identity, home, is_here=True)
+        out = self._enter_tree(identity, home, self.here)
+        out += self._tell_wanters(identity, home, is_here=True)
         return [*out, *self._free_leaving(identity, home)]
 
     def _not_pulled_ours(self, identity: bytes, without: Iterable[int]) -> list[Instruction]:
@@ -144,9 +146,8 @@ class HomeObjects:
             self._peers.end([Send(node, news("free", identity))])
             return self._peers.endings_due()
         home, out = self._home_record(identity)
-        home.copies.add(node)
         home.size_bytes = size_bytes
-        home.missing = False
+        out += self._has_copy(identity, home, node)
         if home.wanted_here and state not in HERE:
             out.append(Pull(identity, tuple(sorted(home.copies)), size_bytes))
         out += self._tell_wanters(identity, home, is_here=state in HERE)
@@ -185,7 +186,8 @@ class HomeObjects:
             return [Send(node, lost(identity, VERDICTS[state]))]
         home, out = self._home_record(identity)
         home.size_bytes = size_bytes or home.size_bytes
-        home.copies.discard(node)
+        # Should it have had a copy, that has gone, and the word of it may come later.
+        out += self._copy_gone(identity, home, node)
         return [*out, *self._direct(identity, home, node, is_here=state in HERE)]
 
     def on_copied(self, node: int, identity: bytes, state: int) -> list[Instruction]:
@@ -194,9 +196,11 @@ class HomeObjects:
         if home is None:
             self._peers.end([Send(node, news("free", identity))])
             return self._peers.endings_due()
-        home.copies.add(node)
-        out = self._place(identity, home, home.spread.copied(node)) if home.spread is not None else []
-        return [*out, *self._tell_wanters(identity, home, is_here=state in HERE)]
+        home.wanters.discard(node)
+        return [
+            *self._has_copy(identity, home, node),
+            *self._tell_wanters(identity, home, is_here=state in HERE),
+        ]
 
     def on_dropped(self, node: int, identity: bytes) -> list[Instruction]:
         """A node has a copy no longer."""
@@ -290,6 +294,11 @@ class HomeObjects:
             return [Release(identity, home.given_to)]
         return []
 
+    def _has_copy(self, identity: bytes, home: HomeRecord, node: int) -> list[Instruction]:
+        home.copies.add(node)
+        home.missing = False
+        return self._enter_tree(identity, home, node)
+
     def _copy_gone(self, identity: bytes, home: HomeRecord, node: int) -> list[Instruction]:
         if node not in home.copies:
             return []
@@ -319,12 +328,15 @@ class HomeObjects:
             return [self._located(identity, home, node, sources)]
         spread = home.spread = home.spread or Broadcast(home.size_bytes)
         placed: list[Placement] = []
+        for one in sources:
+            placed += spread.copied(one)
         for one in spread.roots:
             if one not in sources:
                 placed += spread.gone(one)
-        for one in sources:
-            placed += spread.copied(one)
         return self._place(identity, home, [*placed, *spread.wanted(node)])
+
+    def _enter_tree(self, identity: bytes, home: HomeRecord, node: int) -> list[Instruction]:
+        return self._place(identity, home, home.spread.copied(node)) if home.spread is not None else []
 
     def _leave_tree(self, identity: bytes, home: HomeRecord, node: int) -> list[Instruction]:
         return self._place(identity, home, home.spread.gone(node)) if home.spread is not None else []
@@ -356,6 +368,7 @@ class HomeObjects:
             assert home_of(identity) == self.here, identity
             assert self.here not in home.copies | home.borrowers | home.wanters, identity
             assert not (home.copies | home.borrowers | home.wanters) & self._peers.dead, identity
+            assert not home.wanters & home.copies, identity
             if home.spread is not None:
                 home.spread.validate()
                 assert home.spread.receivers, identity

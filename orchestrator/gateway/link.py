@@ -299,12 +299,12 @@ class Dialler:
         return CONNECT_TIMEOUT_S
 
     def go_on(self) -> bool:
-        """Send what waits, or begin a connection for it; False if there is none yet, or no longer."""
+        """Send what waits, or begin a connection for it; False if there is none yet, or for now."""
         if self._is_open:
             self._guard(self._pour)
         elif self._wire is None:
             self.tick(self._links.now())
-        return self._is_open
+        return self._is_open or bool(self._gone)
 
     def close(self) -> None:
         """End the connection."""

@@ -108,12 +108,7 @@ class Daemon:
         self.pool = WorkerPool(
             zygote, self.reactor, LogKeeper(os.path.join(self.session_dir, LOGS)), self.lines.forward
         )
-        machine = describe_machine(
-            config,
-            self.node_id,
-            store_bytes=self.store.size_bytes,
-            is_head=not cluster or cluster["is_head"],
-        )
+        machine = describe_machine(config, self.node_id, self.store.size_bytes)
         #: What was declared, and what the node knows of itself.
         self.labels = machine.labels
         self.scheduler = LocalScheduler(

@@ -10,6 +10,7 @@ store, or the process may have left in good order and live on:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -148,7 +149,8 @@ class Drivers:
         node, address = self._node, job.driver
         reason = f"its driver (pid {job.spec.pid}) is gone"
         if job.spec.observes:  # nobody will work for it
-            os.unlink(os.path.join(self._session_dir, JOBS, job.job))
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self._session_dir, JOBS, job.job))
         self._leaving[address] = {
             "observed": job.spec.observes,
             "pid": job.spec.pid,

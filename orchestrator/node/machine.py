@@ -32,19 +32,19 @@ class Machine(NamedTuple):
 def describe_machine(
     config: Mapping[str, Any],
     node_id: str,
-    *,
     store_bytes: int,
-    is_head: bool = True,
     environ: Mapping[str, str] = os.environ,
 ) -> Machine:
     """Return what the driver has declared, completed by what it has not.
 
     Args:
-        config: what the node was started with; declared are its `resources`, and the `labels` in its `info`.
+        config: what the node was started with; declared are its `resources`, and the `labels` in its `info`;
+            "cluster" tells whether it is a head's.
         store_bytes: the size of its object store, which is said by the name that Ray's users look for.
-        is_head: whether this is the only node of its session, or the head's.
     """
     resources: dict[str, float] = dict(config["resources"])
+    cluster = config.get("cluster")
+    is_head = not cluster or cluster["is_head"]
     labels: Mapping[str, str] = config["info"].get("labels") or {}
     models = _gpu_models()
     if "GPU" not in resources and models:

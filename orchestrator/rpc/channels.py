@@ -24,6 +24,10 @@ from orchestrator.rpc.credentials import CLUSTER_NAME, Identity
 from orchestrator.rpc.join_string import split_address
 from orchestrator.rpc.versions import Versions, from_metadata, objection
 
+_UNIX = "unix:"
+#: Of a socket in the file system.
+_SOCKET_PATH_BYTES_MAX = 107
+
 #: The largest message, at either end: what is larger belongs into the object store. A gRPC message is held in
 #: memory whole, so this times the calls in flight is what a peer can make us keep.
 MESSAGE_SIZE_MAX_BYTES = 32 << 20
@@ -89,7 +93,7 @@ def make_server(
     Raises:
         OSError: the address is taken, or not one of this machine.
     """
-    if not address.startswith("unix:"):
+    if not address.startswith(_UNIX):
         # gRPC does not say why it cannot listen, and never gives back what it needs to find out.
         listening.bind(*split_address(address)).close()
     options = [
@@ -108,7 +112,10 @@ def make_server(
     try:
         port = server.add_secure_port(address, credentials)
     except RuntimeError as exc:
-        raise OSError(f"cannot listen on {address}: it is taken, or not an address of this machine") from exc
+        why = "it is taken, or not an address of this machine"
+        if address.startswith(_UNIX) and len(os.fsencode(address[len(_UNIX) :])) > _SOCKET_PATH_BYTES_MAX:
+            why = f"a socket's path has {_SOCKET_PATH_BYTES_MAX} bytes at most; choose a shorter directory"
+        raise OSError(f"cannot listen on {address}: {why}") from exc
     return server, port
 
 

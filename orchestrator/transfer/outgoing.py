@@ -76,7 +76,8 @@ class Library:
                 return Outgoing(buffer, self.store.extent(buffer))
             landing = self._landings.wait_for(object_id, EXPECTED_TIMEOUT_S)
         if landing is None:
-            return None
+            buffer = self.store.find(object_id)  # it may have been on its way for less than a moment
+            return None if buffer is None else Outgoing(buffer, self.store.extent(buffer))
         return Outgoing(landing.allocation, self.store.extent(landing.allocation), landing)
 
     def locate(self, object_id: bytes) -> tuple[bool, int | None]:

@@ -133,3 +133,25 @@ def test_a_handle_whose_opening_fails_can_be_opened_again() -> None:
     with pytest.raises(ValueError, match="once"):
         _ = handle._entry
     assert handle._entry == "opened"
+
+
+def test_who_makes_a_handle_in_a_wrong_way_is_told_so() -> None:
+    for wrong in ((), (b"x" * 28,), (1, 2, 3)):
+        with pytest.raises(TypeError):
+            Name(*wrong)
+    with pytest.raises(TypeError):
+        Name.__new__(Name)
+    assert not [one for one in handles() if type(one) is Name]
+
+
+def test_a_handle_that_can_be_in_a_circle_is_collected() -> None:
+    class Open(Handle):
+        pass
+
+    with temporary_store(1 << 20) as store:
+        store.put_parts(A, [b"value"], referenced=True)
+        one = Open(Hold(StoreLink(store), A), None)
+        one.me = one  # type: ignore[attr-defined]
+        del one
+        gc.collect()
+        assert not store.contains(A)

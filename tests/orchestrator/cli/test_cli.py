@@ -98,8 +98,8 @@ class TestStartAndStop:
         started("stop", "--address", place)
         assert standing(tmp_path).node_pid, "the other one goes on"
 
-    def test_all_of_a_place_at_once(self, run: Run, tmp_path: Path) -> None:
-        place = str(tmp_path / "shared")
+    def test_all(self, run: Run, tmp_path: Path) -> None:
+        place = str(tmp_path / "s")
         run("start", "--head", "--port", "0", "--num-cpus", "1", "--temp-dir", place)
         (head,) = find_all(place)
         run("start", "--join", head.join_string(), "--num-cpus", "1", "--temp-dir", place)

@@ -111,3 +111,39 @@ def test_all_wait_when_the_last_copy_is_gone_and_are_told_when_there_is_another(
     directory.validate()
     out = directory.decided(OURS, d.SEALED, LARGE)  # its owner has made it again
     assert sources(out).get(4) == [HERE]
+
+
+def test_who_wants_again_what_it_had_is_no_source_any_more():
+    directory = Directory(HERE)
+    directory.want(OURS, d.PENDING)
+    directory.on_stored(3, OURS, LARGE, d.PENDING)
+    directory.on_want(4, OURS, d.PENDING)
+    out = directory.on_want(3, OURS, d.PENDING)  # the word that it has dropped its copy comes later
+    assert d.Missing(OURS) in out
+    directory.validate()
+    assert sources(directory.on_stale(4, OURS, [3])) == {}
+    out = directory.decided(OURS, d.SEALED, LARGE)
+    assert {3, 4} <= set(sources(out))
+
+
+def test_who_had_everything_when_its_source_was_gone_needs_no_other():
+    directory = Directory(HERE)
+    directory.want(OURS, d.PENDING)
+    directory.on_stored(2, OURS, LARGE, d.PENDING)
+    told = sources([*directory.on_want(3, OURS, d.PENDING), *directory.on_want(4, OURS, d.PENDING)])
+    assert told == {3: [2], 4: [3, 2]}
+    directory.node_died(2)
+    assert sources(directory.on_copied(3, OURS, d.PENDING)) == {4: [3]}
+    assert sources(directory.on_copied(4, OURS, d.PENDING)) == {}
+    directory.validate()
+    assert d.Missing(OURS) not in directory.on_dropped(3, OURS)
+    assert d.Missing(OURS) in directory.on_dropped(4, OURS)
+
+
+def test_a_source_that_comes_takes_over_from_one_that_goes():
+    directory = Directory(HERE)
+    directory.want(OURS, d.PENDING)
+    directory.on_stored(2, OURS, LARGE, d.PENDING)
+    directory.on_want(3, OURS, d.PENDING)
+    directory.on_stored(5, OURS, LARGE, d.PENDING)
+    assert sources(directory.node_died(2)) == {3: [5]}

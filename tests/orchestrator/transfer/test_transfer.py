@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import grpc
 import pytest
@@ -125,6 +126,27 @@ def test_a_node_that_has_not_begun_to_receive_lets_others_wait(make_node: MakeNo
     assert here.next_event() == Pulled(X) and middle.next_event() == Pulled(X)
     assert here.read(X) == data
     assert there.transfer.counters.sends == 1
+
+
+def test_what_was_on_its_way_for_less_than_a_moment_is_found(make_node: MakeNode, data: bytes) -> None:
+    node = make_node()
+    library = node.transfer._library
+    node.transfer._landings.expect(X)
+    asked: list[bytes] = []
+    found = library.store.find
+
+    def find(object_id: bytes) -> Any:
+        asked.append(object_id)
+        if len(asked) == 1:  # it is sealed after this look, and was never seen as a landing
+            node.put(X, data)
+            node.transfer._landings.expect_no_more(X)
+            return None
+        return found(object_id)
+
+    library.store.find = find  # type: ignore[method-assign]
+    outgoing = library.open(X)
+    assert outgoing is not None and outgoing.size_bytes == len(data)
+    outgoing.release()
 
 
 def test_nothing_is_pulled_twice(make_node: MakeNode, data: bytes) -> None:
