@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.node.reactor import CARRIED, Reactor
+from orchestrator.node import reactor as reactors
+from orchestrator.node.reactor import CARRIED, LOOK_S, Reactor
 
 
 class Pipe:
@@ -81,6 +83,25 @@ def test_what_follows_passing_on_may_want_the_rest_to_look(reactor: Reactor, pip
     reactor.watch(pipes[0].read_fd, lambda: CARRIED)  # it stays readable: it would go on
     reactor.after_carrying = lambda: True
     reactor.run(60)
+
+
+def test_it_stays_awake_for_what_comes_soon(reactor: Reactor, pipes: list[Pipe]) -> None:
+    pipes[0].write()
+    reactor.watch(pipes[0].read_fd, lambda: CARRIED)  # it stays readable: all is there at once
+    reactor.run(0.01)
+    assert reactor._look_s == LOOK_S
+
+
+def test_it_sleeps_at_once_where_nothing_comes_soon(
+    reactor: Reactor, pipes: list[Pipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipes[0].write()
+    reactor.watch(pipes[0].read_fd, lambda: CARRIED)
+    reactor._look_s = LOOK_S
+    times_s = itertools.count(0.0, 0.001)
+    monkeypatch.setattr(reactors, "monotonic", lambda: next(times_s))  # between any two looks a millisecond
+    reactor.run(0.1)
+    assert reactor._look_s == 0.0
 
 
 def test_nothing_to_read_is_nothing_passed_on(reactor: Reactor) -> None:
