@@ -251,7 +251,8 @@ class Lineage(Part):
                 self._runtime.completion.lost_early[identity] = task.attempts
                 return
             if entry is None:
-                self._store.add_ref(identity)
+                if not self._store.add_ref(identity):
+                    return  # nobody refers to it any more
                 entry = Entry(int.from_bytes(identity[8:], "big"), STORED)
                 entry.hold = Hold(self._references.link, identity)
             self._restore(entry, identity)

@@ -196,7 +196,6 @@ class HomeObjects:
         if home is None:
             self._peers.end([Send(node, news("free", identity))])
             return self._peers.endings_due()
-        home.wanters.discard(node)
         return [
             *self._has_copy(identity, home, node),
             *self._tell_wanters(identity, home, is_here=state in HERE),
@@ -296,6 +295,7 @@ class HomeObjects:
 
     def _has_copy(self, identity: bytes, home: HomeRecord, node: int) -> list[Instruction]:
         home.copies.add(node)
+        home.wanters.discard(node)
         home.missing = False
         return self._enter_tree(identity, home, node)
 

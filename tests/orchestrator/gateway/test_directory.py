@@ -147,3 +147,13 @@ def test_a_source_that_comes_takes_over_from_one_that_goes():
     directory.on_want(3, OURS, d.PENDING)
     directory.on_stored(5, OURS, LARGE, d.PENDING)
     assert sources(directory.node_died(2)) == {3: [5]}
+
+
+def test_who_wanted_what_is_then_made_there_wants_it_no_more():
+    directory = Directory(HERE)
+    directory.on_borrow(THERE, OURS, d.PENDING)
+    directory.on_want(THERE, OURS, d.PENDING)
+    directory.on_stored(THERE, OURS, 10, d.PENDING)
+    directory.validate()
+    directory.unneeded(OURS)
+    assert d.Release(OURS, 0) in directory.on_unborrow(THERE, OURS)

@@ -85,23 +85,21 @@ def test_what_follows_passing_on_may_want_the_rest_to_look(reactor: Reactor, pip
     reactor.run(60)
 
 
-def test_it_stays_awake_for_what_comes_soon(reactor: Reactor, pipes: list[Pipe]) -> None:
-    pipes[0].write()
-    reactor.watch(pipes[0].read_fd, lambda: CARRIED)  # it stays readable: all is there at once
-    reactor.run(0.01)
-    assert reactor._look_s == LOOK_S
-
-
-def test_it_sleeps_at_once_where_nothing_comes_soon(
-    reactor: Reactor, pipes: list[Pipe], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("between_looks_s", "looks_s"), [(1e-6, LOOK_S), (1e-3, 0.0)])
+def test_it_stays_awake_for_what_comes_soon(
+    reactor: Reactor,
+    pipes: list[Pipe],
+    monkeypatch: pytest.MonkeyPatch,
+    between_looks_s: float,
+    looks_s: float,
 ) -> None:
+    times_s = itertools.count(0.0, between_looks_s)
+    monkeypatch.setattr(reactors, "monotonic", lambda: next(times_s))
     pipes[0].write()
-    reactor.watch(pipes[0].read_fd, lambda: CARRIED)
-    reactor._look_s = LOOK_S
-    times_s = itertools.count(0.0, 0.001)
-    monkeypatch.setattr(reactors, "monotonic", lambda: next(times_s))  # between any two looks a millisecond
-    reactor.run(0.1)
-    assert reactor._look_s == 0.0
+    reactor.watch(pipes[0].read_fd, lambda: CARRIED)  # it stays readable
+    reactor._look_s = LOOK_S / 2
+    reactor.run(100 * between_looks_s)
+    assert reactor._look_s == looks_s
 
 
 def test_nothing_to_read_is_nothing_passed_on(reactor: Reactor) -> None:
