@@ -39,7 +39,7 @@ class Completion(Part):
             if entry.state and entry.state != STORED:
                 # Cancelled meanwhile: nobody will ask for it. Give the reference back.
                 self.lost_early.pop(self._references.id_of(entry), None)
-                self._release(entry)
+                self._references.give_back(entry)
                 return
             identity = self._references.id_of(entry)
             self._references.adopt(entry, identity)
@@ -53,20 +53,16 @@ class Completion(Part):
         elif entry.hold is not None:
             self._references.publish(entry)
 
-    def _release(self, entry: Entry) -> None:
-        self._references.release(self._references.id_of(entry))
-
     def give_back(self, task: Task) -> None:
         """Release what a worker may have stored for a task before it died, if the news of it died too."""
         for entry in task.returns:
-            if entry.hold is None:
-                self._release(entry)
+            self._references.give_back(entry)
         stream = task.stream
         if stream is not None:
             # A repetition stores its items from the first one on.
             for index in range(stream.arrived + 1):
                 if index not in stream.stored:
-                    self._release(Entry((task.seq << 24) | (index + 1)))
+                    self._references.give_back(Entry((task.seq << 24) | (index + 1)))
 
     def settle(self, task: Task, kind: int, value: Any) -> None:
         """Complete what this reply (not an ITEM) completes; harmless when repeated."""
@@ -123,7 +119,7 @@ class Completion(Part):
             # Nobody reads any more; or it is a repetition after a worker's death, whose first
             # entry may still hold the object.
             if state == STORED and index not in stream.stored:
-                self._release(entry)
+                self._references.give_back(entry)
             stream.arrived = max(stream.arrived, index + 1)
             return stream.taken if task.template.backpressure else 0
         self.fill(entry, state, payload)

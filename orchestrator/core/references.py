@@ -161,10 +161,18 @@ class References(Part):
 
     def adopt(self, entry: Entry, identity: bytes) -> None:
         """Take over the reference a worker recorded for this process when it stored a result."""
-        if entry.hold is None:
-            entry.hold = Hold(self.link, identity)
-        # Declared and put: the table keeps one reference per client and object for either.
-        self._own[identity] = entry
+        # The table keeps one reference per client and object, declared or put. So there may be one hold of
+        # it, though another thread promotes the entry at this moment.
+        with self._lock:
+            if entry.hold is None:
+                entry.hold = Hold(self.link, identity)
+            self._own[identity] = entry
+
+    def give_back(self, entry: Entry) -> None:
+        """Give back the reference that a worker may have recorded for this process, unless it is held."""
+        with self._lock:
+            if entry.hold is None:
+                self.release(self.id_of(entry))
 
     def own(self, identity: bytes) -> Entry | None:
         """Return the entry of an object of this process's own that is in the table, while it is alive."""
