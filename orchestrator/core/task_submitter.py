@@ -37,8 +37,11 @@ dumps = pickle.dumps
 
 COST_MIN_US = config.COST_MIN_US
 
-#: Pauses before a task is tried again that was ended for want of memory: others may be done by then.
-_OOM_PAUSES = RetryPolicy(delay_s=1.0, max_delay_s=60.0)
+#: Pauses before a task is tried again that was ended for want of memory: others may be done by then. Where
+#: those who take the memory come and go all the time, more looks help, and longer pauses do not.
+_OOM_PAUSES = RetryPolicy(delay_s=1.0, max_delay_s=10.0)
+#: From how many such ends on its submitter hears of it, and then at each power of two.
+OOM_KILLS_TOLD_MIN = 4
 
 
 class TaskSubmitter(Part):
@@ -206,6 +209,7 @@ class TaskSubmitter(Part):
             return
         if out_of_memory:
             task.oom_kills += 1
+            self._tell_of_memory(task, report)
             self.delay(task, _OOM_PAUSES.pause_s(task.oom_kills))
             return
         task.attempts += 1
@@ -214,6 +218,14 @@ class TaskSubmitter(Part):
             self.delay(task, policy.pause_s(task.attempts))
         else:
             self._dispatcher.requeue(task)
+
+    def _tell_of_memory(self, task: Task, report: dict[str, Any]) -> None:
+        kills = task.oom_kills
+        if kills >= OOM_KILLS_TOLD_MIN and not kills & (kills - 1):
+            self._runtime.warn(
+                f"{task.template.name} was ended for want of memory {kills} times, and is tried again until there "
+                f"is enough. Say what it needs (memory=...), or let fewer run at once. {report['reason']}"
+            )
 
     # -- cancelling, explaining
 

@@ -53,3 +53,12 @@ def test_a_budget_that_ends(tmp_path, monkeypatch):
     with pytest.raises(OutOfMemoryError, match=r"memory ran out; retries used: 2 of 2") as caught:
         ray.get(dies.remote(tmp_path, 100), timeout=60)
     assert isinstance(caught.value, MemoryError)
+
+
+def test_who_is_ended_again_and_again_is_spoken_of(tmp_path, caplog):
+    assert ray.get(dies.remote(tmp_path, 9), timeout=60) == 9
+    told = [record.message for record in caplog.records if "for want of memory" in record.message]
+    assert [text.split(" times")[0] for text in told] == [
+        f"dies was ended for want of memory {count}" for count in (4, 8)
+    ]
+    assert all("memory ran out" in text for text in told)
