@@ -6,6 +6,10 @@ from __future__ import annotations
 #: room for the envelope. Above it one copy into shared memory is cheaper than two through a ring.
 INLINE_BYTES_MAX = 100 * 1024
 
+#: A task with so many bytes of arguments on one node runs there if it can. To send less takes about as long
+#: as to ask another node for a worker.
+LOCALITY_BYTES_MIN = 1 << 20
+
 #: Functions and classes up to this size stay in memory when the store is full: each worker needs them again.
 RESIDENT_BYTES_MAX = 1024 * 1024
 

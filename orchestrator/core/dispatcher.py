@@ -53,8 +53,9 @@ class Dispatcher(Part):
         self._peers = runtime.peers
         self._pump = runtime.pump
         self._send_control = runtime.send_control
-        self._is_elsewhere: Callable[[int], bool] = lambda address: (
-            runtime.here != 0 and runtime.elsewhere.process_at(address).node != runtime.here
+        self._here = runtime.here
+        self._node_of: Callable[[int], int] = lambda address: (
+            runtime.elsewhere.process_at(address).node if runtime.here else 0
         )
         self._lock = threading.RLock()
         #: tasks to queue (with None), and answered ones with their leases
@@ -66,12 +67,19 @@ class Dispatcher(Part):
         #: how long a lease without work is kept; a worker keeps it shorter than a driver
         self.lease_idle_s = config.LEASE_IDLE_S
 
-    def queue_for(self, scheduling: SchedulingClass) -> SchedulingQueue:
-        """Return the queue of a scheduling class."""
+    def queue_for(self, scheduling: SchedulingClass, near: int = 0) -> SchedulingQueue:
+        """Return the queue of a scheduling class, for tasks that should run near a node if that is given."""
         key = scheduling.key()
+        if near:
+            key += f"|near={near}"
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues.setdefault(key, SchedulingQueue(scheduling, key))
+            with self._lock:
+                queue = self._queues.get(key)
+                if queue is None:
+                    queue = self._queues[key] = SchedulingQueue(scheduling, key, near)
+                    if near:
+                        queue.join(self.queue_for(scheduling))
         return queue
 
     @property
@@ -134,7 +142,7 @@ class Dispatcher(Part):
         if task.place != QUEUED:
             return
         if not pending:
-            lease = queue.pick(task.template.cost_us)
+            lease = queue.pick(task.template.cost_us) or queue.adopt()
             if lease is not None and self._send(lease, task):
                 return
         pending.append(task)
@@ -210,7 +218,7 @@ class Dispatcher(Part):
                 # Cancelled; or sent, and an interrupt came before it was taken off the queue.
                 pending.popleft()
                 continue
-            lease = queue.pick(task.template.cost_us)
+            lease = queue.pick(task.template.cost_us) or queue.adopt()
             if lease is None or not self._send(lease, task):
                 self._demand(queue)
                 return
@@ -291,7 +299,7 @@ class Dispatcher(Part):
                 self._fill(queue)  # asks for another
                 return
             queue.waiting_since = monotonic()
-            lease = Lease(queue, address, pid, sender)
+            lease = Lease(queue, address, pid, sender, self._node_of(address))
             lease.idle_since = queue.waiting_since
             self._peers[address] = lease
             queue.leases.append(lease)
@@ -302,15 +310,19 @@ class Dispatcher(Part):
         queue = self._queues.get(class_key)
         if queue is not None:
             with self._lock:
-                queue.contended_until = monotonic() + config.CONTENDED_S
-                for lease in list(queue.leases):
-                    if lease.address == address:
-                        lease.leaving = lease.paused = True
-                        self._revoke_behind(lease)
-                        self._answered_contended(lease, queue)
-                        self._fill(queue)
-                    elif not lease.inflight and not queue.pending:
-                        self._return(lease)
+                for one in queue.family or [queue]:
+                    self._reclaim(one, address)
+
+    def _reclaim(self, queue: SchedulingQueue, address: int | None) -> None:
+        queue.contended_until = monotonic() + config.CONTENDED_S
+        for lease in list(queue.leases):
+            if lease.address == address:
+                lease.leaving = lease.paused = True
+                self._revoke_behind(lease)
+                self._answered_contended(lease, queue)
+                self._fill(queue)
+            elif not lease.inflight and not queue.pending:
+                self._return(lease)
 
     def on_infeasible(self, class_key: str) -> list[Task]:
         """No worker will ever be found for this class: return its tasks, which are queued no more."""
@@ -421,7 +433,7 @@ class Dispatcher(Part):
         lease.stalled = True
         next(iter(lease.inflight.values())).template.cost_us = config.UNKNOWN_COST_US
         self._revoke_behind(lease)
-        if len(lease.inflight) > 1 and self._is_elsewhere(lease.address):
+        if len(lease.inflight) > 1 and lease.node != self._here:
             # They have left this node; the worker may not have begun them yet.
             self._send_control(lease.address, (GIVE_BACK,))
         self._fill(lease.queue)
@@ -440,7 +452,8 @@ class Dispatcher(Part):
 
     def _tell_demand(self, queue: SchedulingQueue) -> None:
         scheduling = queue.scheduling.to_message()
-        self._node_send({"op": "lease", "class": queue.key, **scheduling, "want": queue.wanted})
+        message = {"op": "lease", "class": queue.key, **scheduling, "want": queue.wanted}
+        self._node_send(message | {"near": queue.near} if queue.near else message)
 
     def _return(self, lease: Lease) -> None:
         """Give an idle worker back to the node. Lock held."""

@@ -29,6 +29,7 @@ class Lease:
         "inflight",
         "leaving",
         "load_us",
+        "node",
         "paused",
         "pid",
         "queue",
@@ -39,9 +40,11 @@ class Lease:
         "used",
     )
 
-    def __init__(self, queue: SchedulingQueue, address: int, pid: int, sender: Sender) -> None:
+    def __init__(self, queue: SchedulingQueue, address: int, pid: int, sender: Sender, node: int = 0) -> None:
         self.queue = queue
         self.address = address
+        #: index of its node
+        self.node = node
         self.pid = pid
         #: None once the worker is dead
         self.sender: Sender | None = sender
@@ -72,12 +75,17 @@ class Lease:
 
 
 class SchedulingQueue:
-    """The tasks of one scheduling class, and the workers lent for it."""
+    """The tasks of one scheduling class, and the workers lent for it.
+
+    Those whose arguments lie on one node are apart from the others: see locality.py.
+    """
 
     __slots__ = (
         "contended_until",
+        "family",
         "key",
         "leases",
+        "near",
         "pending",
         "scheduling",
         "wanted",
@@ -85,9 +93,13 @@ class SchedulingQueue:
         "waiting_since",
     )
 
-    def __init__(self, scheduling: SchedulingClass, key: str) -> None:
+    def __init__(self, scheduling: SchedulingClass, key: str, near: int = 0) -> None:
         self.scheduling = scheduling
         self.key = key
+        #: the node that should be asked first; 0 if it doesn't matter
+        self.near = near
+        #: the queues of the same class, this one too, if there are others
+        self.family: list[SchedulingQueue] = []
         self.pending: deque[Task] = deque()
         self.leases: list[Lease] = []
         #: what the node believes this process wants more
@@ -96,6 +108,25 @@ class SchedulingQueue:
         self.warned = False
         #: the node has said that others wait for such workers; 0.0 when it has not lately
         self.contended_until = 0.0
+
+    def join(self, other: SchedulingQueue) -> None:
+        """Belong to another queue of the same class: what is lent for the one may serve the other."""
+        other.family = other.family or [other]
+        other.family.append(self)
+        self.family = other.family
+
+    def adopt(self) -> Lease | None:
+        """Take over an idle worker from another queue of the class, if it is where it should be."""
+        for other in self.family:
+            if other is self or other.pending:
+                continue
+            for lease in other.leases:
+                if not (lease.inflight or lease.paused) and self.near in (0, lease.node):
+                    other.leases.remove(lease)
+                    lease.queue = self
+                    self.leases.append(lease)
+                    return lease
+        return None
 
     def pick(self, cost_us: int) -> Lease | None:
         """Return the lease for a task of this cost, or None when all are busy enough.

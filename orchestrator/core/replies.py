@@ -93,6 +93,8 @@ class Replies:
     def pack(self, address: int, seq: int, index: int, value: Any) -> tuple[int, Any]:
         """Return (state, payload) of return value `index`; a large one is in the store afterwards.
 
+        The payload of one that is stored for a process of another node says where it lies, and its size.
+
         Raises:
             SerializationError: the text has the path to what cannot be pickled.
             ObjectStoreFullError: no room for it.
@@ -116,6 +118,7 @@ class Replies:
         if home_of(identity) != self._runtime.here:
             # Before the reply: its receiver's node knows then where the bytes are.
             self._runtime.elsewhere.gave(identity, address, payload.size_bytes)
+            return STORED, (self._runtime.here, payload.size_bytes)
         return STORED, None
 
     def send_many(self, address: int, seq: int, values: Any, count: int, spent_us: int) -> None:

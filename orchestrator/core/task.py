@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.config import UNKNOWN_COST_US
@@ -10,6 +11,7 @@ from orchestrator.common.options import DYNAMIC
 
 if TYPE_CHECKING:
     from orchestrator.common.retry_policy import RetryPolicy
+    from orchestrator.common.scheduling_class import SchedulingClass
     from orchestrator.core.actor_record import ActorRecord
     from orchestrator.core.entry import Entry
     from orchestrator.core.generators import Stream
@@ -24,7 +26,9 @@ class Template:
     """What all calls of one function with one set of options share. Made once per session."""
 
     __slots__ = (
+        "_near",
         "backpressure",
+        "base",
         "concurrency_group",
         "cost_us",
         "key",
@@ -58,6 +62,9 @@ class Template:
         self.key = key
         self.name = name
         self.queue = queue
+        #: the template that this one differs from in its queue alone; None if there is none
+        self.base: Template | None = None
+        self._near: dict[int, Template] | None = None
         #: a generator whose items come all in one reference is a function with one result
         self.num_returns = 1 if num_returns == DYNAMIC else num_returns
         self.max_retries = max_retries
@@ -84,6 +91,17 @@ class Template:
         if writable_args:
             options["writable_args"] = True
         self.options = options or None
+
+    def near(self, node: int, queue_for: Callable[[SchedulingClass, int], SchedulingQueue]) -> Template:
+        """Return what the calls share whose arguments lie on a node: all of this, but for the queue."""
+        if self._near is None:
+            self._near = {}
+        known = self._near.get(node)
+        if known is None:
+            assert self.queue is not None
+            known = self._near[node] = copy.copy(self)
+            known.queue, known.base, known._near = queue_for(self.queue.scheduling, node), self, None
+        return known
 
     def chooses(self, raised: BaseException) -> bool:
         """Tell whether `retry_exceptions` names this exception, or what it wraps."""

@@ -22,6 +22,7 @@ from orchestrator.common.clock import monotonic
 from orchestrator.common.retry_policy import RetryPolicy
 from orchestrator.core.entry import ERROR, Entry
 from orchestrator.core.leases import Lease
+from orchestrator.core.locality import Locality
 from orchestrator.core.messages import CANCEL, CONSUMED, ITEM, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
 from orchestrator.core.part import Part
@@ -55,6 +56,8 @@ class TaskSubmitter(Part):
         self._completion = runtime.completion
         self._dispatcher = runtime.dispatcher
         self._enqueue = runtime.dispatcher.enqueue
+        #: chooses the queue of a task by its arguments; on one machine there is nothing to choose
+        self._place: Callable[[Task], None] = Locality(runtime).place if runtime.here else lambda task: None
         #: tasks that wait for their arguments, by number
         self._waiting: dict[int, Task] = {}
         #: tasks that wait for the time of their next attempt: (time, number, task), a heap
@@ -87,6 +90,8 @@ class TaskSubmitter(Part):
                     if task.place != WAITING:  # they have come meanwhile
                         self._waiting.pop(seq, None)
                 return result
+            if task.held is not None:
+                self._place(task)
         self._enqueue(task)
         return result
 
@@ -114,6 +119,8 @@ class TaskSubmitter(Part):
         # In this order, as `submit` notes the task before it looks whether that still waits.
         task.place = QUEUED
         self._waiting.pop(task.seq, None)
+        if task.held is not None:
+            self._place(task)
         self._enqueue(task)
 
     # -- replies
@@ -223,8 +230,9 @@ class TaskSubmitter(Part):
         kills = task.oom_kills
         if kills >= OOM_KILLS_TOLD_MIN and not kills & (kills - 1):
             self._runtime.warn(
-                f"{task.template.name} was ended for want of memory {kills} times, and is tried again until there "
-                f"is enough. Say what it needs (memory=...), or let fewer run at once. {report['reason']}"
+                f"{task.template.name} was ended for want of memory {kills} times, and is tried again until "
+                "there is enough. Say what it needs (memory=...), or let fewer run at once. "
+                f"{report['reason']}"
             )
 
     # -- cancelling, explaining

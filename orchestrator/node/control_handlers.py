@@ -127,11 +127,11 @@ class ControlHandlers:
         asked = SchedulingClass(**{name: fields[name] for name in SchedulingClass._fields})
         return asked._replace(env=key_of(self._node.jobs.of(sender), asked.env))
 
-    def on_lease(self, sender: int, class_key: int | str, want: int, **scheduling: Any) -> None:
-        """A client says how many more workers it wants for one of its classes."""
+    def on_lease(self, sender: int, class_key: int | str, want: int, near: int, **scheduling: Any) -> None:
+        """A client says how many more workers it wants for one of its classes, and near which node."""
         wanted = self._scheduling(sender, scheduling)
         if self._node.member is not None:
-            self._node.member.leases.wanted(sender, class_key, wanted, want)
+            self._node.member.leases.wanted(sender, class_key, wanted, want, near)
         else:
             job = self._node.jobs.of(sender)
             self._node.tell_scheduler(events.LeaseWanted(sender, class_key, wanted, want, job))

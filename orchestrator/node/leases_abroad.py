@@ -159,12 +159,14 @@ class LeasesAbroad:
 
     # ------------------------------------------------------------ what processes of this node want
 
-    def wanted(self, client: int, class_key: int | str, scheduling: SchedulingClass, want: int) -> None:
-        """A process says how many more workers it wants for one of its classes."""
+    def wanted(
+        self, client: int, class_key: int | str, scheduling: SchedulingClass, want: int, near: int = 0
+    ) -> None:
+        """A process says how many more workers it wants for one of its classes, and near which node."""
         job = job_of(scheduling.env)
         if isinstance(scheduling.placement, InBundle):
             self._member.groups.need(scheduling.placement.group)
-        self._route(lease_events.Demand(client, class_key, scheduling, want, job=job))
+        self._route(lease_events.Demand(client, class_key, scheduling, want, near, job))
 
     def actor_wanted(self, client: int, spec: actor_table.ActorSpec) -> None:
         """An actor of this node wants a place."""

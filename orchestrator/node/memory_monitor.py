@@ -99,13 +99,14 @@ class MemoryMonitor:
             if token in sizes and slot.state in _RUNNING
         ]
         worth = worth_ending(running)
-        victim = choose_victim(worth)
+        victim = choose_victim(worth, reading.used_bytes - int(self._threshold * reading.limit_bytes))
         if victim is None:
             return None
         named = sorted(running, key=lambda one: -one.private_bytes)[:NAMED_MAX]
         others = ", ".join(f"pid {pids[one.token]}: {gigabytes(one.private_bytes)}" for one in named)
         reason = (
             f"{evidence}; this process had {gigabytes(victim.private_bytes)} and was ended to make room "
-            f"(what can be repeated first, then the youngest of whoever has most running). Largest: {others}"
+            "(who is too large by itself first, then what can be repeated, then the youngest of whoever has "
+            f"most running). Largest: {others}"
         )
         return Verdict(victim.token, reason, len(worth) == 1)

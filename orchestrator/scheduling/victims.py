@@ -1,7 +1,8 @@
 """Which worker ends when memory runs out. Pure: facts in, a choice out.
 
 Who has next to nothing is spared, as its end would help nobody: an actor of a few megabytes would be ended
-and restarted again and again for what somebody else holds. Of the others, what can be repeated goes first, of
+and restarted again and again for what somebody else holds. Nor does anybody end for one who must go anyway,
+since too much would be in use even without all others. Of the others, what can be repeated goes first, of
 that the work of the client that has most running (so that each keeps some), and of that the youngest, which
 has least to lose. Ages within `SAME_AGE_S` are the same: then the largest goes.
 """
@@ -36,10 +37,19 @@ def worth_ending(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [one for one in candidates if one.private_bytes >= WORTH_SHARE * largest]
 
 
-def choose_victim(candidates: Sequence[Candidate]) -> Candidate | None:
-    """Return which of those worth ending is to end; None if there are none."""
+def choose_victim(candidates: Sequence[Candidate], excess_bytes: int = 0) -> Candidate | None:
+    """Return which of those worth ending is to end; None if there are none.
+
+    Args:
+        candidates: those worth ending.
+        excess_bytes: how much too much is in use.
+    """
     if not candidates:
         return None
+    total_bytes = sum(one.private_bytes for one in candidates)
+    if total_bytes >= excess_bytes:
+        inevitable = [one for one in candidates if total_bytes - one.private_bytes < excess_bytes]
+        candidates = inevitable or candidates
     running = Counter((one.retriable, one.owner) for one in candidates)
     retriable, owner = max(running, key=lambda group: (group[0], running[group]))
     group = [one for one in candidates if (one.retriable, one.owner) == (retriable, owner)]

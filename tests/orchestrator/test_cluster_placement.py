@@ -109,6 +109,65 @@ class TestAffinity:
         assert found in ids(cluster)
 
 
+@ray.remote
+def megabytes(count: int) -> bytes:
+    return bytes(count << 20)
+
+
+@ray.remote
+def where_with(*args: Any, **named: Any) -> str:
+    return ray.get_runtime_context().get_node_id()
+
+
+class TestLocality:
+    def made_on(self, node: Any, count: int = 2) -> Any:
+        made = megabytes.options(scheduling_strategy=on(node, soft=False)).remote(count)
+        assert ray.wait([made], timeout=30, fetch_local=False)[0]
+        return made
+
+    def test_a_task_goes_where_its_large_argument_lies(self, cluster: Cluster) -> None:
+        until(lambda: ray.available_resources() == ray.cluster_resources())
+        for node in cluster.list_all_nodes():
+            made = self.made_on(node)
+            assert ray.get(where_with.remote(made), timeout=30) == node.node_id
+            assert ray.get(where_with.remote(named=made), timeout=30) == node.node_id
+
+    def test_what_is_not_there_yet_is_waited_for_and_counts(self, cluster: Cluster) -> None:
+        node = cluster.worker_nodes[1]
+        made = megabytes.options(scheduling_strategy=on(node, soft=False)).remote(2)
+        assert ray.get(where_with.remote(made), timeout=30) == node.node_id
+
+    def test_most_bytes_decide(self, cluster: Cluster) -> None:
+        until(lambda: ray.available_resources() == ray.cluster_resources())
+        head, second, third = cluster.list_all_nodes()
+        few, more, small = self.made_on(second), self.made_on(third, 5), self.made_on(second)
+        assert ray.get(where_with.remote(few, more, small), timeout=30) == third.node_id
+        assert ray.get(where_with.remote(few, ray.put(bytes(9 << 20))), timeout=30) == head.node_id
+        assert ray.get(where_with.remote(bytes(9 << 20), few), timeout=30) == head.node_id
+
+    def test_another_strategy_comes_before(self, cluster: Cluster) -> None:
+        second, third = cluster.worker_nodes
+        task = where_with.options(scheduling_strategy=on(third, soft=False))
+        assert ray.get(task.remote(self.made_on(second)), timeout=30) == third.node_id
+
+    def test_a_node_without_room_is_not_waited_for(self, cluster: Cluster) -> None:
+        until(lambda: ray.available_resources() == ray.cluster_resources())
+        node = cluster.worker_nodes[0]
+        made = self.made_on(node)
+        strategy = on(node, soft=False)
+        holder = Resident.options(scheduling_strategy=strategy, num_cpus=2).remote()
+        assert ray.get(holder.where.remote(), timeout=30) == node.node_id
+        assert ray.get(where_with.remote(made), timeout=30) in ids(cluster) - {node.node_id}
+
+    def test_a_node_that_died_is_forgotten_and_its_results_are_made_again(self, cluster: Cluster) -> None:
+        victim = cluster.add_node(num_cpus=2)
+        cluster.wait_for_nodes()
+        made = megabytes.options(scheduling_strategy=on(victim, soft=True)).remote(2)
+        assert ray.get(where_with.remote(made), timeout=30) == victim.node_id
+        cluster.remove_node(victim, allow_graceful=False)
+        assert ray.get(where_with.remote(made), timeout=60) in ids(cluster)
+
+
 class TestLabels:
     def test_selectors_choose_nodes(self, cluster: Cluster) -> None:
         for node, zone in zip(cluster.worker_nodes, "bc", strict=True):

@@ -329,14 +329,21 @@ class Jobs:
         #: Leases that nobody wanted any more.
         self.excess = 0
         self._classes: dict[tuple[int, int, remote.ClassKey], SchedulingClass] = {}
+        self._near: dict[tuple[int, int, remote.ClassKey], int] = {}
         self._length_s = length_s
         sim.on_lease = self._lease
 
     def submit(
-        self, node: SimNode, client: int, key: remote.ClassKey, scheduling: SchedulingClass, n: int
+        self,
+        node: SimNode,
+        client: int,
+        key: remote.ClassKey,
+        scheduling: SchedulingClass,
+        n: int,
+        near: int = 0,
     ) -> None:
         job = (node.number, client, key)
-        self._classes[job] = scheduling
+        self._classes[job], self._near[job] = scheduling, near
         self.left[job] += n
         self._want(node, job)
 
@@ -348,7 +355,8 @@ class Jobs:
                 self._want(node, job)
 
     def _want(self, node: SimNode, job: tuple[int, int, remote.ClassKey]) -> None:
-        node.route(remote.Demand(job[1], job[2], self._classes[job], self.left[job]))
+        near = self._near[job]
+        node.route(remote.Demand(job[1], job[2], self._classes[job], self.left[job], near))
 
     def _lease(self, node: SimNode, client: int, key: remote.ClassKey, at: int, token: int) -> None:
         job = (node.number, client, key)
@@ -411,9 +419,10 @@ def run(seed: int) -> None:
         node, scheduling = rng.choice(nodes), rng.choice([ONE, plain(0.5), plain(2), plain(1, GPU=0.5)])
         key = scheduling.key()
         client, n = rng.randrange(1, 4), rng.choice([1, 2, 5, 20])
+        near = rng.choice([0, *(one.number for one in nodes)])
         sim.clock.after(
             rng.random() * 3,
-            lambda a=(node, client, key, scheduling, n): jobs.submit(*a) if a[0].alive else None,
+            lambda a=(node, client, key, scheduling, n, near): jobs.submit(*a) if a[0].alive else None,
         )
     if seed % 5 == 0:
         for _ in range(3):

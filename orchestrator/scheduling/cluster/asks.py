@@ -15,8 +15,6 @@ number, and until it has answered the unit counts as open, because its grant may
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from orchestrator.common.scheduling_class import InBundle, SchedulingClass
 from orchestrator.scheduling.cluster.lease_events import AskNode, ClassKey
 from orchestrator.scheduling.cluster.view import ClusterView
@@ -75,7 +73,6 @@ class Wanted:
 
     __slots__ = (
         "asks",
-        "bytes_at",
         "class_key",
         "client",
         "explain_after_s",
@@ -83,6 +80,7 @@ class Wanted:
         "idle_s",
         "infeasible_s",
         "job",
+        "near",
         "refused_s",
         "reserved",
         "scheduling",
@@ -96,7 +94,8 @@ class Wanted:
         self.scheduling = scheduling
         #: Units that are still wanted.
         self.want = 0
-        self.bytes_at: Mapping[int, int] = {}
+        #: The node to be asked first; 0 if it doesn't matter.
+        self.near = 0
         self.job = ""
         #: By node. A record stays while the node may remember the count of its grants.
         self.asks: dict[int, Ask] = {}

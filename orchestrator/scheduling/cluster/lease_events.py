@@ -5,7 +5,6 @@ Clients are named by their address in the store of their node, nodes by the numb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from orchestrator.common.scheduling_class import SchedulingClass
@@ -22,8 +21,8 @@ class Demand(NamedTuple):
     class_key: ClassKey
     scheduling: SchedulingClass
     want: int
-    #: Bytes of the arguments of its next tasks that lie on which nodes.
-    bytes_at: Mapping[int, int] = {}
+    #: The node that has most of what its tasks will read; 0 if that doesn't matter.
+    near: int = 0
     #: The job that it is for.
     job: str = ""
 

@@ -170,7 +170,7 @@ class LeaseRouter:
             return
         if not one.want:
             one.since_s, one.explained = self._now_s, False
-        one.want, one.bytes_at, one.job = event.want, event.bytes_at, event.job
+        one.want, one.near, one.job = event.want, event.near, event.job
 
     def _asked(self, event: Granted | Refused | Failed) -> tuple[Wanted, Ask] | None:
         one = self._book.wanted.get((event.client, event.class_key))
@@ -371,7 +371,7 @@ class LeaseRouter:
         n = min(one.want - one.secure - sum(one.reserved.values()), share)
         if n <= 0:
             return False
-        placed = self._chooser.place(one.scheduling, n, one.bytes_at)
+        placed = self._chooser.place(one.scheduling, n, one.near)
         for node, count in placed.items():
             ask = one.asks.get(node)
             here = min(count, ask.waiting) if ask is not None else 0
@@ -396,7 +396,8 @@ class LeaseRouter:
 
     def _wait_somewhere(self, one: Wanted) -> None:
         free = one.free
-        for node, most in self._chooser.waiting_places(one.scheduling, one.want, WAIT_NODES_MAX).items():
+        places = self._chooser.waiting_places(one.scheduling, one.want, WAIT_NODES_MAX, one.near)
+        for node, most in places.items():
             ask = one.asks.get(node)
             n = min(free, most - (0 if ask is None else ask.open))
             if n > 0:

@@ -3,7 +3,7 @@
 ==========  ============================================================================================
 placement   where
 ==========  ============================================================================================
-none        where most bytes of the arguments are; else *hybrid*
+none        on the node that has most of what the tasks will read, while it has room; else *hybrid*
 `Spread`    on one node after the other, as far as there is room
 `OnNode`    there; if `soft` and it is gone or never can: as if nothing had been said
 `WithLabels`  hybrid among the nodes that match the first selector that any fitting node matches
@@ -17,7 +17,6 @@ those who need none. Deciders do not know of each other, so each takes its candi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from random import Random
 
 import numpy as np
@@ -57,23 +56,22 @@ class NodeChooser:
         self,
         scheduling: SchedulingClass,
         count: int,
-        bytes_at: Mapping[int, int] | None = None,
+        near: int = 0,
     ) -> dict[int, int]:
         """Choose nodes that have room now for up to `count` leases, and promise it.
 
         Args:
             scheduling: what is asked for; anything but in a placement group.
             count: leases.
-            bytes_at: bytes of the arguments that lie on which nodes.
+            near: the node to be taken first, as far as it has room; 0 if it doesn't matter.
 
         Returns:
             Leases by the number of the node; together fewer than `count` if there is no room for all.
         """
         resources, placement = scheduling.resources, scheduling.placement
         chosen: dict[int, int] = {}
-        if bytes_at and placement is None:
-            for node in sorted(bytes_at, key=lambda node: (-bytes_at[node], node)):
-                count -= self._take(chosen, self._view.row_of(node), resources, count)
+        if near and placement is None:
+            count -= self._take(chosen, self._view.row_of(near), resources, count)
         if isinstance(placement, OnNode):
             index = self._view.index_of(placement.node)
             row = None if index is None else self._view.row_of(index)
@@ -100,19 +98,22 @@ class NodeChooser:
         self._feasible[key] = (self._view.epoch, mask)
         return mask
 
-    def waiting_places(self, scheduling: SchedulingClass, count: int, nodes_max: int) -> dict[int, int]:
+    def waiting_places(
+        self, scheduling: SchedulingClass, count: int, nodes_max: int, near: int = 0
+    ) -> dict[int, int]:
         """Return where up to `count` leases are to wait while no node has room. Nothing is promised.
 
-        The own node comes first; each gets as many as it could serve at once.
+        The node `near` comes first, then the own one; each gets as many as it could serve at once.
         """
         rows = np.flatnonzero(self.feasible(scheduling))
         if not len(rows):
             return {}
         start = int(np.searchsorted(rows, self._rng.randrange(self._view.rows_used)))
         order = np.roll(rows, -start)[:nodes_max].tolist()
-        local = None if self._local is None else self._view.row_of(self._local)
-        if local is not None and self.feasible(scheduling)[local]:
-            order = [local, *(row for row in order if row != local)]
+        for first in (self._local, near):
+            row = self._view.row_of(first) if first else None
+            if row is not None and self.feasible(scheduling)[row]:
+                order = [row, *(other for other in order if other != row)]
         places: dict[int, int] = {}
         for row in order:
             n = min(count, max(self._view.capacity(row, scheduling.resources), 1))

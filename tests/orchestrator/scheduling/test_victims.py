@@ -13,8 +13,8 @@ def running(
     return Candidate(token, owner, retriable, since_s, int(gib * GIB))
 
 
-def victim(*candidates: Candidate) -> int | None:
-    chosen = choose_victim(worth_ending(candidates))
+def victim(*candidates: Candidate, excess_gib: float = 0) -> int | None:
+    chosen = choose_victim(worth_ending(candidates), int(excess_gib * GIB))
     return chosen.token if chosen else None
 
 
@@ -46,3 +46,11 @@ def test_whoever_has_most_running_gives_first() -> None:
 def test_who_has_next_to_nothing_is_spared() -> None:
     assert victim(running(1, retriable=False, gib=8), running(2, since_s=9, gib=0.01)) == 1
     assert victim(running(1, gib=0.01), running(2, gib=0.02)) == 2, "if all have little, one must go"
+
+
+def test_nobody_ends_for_one_who_must_go_anyway() -> None:
+    small, large = running(1, since_s=9, gib=1), running(2, retriable=False, gib=5)
+    assert victim(small, large, excess_gib=0.5) == 1, "its end is enough"
+    assert victim(small, large, excess_gib=1.5) == 2, "it would not be enough"
+    assert victim(small, large, excess_gib=5.5) == 1, "both must go"
+    assert victim(small, large, excess_gib=9) == 1, "others hold the memory"

@@ -76,17 +76,24 @@ class TestHybrid:
 
 
 class TestLocality:
-    def test_most_bytes_first(self) -> None:
-        view = view_of(*[{"CPU": 1}] * 4)
-        assert chooser(view).place(ONE, 2, {3: 10**9, 4: 10**6}) == {3: 1, 4: 1}
+    def test_the_node_with_the_bytes_first(self) -> None:
+        view = view_of(*[{"CPU": 2}] * 4)
+        assert chooser(view).place(ONE, 3, near=3) == {3: 2, 1: 1}
 
-    def test_bytes_on_a_node_that_is_gone_or_full(self) -> None:
+    def test_a_node_that_is_gone_or_full(self) -> None:
         view = view_of({"CPU": 1}, {"CPU": 1})
-        assert chooser(view).place(ONE, 2, {9: 10**9, 2: 1}) == {2: 1, 1: 1}
+        assert chooser(view).place(ONE, 1, near=9) == {1: 1}
+        assert chooser(view).place(ONE, 1, near=1) == {2: 1}
 
     def test_another_strategy_comes_before(self) -> None:
         view = view_of(*[{"CPU": 4}] * 3)
-        assert chooser(view).place(SPREAD, 3, {3: 10**9}) == {1: 1, 2: 1, 3: 1}
+        assert chooser(view).place(SPREAD, 3, near=3) == {1: 1, 2: 1, 3: 1}
+
+    def test_what_waits_waits_there(self) -> None:
+        view = view_of(*[{"CPU": 2}] * 4)
+        places = chooser(view).waiting_places(ONE, 5, 4, near=3)
+        assert list(places)[:2] == [3, 1] and list(places.values()) == [2, 2, 1]
+        assert next(iter(chooser(view).waiting_places(ONE, 5, 4, near=9))) == 1
 
 
 class TestSpread:

@@ -1,0 +1,71 @@
+"""Which node has most of what a task will read, so that it is asked for first.
+
+A task whose large arguments lie on one node is queued apart from others of its class, and the demand for
+that queue names the node: the router asks there first, as long as there is room
+(`scheduling/cluster/policies.py`). Known are the bytes on this node, which the store knows, and those of
+results that were made elsewhere for this process, as the reply says where. Of references that came from
+other processes only their homes know.
+
+What an argument weighs is its size. References further inside values weigh nothing: nobody knows whether
+they will be read.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from orchestrator.common import config
+from orchestrator.common.scheduling_class import SchedulingClass
+from orchestrator.core.entry import Entry
+from orchestrator.core.part import Part
+from orchestrator.core.task import Dependencies, Task
+from orchestrator.objects.plasma_adapter import Hold
+
+if TYPE_CHECKING:
+    from orchestrator.core.leases import SchedulingQueue
+    from orchestrator.core.runtime import Runtime
+
+
+class Locality(Part):
+    """See the module's text. In a session of one node nobody asks it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        #: large results that other nodes have made: the node, and bytes
+        self._made_at: weakref.WeakKeyDictionary[Entry, tuple[int, int]] = weakref.WeakKeyDictionary()
+        runtime.completion.made_at = self._made
+
+    def _made(self, entry: Entry, node: int, size_bytes: int) -> None:
+        """A result of ours lies on another node."""
+        if size_bytes >= config.LOCALITY_BYTES_MIN:
+            self._made_at[entry] = (node, size_bytes)
+
+    def place(self, task: Task) -> None:
+        """Have a task whose arguments are known be queued for the node that has most of them."""
+        template = task.template.base or task.template
+        queue = template.queue
+        if queue is None or queue.scheduling.placement is not None:
+            return
+        node = self._heaviest(task)
+        task.template = template if node is None else template.near(node, self._queue_near)
+
+    def _queue_near(self, scheduling: SchedulingClass, node: int) -> SchedulingQueue:
+        return self._runtime.dispatcher.queue_for(scheduling, node)
+
+    def _heaviest(self, task: Task) -> int | None:
+        """Return the node that has most bytes of the arguments; None if no node has many."""
+        runtime, held = self._runtime, task.held
+        inside, direct = (held.inside, held.direct) if type(held) is Dependencies else (held, ())
+        # What is stored as one object are the arguments themselves, which are large.
+        read = [*direct, inside] if type(inside) is Hold else direct
+        bytes_at: defaultdict[int, int] = defaultdict(int)
+        for item in read:
+            identity = item.object_id if type(item) is Hold else runtime.id_of(item)
+            bytes_at[runtime.here] += runtime.store.size_of(identity) or 0
+            if type(item) is Entry and item in self._made_at:
+                node, size_bytes = self._made_at[item]
+                bytes_at[node] += size_bytes
+        heaviest = max(bytes_at, key=lambda node: (bytes_at[node], node == runtime.here), default=0)
+        return heaviest if bytes_at[heaviest] >= config.LOCALITY_BYTES_MIN else None
