@@ -116,11 +116,27 @@ def list_clients(Client client):
     ]
 
 
+def memory(Client client):
+    """What the objects and the channels take, and what is left."""
+    cdef Segment* seg = client.seg
+    cdef uint64_t largest, used, channels, unused
+    lock_allocator(seg)
+    largest = largest_free(seg)
+    unused = free_bytes(seg)
+    used = seg.allocator.used_bytes
+    channels = seg.allocator.channel_bytes
+    unlock_allocator(seg)
+    return {
+        "data_bytes": seg.header.objects_bytes, "used_bytes": used - channels,
+        "channel_bytes": channels, "free_bytes": unused, "largest_free_bytes": largest,
+        "touched_bytes": seg.allocator.fresh_at,
+    }
+
+
 def stats(Client client):
     cdef Segment* seg = client.seg
     cdef uint32_t shard, i, objects = 0, entries = 0, pinned = 0, referenced = 0, kept = 0, evictable = 0, active = 0
     cdef uint64_t holds = 0, evictions = 0, spilled = 0, spilled_bytes = 0
-    cdef uint64_t largest, used, channels, unused
     cdef Entry* entry
     for shard in range(SHARD_COUNT):
         lock_shard(seg, shard)
@@ -141,16 +157,8 @@ def stats(Client client):
         unlock_shard(seg, shard)
     for i in range(1, seg.header.slot_high + 1):
         active += seg.slots[i].state == SLOT_ACTIVE
-    lock_allocator(seg)
-    largest = largest_free(seg)
-    unused = free_bytes(seg)
-    used = seg.allocator.used_bytes
-    channels = seg.allocator.channel_bytes
-    unlock_allocator(seg)
-    totals = {
-        "data_bytes": seg.header.objects_bytes, "used_bytes": used - channels,
-        "channel_bytes": channels, "free_bytes": unused, "largest_free_bytes": largest,
-        "touched_bytes": seg.allocator.fresh_at, "objects": objects, "objects_pinned": pinned,
+    totals = memory(client) | {
+        "objects": objects, "objects_pinned": pinned,
         "objects_referenced": referenced, "objects_kept": kept,
         "objects_evictable": evictable, "objects_max": seg.header.objects_max,
         "holds": holds, "clients": active, "clients_ever": seg.header.clients_ever, "reaped": seg.header.reaped_ever,

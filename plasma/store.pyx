@@ -486,10 +486,10 @@ cdef class Store(Holder):
         self.client.check()
         return _audit.audit(self.client)
 
-    def stats(self):
-        """Totals: bytes, objects, clients, operations, repairs."""
+    def stats(self, bint objects=True):
+        """Totals: bytes, objects, clients, operations, repairs. Without `objects`, which are counted each time, only bytes."""
         self.client.check()
-        return _stats.stats(self.client)
+        return _stats.stats(self.client) if objects else _stats.memory(self.client)
 
 
 cdef Store _client_of(Arena arena, name, bint agent):

@@ -13,8 +13,8 @@ borrow    that node has somebody who needs it      a process here waits for its 
 want      that node wants its bytes: `located`,    it is sealed here: we have a *copy*, or the first
           now or when they exist somewhere         one there is (`given`: it was made here for them)
 unwanted  it does so no more                       there is no room for it here, or nobody needs it now
-released  nobody here needs it, nobody borrows     nobody here needs it: `unborrow`; a copy goes, what was
-          it: `free` to all who have copies        given stays until `free`
+released  nobody here needs it, nobody borrows     nobody here needs it: `unborrow`; what was given stays
+          it: `free` to all who have copies        until `free`, a copy until then or `dropped`
 
 **No object is freed that somebody refers to.** Whoever passes a reference on holds it until the receiver has
 answered. The receiver's node registers the borrowing with the home, and holds back what the receiver sends
@@ -62,6 +62,7 @@ from orchestrator.gateway.directory_records import (
     Missing,
     Pull,
     Release,
+    Retain,
     Send,
     StopPull,
     Watch,
@@ -71,7 +72,7 @@ __all__ = [
     "ABSENT", "CREATED", "FREED", "GONE", "HERE", "LOST", "NODE_DIED", "OWNER_DIED", "PENDING", "SEALED",
     "SPILLED",
     "VERDICTS", "AwayRecord", "Directory", "HomeRecord", "Instruction", "Keep", "LetGo", "Lose", "Missing",
-    "Pull", "Release", "Send", "StopPull", "Watch",
+    "Pull", "Release", "Retain", "Send", "StopPull", "Watch",
 ]  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from orchestrator.gateway.directory_records import (
     Lose,
     Pull,
     Release,
+    Retain,
     Send,
     StopPull,
     news,
@@ -89,7 +90,20 @@ class AwayObjects:
         if away.given_to and not away.is_free and not away.home_is_dead:
             # The bytes stay; that nobody here refers to them the home should know.
             return self._unborrow(identity, away) if away.borrowed else []
+        if away.has_copy and not away.is_free and not away.home_is_dead:
+            return [*(self._unborrow(identity, away) if away.borrowed else []), Retain(identity)]
         return [Release(identity, away.given_to)]
+
+    def pulls(self, identity: bytes) -> bool:
+        """Tell whether the bytes of an object of another node are on their way here."""
+        away = self._away.get(identity)
+        return away is not None and away.pulls
+
+    def drop(self, identity: bytes) -> list[Instruction]:
+        """There is no room for a copy that was retained."""
+        away = self._away.get(identity)
+        is_spare = away is not None and away.has_copy and not (away.borrowed or away.given_to)
+        return [Release(identity, 0)] if is_spare else []
 
     def _released_theirs(self, identity: bytes) -> list[Instruction]:
         away = self._away.pop(identity, None)
@@ -97,7 +111,9 @@ class AwayObjects:
             return []
         out: list[Instruction] = [StopPull(identity)] if away.pulls else []
         if away.borrowed:
-            out += self._unborrow(identity, away)
+            # A copy that was not given goes with it, and the home need not be told twice.
+            with_copy = away.has_copy and not away.given_to
+            out += self._unborrow(identity, away, with_copy=with_copy)
         elif away.has_copy and not away.home_is_dead and not away.is_free:
             self._peers.end([_tell_home("dropped", identity)])
         elif (away.pulls or away.is_asked) and not away.home_is_dead:
@@ -230,12 +246,11 @@ class AwayObjects:
             return record, [Keep(identity), Lose(identity, NODE_DIED)]
         return record, [Keep(identity)]
 
-    def _unborrow(self, identity: bytes, away: AwayRecord) -> list[Instruction]:
+    def _unborrow(self, identity: bytes, away: AwayRecord, *, with_copy: bool = False) -> list[Instruction]:
         away.borrowed = False
         if not away.home_is_dead:
-            # A copy that was not given goes with it, and the home need not be told twice.
             self._peers.end([_tell_home("unborrow", identity)])
-            if away.has_copy and not away.given_to:
+            if with_copy:
                 self._peers.end([_tell_home("dropped", identity)])
         return self._peers.endings_due()
 

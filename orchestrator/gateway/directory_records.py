@@ -40,6 +40,12 @@ class Release(NamedTuple):
     given_to: int
 
 
+class Retain(NamedTuple):
+    """Nobody here needs this copy: keep it while there is room, and then ask `Directory.drop`."""
+
+    object: bytes
+
+
 class Watch(NamedTuple):
     """Say when the object is sealed or lost here (`Directory.decided`)."""
 
@@ -86,7 +92,7 @@ class LetGo(NamedTuple):
     process: int
 
 
-Instruction = Keep | Release | Watch | Pull | StopPull | Lose | Missing | Send | LetGo
+Instruction = Keep | Release | Retain | Watch | Pull | StopPull | Lose | Missing | Send | LetGo
 
 
 # ---------------------------------------------------------------- records

@@ -153,6 +153,7 @@ class ClusterMember:
         )
         self.objects.gateway = self.gateway
         self.objects.on_released = self._released
+        node.memory.drop_spares = self.objects.drop_spares
         #: Actors of this node whose workers are on others: the addresses of their stand-ins.
         self._actors_abroad: dict[bytes, int] = {}
         self.deaths = DeathsAbroad(self, node)

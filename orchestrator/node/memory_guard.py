@@ -43,7 +43,9 @@ class MemoryGuard:
             threshold=environ.number("MEMORY_USAGE_THRESHOLD", THRESHOLD),
             interval_s=environ.number("MEMORY_MONITOR_REFRESH_MS", NEAR_S * 1000) / 1000,
         )
-        self._pressure = PressureRelief(store)
+        self._pressure = PressureRelief(self)
+        #: lets go of what the store has only in case it should be wanted again
+        self.drop_spares: Callable[[], None] = lambda: None
 
     def due_s(self) -> float:
         """Return when the next look is wanted at the latest."""
@@ -52,6 +54,11 @@ class MemoryGuard:
     def relieve(self, now_s: float) -> None:
         """Give the store's free pages back, if the machine is short of memory."""
         self._pressure.relieve(now_s)
+
+    def trim(self) -> int:
+        """Give back to the machine all that can be; return how many bytes."""
+        self.drop_spares()
+        return int(self._store.trim())
 
     def look(self, now_s: float) -> None:
         """End somebody if there is too little memory left."""
@@ -68,6 +75,6 @@ class MemoryGuard:
 
     def _evictable_bytes(self) -> int:
         """Return what free pages of the store have in memory, after giving back what can be."""
-        self._store.trim()
-        stats = self._store.stats()
+        self.trim()
+        stats = self._store.stats(objects=False)
         return max(0, stats["touched_bytes"] - stats["used_bytes"])

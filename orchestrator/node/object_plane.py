@@ -15,6 +15,7 @@ from orchestrator.gateway import directory as directories
 from orchestrator.gateway import frames
 from orchestrator.gateway.directory import Directory, Instruction
 from orchestrator.gateway.directory_records import SPREAD_BYTES_MIN
+from orchestrator.gateway.spare_copies import LOOK_S, SpareCopies
 from orchestrator.node.store_errors import (
     UNREADABLE,
     NotOwnerError,
@@ -107,11 +108,16 @@ class ObjectPlane:
         self._serving: deque[tuple[int, bytes, Any, int]] = deque()
         #: kept objects that nobody here needed when they were looked at last
         self._unneeded: deque[bytes] = deque()
+        #: objects that nobody needs any more, though the end of their transfer is still to be heard of
+        self._early: set[bytes] = set()
+        #: copies that nobody here needs, and that stay while there is room
+        self._spares = SpareCopies(store.size_bytes)
 
     # ------------------------------------------------------------ what processes of this node say
 
     def borrow(self, process: int, identity: bytes) -> None:
         """A process has got a reference."""
+        self._spares.remove(identity)
         self.perform(self.directory.borrow(process, identity))
 
     def want(self, identity: bytes) -> None:
@@ -127,6 +133,7 @@ class ObjectPlane:
     def gave(self, identity: bytes, owner: int, size_bytes: int) -> None:
         """A worker has stored an object for a process of another node."""
         one = self._stand_ins.at(owner)
+        self._spares.remove(identity)
         if one is not None:
             self.perform(self.directory.gave(identity, owner, size_bytes, one.process.node))
 
@@ -213,8 +220,11 @@ class ObjectPlane:
                         todo.extend(self.directory.released(identity))  # it is gone already
                     elif not store.is_needed(identity):
                         self._unneeded.append(identity)
+                case directories.Retain(identity):
+                    self._spares.add(identity, store.size_of(identity) or 0, self._now())
                 case directories.Release(identity, given_to):
                     if self._unkeep(identity):
+                        self._spares.remove(identity)
                         self._drop_given(identity, given_to)
                         if identity in self._watched:
                             del self._watched[identity]
@@ -342,14 +352,22 @@ class ObjectPlane:
     def arrived(self, identity: bytes) -> None:
         """An object is sealed here."""
         self.perform(self.directory.pulled(identity))
+        self._pull_ended(identity)
 
     def impossible(self, identity: bytes, why: str) -> None:
         """An object can't be had here, wherever it is: there is no room for it."""
         self.perform(self.directory.pull_impossible(identity, why))
+        self._pull_ended(identity)
 
     def failed(self, identity: bytes, without: Sequence[int], why: str) -> None:
         """An object could not be brought here from any of these nodes."""
         self.perform(self.directory.pull_failed(identity, without, why))
+        self._pull_ended(identity)
+
+    def _pull_ended(self, identity: bytes) -> None:
+        if identity in self._early:
+            self._early.remove(identity)
+            self._unneeded.append(identity)
 
     # ------------------------------------------------------------ sending bytes
 
@@ -396,11 +414,29 @@ class ObjectPlane:
         # has said first that it borrows these.
         for _ in range(len(self._unneeded)):
             identity = self._unneeded.popleft()
-            if not store.is_needed(identity):
+            if store.is_needed(identity):
+                continue
+            if self.directory.pulls(identity) and store.state(identity) in directories.HERE:
+                self._early.add(identity)
+            else:
                 self.perform(self.directory.unneeded(identity))
+        self._trim()
+
+    def _trim(self) -> None:
+        """Let spare copies go that are in the way."""
+        if self._spares:
+            free_bytes = self._store.stats(objects=False)["free_bytes"]
+            for identity in self._spares.take_due(self._now(), free_bytes):
+                self.perform(self.directory.drop(identity))
+
+    def drop_spares(self) -> None:
+        """Let all spare copies go: the machine is short of memory."""
+        for identity in self._spares.take_all():
+            self.perform(self.directory.drop(identity))
 
     def tick(self) -> float:
-        """Try again what waits for room; return the seconds until the next call is due."""
+        """Try again what waits for room, let go what is in the way; return the seconds until the next call."""
+        self._trim()
         now_s = self._now()
         for identity, (due_s, _) in list(self._roomless.items()):
             pull = self._pulls.get(identity)
@@ -410,4 +446,6 @@ class ObjectPlane:
                 self._roomless[identity] = (now_s + ROOM_PAUSE_S, self._roomless[identity][1])
                 self._drop_buffer(pull)
                 self._tell(pull.sources[0], {"op": "fetch", "object": identity.hex()})
-        return ROOM_PAUSE_S if self._roomless else 60.0
+        if self._roomless:
+            return ROOM_PAUSE_S
+        return LOOK_S if self._spares else 60.0

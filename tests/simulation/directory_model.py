@@ -64,6 +64,9 @@ class SimNode:
         self.procs = [Proc(self, 100 + n) for n in range(2)]
         self.news: deque[bytes] = deque()
         self.pulls: dict[bytes, tuple[int, ...]] = {}
+        #: copies that nobody here needs and that stay for now; and how many there have been
+        self.spares: dict[bytes, None] = {}
+        self.spares_ever = 0
         #: messages of processes that are held back
         self.held: dict[int, deque[tuple[SimNode, object]]] = {}
 
@@ -111,6 +114,10 @@ class SimNode:
                     entry.kept = True
                     if not entry.needed():
                         self.news.append(identity)
+                case d.Retain(identity):
+                    assert self.state(identity) == d.SEALED, identity.hex()
+                    self.spares[identity] = None
+                    self.spares_ever += 1
                 case d.Release(identity, given_to):
                     entry = self.table.get(identity)
                     if entry is None or not entry.kept:
@@ -118,6 +125,7 @@ class SimNode:
                     if entry.needed():
                         continue
                     entry.kept = False
+                    self.spares.pop(identity, None)
                     entry.agents.discard(given_to)
                     if not entry.agents:
                         del self.table[identity]
@@ -166,6 +174,12 @@ class SimNode:
             entry = self.table.get(identity)
             if entry is not None and entry.kept and not entry.needed():
                 self.perform(self.directory.unneeded(identity))
+
+    def drop_spares(self) -> None:
+        """Memory is short."""
+        while self.spares:
+            identity, _ = self.spares.popitem()
+            self.perform(self.directory.drop(identity))
 
     def finish_pull(self, identity: bytes) -> None:
         sources = self.pulls.pop(identity, None)

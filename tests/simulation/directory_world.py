@@ -130,6 +130,7 @@ class Sim:
     def receive(self, proc: Proc, identity: bytes) -> None:
         self.take(proc, identity)
         if home_of(identity) != proc.node.index:
+            proc.node.spares.pop(identity, None)
             proc.node.perform(proc.node.directory.borrow(proc.address, identity))
 
     def drop(self, proc: Proc, identity: bytes) -> None:
@@ -283,6 +284,8 @@ class Sim:
         if not procs:
             return
         proc = self.rng.choice(procs)
+        if self.rng.random() < 0.02:
+            proc.node.drop_spares()
         roll = self.rng.random()
         if roll < 0.25:
             self.make(proc)

@@ -157,3 +157,57 @@ def test_who_wanted_what_is_then_made_there_wants_it_no_more():
     directory.validate()
     directory.unneeded(OURS)
     assert d.Release(OURS, 0) in directory.on_unborrow(THERE, OURS)
+
+
+def copied() -> Directory:
+    """Return the directory of a node that has a copy of an object of another one, which a process needs."""
+    away = Directory(THERE)
+    away.borrow(100, OURS)
+    away.on_borrowed(HERE, OURS)
+    away.want(OURS, d.PENDING)
+    away.on_located(HERE, OURS, [HERE], LARGE)
+    away.pulled(OURS)
+    return away
+
+
+def said(out: list[d.Instruction]) -> list[str]:
+    return [one.message["op"] for one in out if isinstance(one, d.Send)]
+
+
+def test_a_copy_that_nobody_needs_stays_until_its_home_frees_it():
+    away = copied()
+    out = away.unneeded(OURS)
+    assert d.Retain(OURS) in out and said(out) == ["unborrow"]
+    assert away.on_free(HERE, OURS) == [d.Release(OURS, 0)]
+    assert said(away.released(OURS)) == []
+    assert len(away) == 0
+
+
+def test_a_copy_that_is_in_the_way_goes_and_its_home_hears_of_it():
+    away = copied()
+    away.unneeded(OURS)
+    assert away.drop(OURS) == [d.Release(OURS, 0)]
+    assert said(away.released(OURS)) == ["dropped"]
+    assert len(away) == 0
+
+
+def test_a_copy_that_is_needed_again_is_borrowed_again_and_not_dropped():
+    away = copied()
+    away.unneeded(OURS)
+    assert said(away.borrow(100, OURS)) == ["borrow"]
+    assert away.drop(OURS) == []
+    away.on_borrowed(HERE, OURS)
+    assert d.Retain(OURS) in away.unneeded(OURS)
+
+
+def test_of_a_dead_home_no_copy_is_retained():
+    away = copied()
+    away.node_died(HERE)
+    assert away.unneeded(OURS) == [d.Release(OURS, 0)]
+
+
+def test_what_is_no_copy_is_not_dropped():
+    away = Directory(THERE)
+    assert away.drop(OURS) == []
+    away.gave(OURS, 5, 10, HERE)
+    assert away.drop(OURS) == []
