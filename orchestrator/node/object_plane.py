@@ -435,7 +435,7 @@ class ObjectPlane:
             self.perform(self.directory.drop(identity))
 
     def tick(self) -> float:
-        """Try again what waits for room, let go what is in the way; return for how many seconds that will do."""
+        """Do what is due; return the seconds until the next call is."""
         self._trim()
         now_s = self._now()
         for identity, (due_s, _) in list(self._roomless.items()):
