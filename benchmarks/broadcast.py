@@ -80,8 +80,9 @@ def node_process(node: int, size_bytes: int) -> None:
     """Do what the lines of standard input say; answer in lines."""
     import select
 
+    from orchestrator.common.priority import Priority
     from orchestrator.transfer.addresses import NodeAddress
-    from orchestrator.transfer.events import Priority, Pulled
+    from orchestrator.transfer.events import Pulled
     from orchestrator.transfer.security import Security
     from orchestrator.transfer.transfer import ObjectTransfer
     from plasma.store import Store

@@ -103,7 +103,8 @@ def ours() -> None:
 
 
 def pull_again_and_again(security: Any, address: Any) -> list[float]:
-    from orchestrator.transfer.events import Priority, Pulled
+    from orchestrator.common.priority import Priority
+    from orchestrator.transfer.events import Pulled
     from orchestrator.transfer.transfer import ObjectTransfer
     from plasma.store import Store
 

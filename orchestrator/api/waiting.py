@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from orchestrator import exceptions
 from orchestrator.api.session import ensure_runtime
 from orchestrator.common.clock import monotonic
+from orchestrator.common.priority import PREFETCH
 from orchestrator.core.arrivals import Arrivals
 from orchestrator.core.entry import STORED, Entry
 from orchestrator.core.generators import ObjectRefGenerator
@@ -133,7 +134,7 @@ def _first_here(
         away = [entries[place] for place in places if is_away(place)]
         if not away and len(places) == count:
             return places
-        runtime.lineage.recover_missing(away)
+        runtime.lineage.recover_missing(away, PREFETCH)
         left_s = None if deadline is None else deadline - monotonic()
         if left_s is not None and left_s <= 0:
             done = _first_ready(entries, len(entries))
@@ -169,7 +170,7 @@ class _Watch:
                 self._pending[entry] = number
                 entry.when_done(self._arrivals)
                 if type(entry.ident) is bytes:
-                    runtime.references.watch(entry)
+                    runtime.references.watch(entry, PREFETCH)
 
     def take(self, count: int, timeout: float | None) -> list[int]:
         """Wait until `count` are ready; return the places of the first ones, which are then left no more."""

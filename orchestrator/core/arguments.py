@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.config import INLINE_BYTES_MAX, MESSAGE_BYTES_MAX
 from orchestrator.common.ids import object_id
+from orchestrator.common.priority import ARGUMENT
 from orchestrator.core.entry import BLOB, ERROR, PENDING, PLAIN, STORED, Entry
 from orchestrator.core.messages import LONG, PROTOCOL
 from orchestrator.core.object_ref import ObjectRef
@@ -136,7 +137,7 @@ class Arguments(Part):
 
         for entry in unready:
             entry.when_done(arrived)
-            self._references.watch(entry)
+            self._references.watch(entry, ARGUMENT)
         arrived(unready[0])
 
     def resolve(self, task: Task) -> Any:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.options import DYNAMIC
+from orchestrator.common.priority import ARGUMENT
 from orchestrator.common.task_context import TaskContext
 from orchestrator.core.actor_restart import restart_actor
 from orchestrator.core.arguments import DependencyError, load_argument, load_writable_argument, unpack
@@ -281,7 +282,7 @@ class Executor:
         buffer = self.runtime.store.try_get(identity) if self.runtime.store.contains(identity) else None
         if buffer is None:
             try:
-                buffer = self.runtime.lineage.fetch(identity)
+                buffer = self.runtime.lineage.fetch(identity, ARGUMENT)
             except exceptions.OrchestratorError as error:
                 raise DependencyError(StoredError(dump_error(error))) from None
         return buffer

@@ -31,6 +31,7 @@ from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.ids import INDEX_BITS, index_of, object_id, sequence_of
 from orchestrator.common.options import STREAMING
+from orchestrator.common.priority import GET, Priority
 from orchestrator.core.entry import ERROR, PENDING, STORED, Entry
 from orchestrator.core.messages import PROTOCOL, RECOVER
 from orchestrator.core.part import Part
@@ -164,11 +165,11 @@ class Lineage(Part):
 
     # -- making again
 
-    def recover(self, entry: Entry) -> None:
+    def recover(self, entry: Entry, priority: Priority = GET) -> None:
         """An object is missing: its entry is PENDING afterwards, or ERROR with the reason."""
         identity = self._references.id_of(entry)
         with self._lock:
-            if entry.state in (PENDING, ERROR) or self._references.fetch(entry):
+            if entry.state in (PENDING, ERROR) or self._references.fetch(entry, priority):
                 return
             if self._store.state(identity) == objects.FREED:
                 text = f"object {identity.hex()} was freed: free() was called with it"
@@ -182,11 +183,11 @@ class Lineage(Part):
             else:
                 self._ask_owner(entry, identity)
 
-    def recover_missing(self, entries: Iterable[Entry]) -> None:
-        """See to it that those of these objects that are missing are made again."""
+    def recover_missing(self, entries: Iterable[Entry], priority: Priority = GET) -> None:
+        """See to it that those of these objects that are missing are brought here, or made again."""
         for entry in entries:
             if entry.state == STORED and self._references.is_missing(entry):
-                self.recover(entry)
+                self.recover(entry, priority)
 
     def value_again(self, entry: Entry, timeout: float | None) -> Any:
         """Return the value of an object that may be missing, or on its way once more.
@@ -204,7 +205,7 @@ class Lineage(Part):
             except MissingObject:
                 self.recover(entry)  # its retries bound how often
 
-    def fetch(self, identity: bytes) -> Any:
+    def fetch(self, identity: bytes, priority: Priority = GET) -> Any:
         """Return the buffer of an object that is missing, once it has been made again.
 
         Raises:
@@ -214,7 +215,7 @@ class Lineage(Part):
         entry = self._references.borrow(identity)
         while True:
             if entry.state == PENDING:
-                self._runtime.wait_entry(entry, None, "")
+                self._runtime.wait_entry(entry, None, "", priority)
             if entry.state == ERROR:
                 raise raisable(entry.value)
             if not self._references.is_missing(entry):
@@ -224,7 +225,7 @@ class Lineage(Part):
                     buffer = None  # its file on disk is damaged
                 if buffer is not None:
                     return buffer
-            self.recover(entry)
+            self.recover(entry, priority)
 
     def on_recover(self, sender: int, identity: bytes) -> None:
         """A process misses an object that this one owns."""

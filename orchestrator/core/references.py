@@ -24,6 +24,7 @@ from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import home_of
+from orchestrator.common.priority import GET, Priority
 from orchestrator.core.entry import BLOB, ERROR, PENDING, STORED, Entry
 from orchestrator.core.failures import see
 from orchestrator.core.messages import PROTOCOL
@@ -99,6 +100,8 @@ class References(Part):
         self._own_refs: dict[bytes, weakref.ref[Entry]] = self._own.data  # type: ignore[attr-defined]
         #: borrowed entries somebody here waits for, by id
         self._watched: dict[bytes, Entry] = {}
+        #: those of them whose bytes are less urgent than for a `get`
+        self._patient: dict[bytes, Priority] = {}
         self._next_scan_s = 0.0
         #: what the node has said about objects that can't be had here, the last few
         self.reasons: dict[bytes, str] = {}
@@ -296,17 +299,31 @@ class References(Part):
             if identity[:8] == prefix and not self.is_foreign(identity):
                 self._store.abandon(identity)
 
-    def watch(self, entry: Entry) -> None:
+    def watch(self, entry: Entry, priority: Priority = GET) -> None:
         """See to it that a borrowed entry is completed when its owner produces it."""
         identity = entry.ident
-        if entry.state or type(identity) is not bytes or identity in self._watched:
+        if entry.state or type(identity) is not bytes:
+            return
+        if identity in self._watched:
+            if priority < self._patient.get(identity, GET):
+                self._want(identity, priority)
             return
         self._watched[identity] = entry
         if self._settle(entry, self._store.watch(identity)):
             self._watched.pop(identity, None)
         elif self._here:
             # Its bytes may exist already, on another node.
-            self._tell_node({"op": "want", "object": identity.hex()})
+            self._want(identity, priority)
+
+    def _want(self, identity: bytes, priority: Priority) -> None:
+        self._patient.pop(identity, None)
+        if priority:
+            self._patient[identity] = priority
+        self._tell_node({"op": "want", "object": identity.hex(), "priority": int(priority)})
+
+    def _unwatch(self, identity: bytes) -> Entry | None:
+        self._patient.pop(identity, None)
+        return self._watched.pop(identity, None)
 
     def on_lost(self, message: dict[str, Any]) -> None:
         """The node says why an object can't be had here; the store says that it can't."""
@@ -318,7 +335,7 @@ class References(Part):
         """Tell whether another node keeps account of an object."""
         return self._here != 0 and home_of(identity) != self._here
 
-    def fetch(self, entry: Entry) -> bool:
+    def fetch(self, entry: Entry, priority: Priority = GET) -> bool:
         """Have the bytes of a STORED entry brought here, if they are elsewhere or on their way.
 
         The entry is PENDING then, until they are here. False: nobody has them, or this is a private
@@ -332,14 +349,14 @@ class References(Part):
         entry.state = PENDING
         self._watched[identity] = entry
         if self._settle(entry, self._store.watch(identity)):
-            self._watched.pop(identity, None)
+            self._unwatch(identity)
         else:
-            self._tell_node({"op": "want", "object": identity.hex()})
+            self._want(identity, priority)
         return True
 
     def give_up_fetching(self, identity: bytes) -> None:
         """No bytes are left anywhere of an object that was being fetched."""
-        entry = self._watched.pop(identity, None)
+        entry = self._unwatch(identity)
         if entry is not None and entry.state == PENDING:
             entry.state = STORED
 
@@ -364,7 +381,7 @@ class References(Part):
         state = self._store.state
         for identity, entry in list(watched.items()):
             if self._settle(entry, state(identity)):
-                watched.pop(identity, None)
+                self._unwatch(identity)
         ended = monotonic()
         self._next_scan_s = ended + 4 * (ended - began)
         return 60.0

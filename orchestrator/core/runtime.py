@@ -31,6 +31,7 @@ from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.ids import ADDRESS_BITS, object_id, process_prefix
 from orchestrator.common.options import STREAMING
+from orchestrator.common.priority import GET, PREFETCH, Priority
 from orchestrator.core.cancellation import on_cancel_object
 from orchestrator.core.current import current as current
 from orchestrator.core.current import install as install
@@ -325,9 +326,8 @@ class Runtime(Part):
 
     def address_of(self, task: Task) -> int:
         """Return the address of the process that runs a task, or 0."""
-        if task.actor is not None:
-            return task.actor.address
-        return task.lease.address if task.lease is not None else 0
+        runner = task.actor or task.lease
+        return runner.address if runner is not None else 0
 
     # -- values
 
@@ -389,10 +389,10 @@ class Runtime(Part):
             self.wait_entry(entry, timeout, "")
         return self.value_of(entry, timeout)
 
-    def wait_entry(self, entry: Entry, timeout: float | None, what: str) -> None:
+    def wait_entry(self, entry: Entry, timeout: float | None, what: str, priority: Priority = GET) -> None:
         """Wait for one entry; see `get_one`."""
         if type(entry.ident) is bytes:
-            self.references.watch(entry)
+            self.references.watch(entry, priority)
         deadline = None if timeout is None or timeout < 0 else monotonic() + timeout
         if not self.pump.wait(entry, deadline):
             raise exceptions.GetTimeoutError(f"not ready after {timeout:g} s: {what or self.explain(entry)}")
@@ -414,7 +414,7 @@ class Runtime(Part):
         pending = [entry for entry in entries if not entry.state]
         if pending and not any(entry.state == ERROR for entry in entries):
             waiter = Waiter(len(pending), stop_at_error=True, entries=pending)
-            self._register(waiter, pending)
+            self._register(waiter, pending, GET)
             deadline = None if timeout is None or timeout < 0 else monotonic() + timeout
             try:
                 if not self.pump.wait(waiter, deadline):
@@ -440,17 +440,17 @@ class Runtime(Part):
         if need <= 0:
             return
         waiter = Waiter(need, stop_at_error=False, entries=pending if need == len(pending) else [])
-        self._register(waiter, pending)
+        self._register(waiter, pending, PREFETCH)
         try:
             self.pump.wait(waiter, None if timeout is None else monotonic() + timeout)
         finally:
             self._unregister(waiter, pending)
 
-    def _register(self, waiter: Waiter, pending: list[Entry]) -> None:
+    def _register(self, waiter: Waiter, pending: list[Entry], priority: Priority) -> None:
         for entry in pending:
             entry.when_done(waiter)
             if type(entry.ident) is bytes:
-                self.references.watch(entry)
+                self.references.watch(entry, priority)
 
     def _unregister(self, waiter: Waiter, pending: list[Entry]) -> None:
         for entry in pending:
@@ -465,7 +465,7 @@ class Runtime(Part):
             return f"{identity} is {STATE_NAMES[entry.state]}"
         if task is None:
             return f"{identity} is being produced for another process"
-        where = self.actors.describe(task) if task.actor is not None else self.tasks.describe(task)
+        where = (self.actors if task.actor is not None else self.tasks).describe(task)
         return f"{task.template.name} ({identity}) is {where}"
 
     # -- cancelling

@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator import exceptions
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
+from orchestrator.common.priority import GET, Priority
 from orchestrator.core.arguments import Arguments
 from orchestrator.core.current_call import current_call
 from orchestrator.core.entry import PENDING, Entry, Waiter
@@ -63,7 +64,7 @@ class InlineReferences(References):
         super().__init__(*args)
         self._advance = advance
 
-    def watch(self, entry: Entry) -> None:
+    def watch(self, entry: Entry, priority: Priority = GET) -> None:
         """See to it that the entry is completed."""
         if entry.state == PENDING:
             self._advance(entry)
@@ -213,7 +214,7 @@ class InlineRuntime(Runtime):
         task = self.dispatcher.lease.inflight.get(seq) or self.actors.inflight.get(seq)
         return task.stream if task is not None else None
 
-    def _register(self, waiter: Waiter, pending: list[Entry]) -> None:
+    def _register(self, waiter: Waiter, pending: list[Entry], priority: Priority) -> None:
         for entry in pending:
             self.advance(entry)
             entry.when_done(waiter)

@@ -28,6 +28,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.ids import Process, home_of_actor
+from orchestrator.common.priority import Priority
 from orchestrator.gateway import frames
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.link import Identity, Links
@@ -321,7 +322,7 @@ class ClusterMember:
                 self.objects.borrow(sender, fields["object"])
                 return True
             case "want":
-                self.objects.want(fields["object"])
+                self.objects.want(fields["object"], Priority(min(fields["priority"], max(Priority))))
                 return True
             case "locate":
                 self.locator.locate(sender, fields["objects"], fields["req"])

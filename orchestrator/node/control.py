@@ -261,7 +261,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "locate": {"objects": _object_ids, "req": _integer},
     "entrust": {"actor": _text, "object": _object_id},
     "borrow": {"object": _object_id},
-    "want": {"object": _object_id},
+    "want": {"object": _object_id, "priority": (_integer, 0)},
     "gave": {"object": _object_id, "owner": _integer, "size": _integer},
     "assignment": {"req": _integer},
     "resources": {"node": (_text, ""), "req": _integer},

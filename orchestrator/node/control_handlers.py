@@ -143,7 +143,7 @@ class ControlHandlers:
     def on_borrow(self, sender: int, object: bytes) -> None:
         """A client has a reference to an object of another node: of no interest in a private session."""
 
-    def on_want(self, sender: int, object: bytes) -> None:
+    def on_want(self, sender: int, object: bytes, priority: int) -> None:
         """A client waits for the bytes of an object, which can only come from a process of this node."""
 
     def on_locate(self, sender: int, objects: list[bytes], req: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrator.common.ids import process_of
+from orchestrator.common.priority import GET, Priority
 from orchestrator.gateway import directory as directories
 from orchestrator.gateway import frames
 from orchestrator.gateway.directory import Directory, Instruction
@@ -45,8 +46,12 @@ UNNEEDED_PER_TURN = 1024
 class Transfer(Protocol):
     """The object service, as it is needed here."""
 
-    def pull(self, identity: bytes, sources: Sequence[int], size_bytes: int) -> None:
+    def pull(self, identity: bytes, sources: Sequence[int], size_bytes: int, priority: Priority) -> None:
         """Bring an object here; `ObjectPlane.arrived` or `failed` is called when that has come to an end."""
+        ...
+
+    def hasten(self, identity: bytes, priority: Priority) -> None:
+        """An object that may be on its way is wanted for something more urgent."""
         ...
 
     def cancel(self, identity: bytes) -> None:
@@ -108,6 +113,8 @@ class ObjectPlane:
         self._serving: deque[tuple[int, bytes, Any, int]] = deque()
         #: kept objects that nobody here needed when they were looked at last
         self._unneeded: deque[bytes] = deque()
+        #: what the bytes that are wanted here are wanted for
+        self._priorities: dict[bytes, Priority] = {}
         #: objects that nobody needs any more, though the end of their transfer is still to be heard of
         self._early: set[bytes] = set()
         #: copies that nobody here needs, and that stay while there is room
@@ -120,8 +127,13 @@ class ObjectPlane:
         self._spares.remove(identity)
         self.perform(self.directory.borrow(process, identity))
 
-    def want(self, identity: bytes) -> None:
+    def want(self, identity: bytes, priority: Priority = GET) -> None:
         """A process waits for the bytes."""
+        known = self._priorities.setdefault(identity, priority)
+        if priority < known:
+            self._priorities[identity] = priority
+            if self.transfer is not None:
+                self.transfer.hasten(identity, priority)
         self.perform(self.directory.want(identity, self._store.state(identity)))
 
     def abandon(self, identity: bytes) -> None:
@@ -225,6 +237,7 @@ class ObjectPlane:
                 case directories.Release(identity, given_to):
                     if self._unkeep(identity):
                         self._spares.remove(identity)
+                        self._priorities.pop(identity, None)
                         self._drop_given(identity, given_to)
                         if identity in self._watched:
                             del self._watched[identity]
@@ -239,6 +252,7 @@ class ObjectPlane:
                 case directories.StopPull(identity):
                     self._stop_pull(identity)
                 case directories.Lose(identity, why):
+                    self._priorities.pop(identity, None)
                     # In this order: who sees that it is lost has heard why.
                     self._tell_all({"op": "lost_object", "object": identity.hex(), "why": why})
                     store.abandon(identity)
@@ -274,7 +288,8 @@ class ObjectPlane:
 
     def _pull(self, identity: bytes, sources: Sequence[int], size_bytes: int) -> None:
         if self.transfer is not None and size_bytes > IN_BAND_BYTES_MAX:
-            self.transfer.pull(identity, sources, size_bytes)
+            priority = self._priorities.get(identity, GET)
+            self.transfer.pull(identity, sources, size_bytes, priority)
             return
         self._pulls[identity] = _Pull(sources)
         self._tell(sources[0], {"op": "fetch", "object": identity.hex()})
@@ -351,6 +366,7 @@ class ObjectPlane:
 
     def arrived(self, identity: bytes) -> None:
         """An object is sealed here."""
+        self._priorities.pop(identity, None)
         self.perform(self.directory.pulled(identity))
         self._pull_ended(identity)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from orchestrator.common.priority import Priority
 from orchestrator.rpc.join_string import split_address
 from orchestrator.transfer.addresses import NodeAddress
-from orchestrator.transfer.events import Cause, Lost, Priority
+from orchestrator.transfer.events import Cause, Lost
 
 if TYPE_CHECKING:
     from orchestrator.node.object_plane import ObjectPlane
@@ -29,14 +30,21 @@ class Pulls:
         host, port = split_address(address, "the object service")
         self._addresses[node] = NodeAddress(node, host, port)
 
-    def pull(self, identity: bytes, sources: Sequence[int], size_bytes: int) -> None:
+    def pull(self, identity: bytes, sources: Sequence[int], size_bytes: int, priority: Priority) -> None:
         """Bring an object here."""
         known = [self._addresses[node] for node in sources if node in self._addresses]
         if not known:
             self._plane.failed(identity, sources, "no object service is known there")
             return
         self._sources[identity] = tuple(sources)
-        self._transfer.pull(identity, known, Priority.GET, size_bytes)
+        self._transfer.pull(identity, known, priority, size_bytes)
+
+    def hasten(self, identity: bytes, priority: Priority) -> None:
+        """One that is on its way is wanted for something more urgent."""
+        sources = self._sources.get(identity, ())
+        known = [self._addresses[node] for node in sources if node in self._addresses]
+        if known:
+            self._transfer.pull(identity, known, priority)
 
     def cancel(self, identity: bytes) -> None:
         """Nobody waits for it any more."""

@@ -6,19 +6,13 @@ one stream to one source; its number is never used again, so what comes late is 
 
 from __future__ import annotations
 
-from enum import Enum, IntEnum
+from enum import Enum
 from typing import NamedTuple
+
+from orchestrator.common.priority import Priority
 
 #: What one object may be; anything above is a lie or a mistake.
 OBJECT_BYTES_MAX = 1 << 46
-
-
-class Priority(IntEnum):
-    """Why an object is wanted: who waits for it, the most urgent first."""
-
-    GET = 0
-    ARGUMENT = 1
-    PREFETCH = 2
 
 
 class End(Enum):

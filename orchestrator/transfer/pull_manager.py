@@ -43,6 +43,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from orchestrator.common.priority import Priority
 from orchestrator.transfer.events import (
     OBJECT_BYTES_MAX,
     Ask,
@@ -58,7 +59,6 @@ from orchestrator.transfer.events import (
     Instruction,
     Lost,
     NodeDied,
-    Priority,
     Pulled,
     Refusal,
     RoomIs,

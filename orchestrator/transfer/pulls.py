@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from orchestrator.transfer.events import Priority
+from orchestrator.common.priority import Priority
 
 #: Objects up to this size go through the lane of their own. A gigabit link moves it in 8 ms.
 SMALL_BYTES_MAX = 1 << 20

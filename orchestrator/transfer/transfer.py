@@ -17,9 +17,10 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.clock import Clock, monotonic
+from orchestrator.common.priority import Priority
 from orchestrator.transfer import events as ev
 from orchestrator.transfer.addresses import NodeAddress
-from orchestrator.transfer.events import End, Lost, Priority, Pulled, Refusal
+from orchestrator.transfer.events import End, Lost, Pulled, Refusal
 from orchestrator.transfer.landing import Landing, Landings
 from orchestrator.transfer.outgoing import Library
 from orchestrator.transfer.pull_manager import PullManager

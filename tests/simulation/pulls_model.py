@@ -13,8 +13,9 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
+from orchestrator.common.priority import Priority
 from orchestrator.transfer import events as ev
-from orchestrator.transfer.events import Cause, End, Priority, Refusal
+from orchestrator.transfer.events import Cause, End, Refusal
 from orchestrator.transfer.pull_manager import PullManager
 
 Action = Callable[[], None]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import partial
 from random import Random
 
+from orchestrator.common.priority import Priority
 from orchestrator.transfer import events as ev
-from orchestrator.transfer.events import Priority
 from tests.simulation.pulls_model import SimNode, Simulation
 
 STORE_BYTES = 1 << 16

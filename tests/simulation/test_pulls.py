@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.common.priority import Priority
 from orchestrator.transfer import events as ev
-from orchestrator.transfer.events import Priority
 from orchestrator.transfer.pull_manager import PullManager
 from tests.simulation.pulls_model import Simulation
 from tests.simulation.pulls_world import simulate

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.common.priority import ARGUMENT, GET, PREFETCH
+from orchestrator.core.entry import Entry
 from orchestrator.core.references import TAKE_ATTEMPTS, References
 from plasma import Store
 
@@ -40,3 +42,18 @@ def test_a_copy_that_goes_while_it_is_wanted_is_wanted_all_the_same(times: int) 
         )
         assert References.take_ref(references, OBJECT) == (times < TAKE_ATTEMPTS)  # type: ignore[arg-type]
         assert told == [{"op": "borrow", "object": OBJECT.hex()}]
+
+
+def test_the_node_hears_of_who_is_more_urgent_and_of_no_other() -> None:
+    told: list[int] = []
+    with Store.create(1 << 22, name="test") as store:
+        references = References(
+            store, lambda entry: entry.ident, 2, lambda said: told.append(said["priority"])
+        )  # type: ignore[arg-type,return-value]
+        entry = Entry(OBJECT)
+        for priority in (PREFETCH, PREFETCH, ARGUMENT, PREFETCH, GET, ARGUMENT, GET):
+            references.watch(entry, priority)
+        assert told == [PREFETCH, ARGUMENT, GET]
+        store.create_buffer(OBJECT, 8).seal()
+        references.scan()
+        assert entry.state and not references._watched and not references._patient

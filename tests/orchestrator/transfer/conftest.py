@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.common.priority import Priority
 from orchestrator.transfer.addresses import NodeAddress
-from orchestrator.transfer.events import Lost, Priority, Pulled
+from orchestrator.transfer.events import Lost, Pulled
 from orchestrator.transfer.security import Security
 from orchestrator.transfer.transfer import ObjectTransfer
 from plasma.store import Store

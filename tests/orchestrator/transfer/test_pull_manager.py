@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from orchestrator.common.priority import Priority
 from orchestrator.transfer import pull_manager as module
 from orchestrator.transfer.events import (
     Ask,
@@ -20,7 +21,6 @@ from orchestrator.transfer.events import (
     Instruction,
     Lost,
     NodeDied,
-    Priority,
     Pulled,
     Refusal,
     RoomIs,

@@ -10,9 +10,10 @@ from typing import Any
 import grpc
 import pytest
 
+from orchestrator.common.priority import Priority
 from orchestrator.transfer import sockets
 from orchestrator.transfer.addresses import NodeAddress
-from orchestrator.transfer.events import Cause, Lost, Priority, Pulled
+from orchestrator.transfer.events import Cause, Lost, Pulled
 from orchestrator.transfer.objects_client import Peer
 from orchestrator.transfer.security import Security
 from orchestrator.transfer.transfer import ObjectTransfer
