@@ -1,4 +1,5 @@
-"""How many calls a second does an actor on another node answer, and how many tasks does that node do?
+"""How many calls a second does an actor on another node answer, and how many tasks does that node do? And
+how many where arguments are large?
 
 python benchmarks/remote_calls.py --vs ray
 
@@ -12,12 +13,18 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from harness import OURS, command_line, emit, installed, interleave, rate, save, show
 
 SYNC = "remote actor calls sync"
 ASYNC = "remote actor calls async"
 TASKS_SYNC = "remote tasks sync"
 TASKS_ASYNC = "remote tasks async"
+#: The same argument each time, which was put here; and an argument that was made over there, for a task that
+#: may run anywhere.
+SAME_ARGUMENT = "remote tasks sync, the same 64 MB argument"
+MADE_THERE = "tasks sync, a 64 MB argument made over there"
+LARGE_BYTES = 64_000_000
 #: What a row in the clear ends with.
 TRUSTED = ", trusted network"
 #: Calls under way at once.
@@ -37,6 +44,14 @@ def measure(api: Any, window_s: float, suffixes: list[str]) -> None:
     def task() -> bytes:
         return b"ok"
 
+    @api.remote
+    def first_of(array: Any) -> int:
+        return int(array[0])
+
+    @api.remote
+    def large() -> Any:
+        return np.ones(LARGE_BYTES, np.uint8)
+
     def timed(row: str, function: Callable[[], Any], count: int = 1) -> None:
         figure = rate(function, count, warmup_s=window_s, window_s=window_s)
         for suffix in suffixes:
@@ -48,6 +63,11 @@ def measure(api: Any, window_s: float, suffixes: list[str]) -> None:
     timed(ASYNC, lambda: api.get([actor.call.remote() for _ in range(UNDER_WAY)]), UNDER_WAY)
     timed(TASKS_SYNC, lambda: api.get(remote_task.remote()))
     timed(TASKS_ASYNC, lambda: api.get([remote_task.remote() for _ in range(UNDER_WAY)]), UNDER_WAY)
+    here, remote_first = api.put(np.ones(LARGE_BYTES, np.uint8)), first_of.options(**there)
+    timed(SAME_ARGUMENT, lambda: api.get(remote_first.remote(here)))
+    there_made = large.options(**there).remote()
+    api.wait([there_made], fetch_local=False)
+    timed(MADE_THERE, lambda: api.get(first_of.remote(there_made)))
 
 
 def run_side(side: str, window_s: float) -> None:

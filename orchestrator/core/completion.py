@@ -32,8 +32,8 @@ class Completion(Part):
         #: results that were lost before their reply came, with the attempt that had made them; see lineage.py
         self.lost_early: dict[bytes, int] = {}
         self.recover: Callable[[Entry], None] = lambda entry: None
-        #: notes that another node has the bytes of a result, and how many; see locality.py
-        self.made_at: Callable[[Entry, int, int], None] = lambda entry, node, size_bytes: None
+        #: notes which other node has the bytes of a result, and how many; see locality.py
+        self.made_at: Callable[[Entry, tuple[int, int] | None], None] = lambda entry, place: None
 
     def fill(self, entry: Entry, state: int, value: Any) -> None:
         """Complete one entry; its value goes to the store too if others wait for it there."""
@@ -45,8 +45,8 @@ class Completion(Part):
                 return
             identity = self._references.id_of(entry)
             self._references.adopt(entry, identity)
-            if value is not None:
-                self.made_at(entry, *value)
+            self.made_at(entry, value)
+            value = None
             task = entry.task
             if task is not None:
                 value = self.keep(task, index_of(identity))

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.common import config
 from orchestrator.common.clock import monotonic
 from orchestrator.common.scheduling_class import SchedulingClass
-from orchestrator.core.leases import Lease, SchedulingQueue
+from orchestrator.core.leases import NEAR, Lease, SchedulingQueue, queue_of
 from orchestrator.core.messages import GIVE_BACK
 from orchestrator.core.part import Part
 from orchestrator.core.task import DONE, QUEUED, SENT, WAITING, Task
@@ -67,25 +67,24 @@ class Dispatcher(Part):
         #: how long a lease without work is kept; a worker keeps it shorter than a driver
         self.lease_idle_s = config.LEASE_IDLE_S
 
-    def queue_for(self, scheduling: SchedulingClass, near: int = 0) -> SchedulingQueue:
-        """Return the queue of a scheduling class, for tasks that should run near a node if that is given."""
+    def queue_for(self, scheduling: SchedulingClass) -> SchedulingQueue:
+        """Return the queue of a scheduling class."""
         key = scheduling.key()
-        if near:
-            key += f"|near={near}"
         queue = self._queues.get(key)
         if queue is None:
-            with self._lock:
-                queue = self._queues.get(key)
-                if queue is None:
-                    queue = self._queues[key] = SchedulingQueue(scheduling, key, near)
-                    if near:
-                        queue.join(self.queue_for(scheduling))
+            queue = self._queues.setdefault(key, SchedulingQueue(scheduling, key))
         return queue
+
+    def _named(self, class_key: str) -> SchedulingQueue | None:
+        """Return the queue that the node knows by this key, of a class or of those of it near a node."""
+        key, _, near = class_key.partition(NEAR)
+        queue = self._queues.get(key)
+        return queue.near_queues.get(int(near)) if queue is not None and near else queue
 
     @property
     def has_leases(self) -> bool:
         """Whether somebody should call `tick` before long."""
-        return any(queue.leases for queue in self._queues.values())
+        return any(queue.leases for queue in list(self._queues.values()))
 
     def close(self) -> None:
         """Let go of everything; templates that users' functions keep still refer to the queues."""
@@ -137,12 +136,12 @@ class Dispatcher(Part):
 
     def _place(self, task: Task) -> None:
         """Send a new task, or queue it. Lock held."""
-        queue: SchedulingQueue = task.template.queue  # type: ignore[assignment]
+        queue: SchedulingQueue = queue_of(task) if task.near else task.template.queue  # type: ignore[assignment]
         pending = queue.pending
         if task.place != QUEUED:
             return
         if not pending:
-            lease = queue.pick(task.template.cost_us) or queue.adopt()
+            lease = queue.pick(task.template.cost_us)
             if lease is not None and self._send(lease, task):
                 return
         pending.append(task)
@@ -158,9 +157,11 @@ class Dispatcher(Part):
         lease.stalled = False
         queue = lease.queue
         if task.place == QUEUED:
-            queue.pending.append(task)
+            queue_of(task).pending.append(task)
         if queue.contended_until:
             self._answered_contended(lease, queue)
+        elif queue.near_queues:
+            self._refill_in_turn(lease, queue)
         elif queue.pending:
             self._refill(lease, queue)
 
@@ -170,8 +171,8 @@ class Dispatcher(Part):
             if not lease.inflight:
                 self._return(lease)
                 self._fill(queue)  # asks for another
-        elif queue.pending:
-            self._refill(lease, queue)
+        elif queue.has_work:
+            self._refill_in_turn(lease, queue)
         elif not lease.inflight and not lease.paused:
             self._return(lease)
 
@@ -218,11 +219,14 @@ class Dispatcher(Part):
                 # Cancelled; or sent, and an interrupt came before it was taken off the queue.
                 pending.popleft()
                 continue
-            lease = queue.pick(task.template.cost_us) or queue.adopt()
+            lease = queue.pick(task.template.cost_us)
             if lease is None or not self._send(lease, task):
                 self._demand(queue)
-                return
+                break
             pending.popleft()
+        for near in list(queue.near_queues.values()):
+            if near.pending:
+                self._fill(near)
 
     def _demand(self, queue: SchedulingQueue) -> None:
         """Tell the node how many more workers this class could use, when that has changed much. Lock held."""
@@ -241,17 +245,24 @@ class Dispatcher(Part):
         """A lease has room again: the shortest way from the queue into its channel. Lock held."""
         pending = queue.pending
         while pending and not lease.paused:
-            task = pending[0]
-            if task.place != QUEUED:
-                # Cancelled; or sent, and an interrupt came before it was taken off the queue.
-                pending.popleft()
-                continue
+            if not self._refill_one(lease, pending):
+                return
+
+    def _refill_in_turn(self, lease: Lease, queue: SchedulingQueue) -> None:
+        """The same for a class some of whose tasks wait for workers of certain nodes. Lock held."""
+        while not lease.paused and (one := queue.oldest_for(lease)) is not None:
+            if not self._refill_one(lease, one.pending):
+                return
+
+    def _refill_one(self, lease: Lease, pending: deque[Task]) -> bool:
+        task = pending[0]
+        if task.place == QUEUED:
             load = lease.load_us
-            if load and load + task.template.cost_us > PIPELINE_US:
-                return
-            if not self._send(lease, task):
-                return
-            pending.popleft()
+            if (load and load + task.template.cost_us > PIPELINE_US) or not self._send(lease, task):
+                return False
+        # Sent; or cancelled; or sent before, and an interrupt came before it was taken off the queue.
+        pending.popleft()
+        return True
 
     def withdraw(self, task: Task) -> int:
         """Take a task back if it has not begun; return where it was, or SENT if it has begun."""
@@ -276,7 +287,8 @@ class Dispatcher(Part):
         with self._lock:
             found = [task for lease, task in list(self._left) if lease is None]
             for queue in self._queues.values():
-                found += queue.pending
+                for one in queue.all():
+                    found += one.pending
                 for lease in queue.leases:
                     found += lease.inflight.values()
         return found
@@ -285,7 +297,7 @@ class Dispatcher(Part):
 
     def on_granted(self, class_key: str, address: int, pid: int) -> None:
         """The node lends a worker."""
-        queue = self._queues.get(class_key)
+        queue = self._named(class_key)
         if queue is None:
             self._node_send({"op": "return", "worker": address})
             return
@@ -299,34 +311,32 @@ class Dispatcher(Part):
                 self._fill(queue)  # asks for another
                 return
             queue.waiting_since = monotonic()
-            lease = Lease(queue, address, pid, sender, self._node_of(address))
+            lease = Lease(queue.base, address, pid, sender, self._node_of(address))
             lease.idle_since = queue.waiting_since
             self._peers[address] = lease
             queue.leases.append(lease)
-            self._fill(queue)
+            self._refill_in_turn(lease, queue.base)
+            self._fill(queue.base)
 
     def on_reclaim(self, class_key: str, address: int | None) -> None:
         """Others wait for resources: give back what is idle now, and this worker as soon as it can be."""
-        queue = self._queues.get(class_key)
+        queue = self._named(class_key)
         if queue is not None:
             with self._lock:
-                for one in queue.family or [queue]:
-                    self._reclaim(one, address)
-
-    def _reclaim(self, queue: SchedulingQueue, address: int | None) -> None:
-        queue.contended_until = monotonic() + config.CONTENDED_S
-        for lease in list(queue.leases):
-            if lease.address == address:
-                lease.leaving = lease.paused = True
-                self._revoke_behind(lease)
-                self._answered_contended(lease, queue)
-                self._fill(queue)
-            elif not lease.inflight and not queue.pending:
-                self._return(lease)
+                queue = queue.base
+                queue.contended_until = monotonic() + config.CONTENDED_S
+                for lease in list(queue.leases):
+                    if lease.address == address:
+                        lease.leaving = lease.paused = True
+                        self._revoke_behind(lease)
+                        self._answered_contended(lease, queue)
+                        self._fill(queue)
+                    elif not lease.inflight and not queue.has_work:
+                        self._return(lease)
 
     def on_infeasible(self, class_key: str) -> list[Task]:
         """No worker will ever be found for this class: return its tasks, which are queued no more."""
-        queue = self._queues.get(class_key)
+        queue = self._named(class_key)
         if queue is None:
             return []
         with self._lock:
@@ -343,7 +353,7 @@ class Dispatcher(Part):
                 task = lease.inflight.get(seq)
                 if task is not None:
                     self._unsend(lease, task)
-                    lease.queue.pending.appendleft(task)
+                    queue_of(task).pending.appendleft(task)
             self._fill(lease.queue)
 
     def on_retired(self, lease: Lease, last: int, seqs: list[int]) -> None:
@@ -370,7 +380,9 @@ class Dispatcher(Part):
                 queue.leases.remove(lease)
             # Some may have been answered, which `_do_left` was to note.
             tasks = [task for task in lease.inflight.values() if task.place == SENT]
-            queue.pending.extend(task for task in lease.inflight.values() if task.place == QUEUED)
+            for task in lease.inflight.values():
+                if task.place == QUEUED:
+                    queue_of(task).pending.append(task)
             lease.inflight.clear()
             lease.sender = None
             if tasks and lease.retired in (0, tasks[0].seq):
@@ -379,14 +391,14 @@ class Dispatcher(Part):
                 lost.lease = None
             for task in reversed(tasks):
                 task.place = QUEUED
-                queue.pending.appendleft(task)
+                queue_of(task).pending.appendleft(task)
             self._fill(queue)
         return lost
 
     def requeue(self, task: Task) -> None:
         """Queue a task again that ran in vain, before those that have not run yet."""
-        queue: SchedulingQueue = task.template.queue  # type: ignore[assignment]
         with self._lock:
+            queue = queue_of(task)
             if task.place == WAITING:
                 task.place = QUEUED
                 queue.pending.appendleft(task)
@@ -399,15 +411,19 @@ class Dispatcher(Part):
         due = config.TICK_S
         self._do_left()  # an interrupt may have kept somebody from it
         with self._lock:
-            for queue in self._queues.values():
+            for queue in list(self._queues.values()):
                 if queue.contended_until and now > queue.contended_until:
                     if not any(lease.leaving for lease in queue.leases):
                         queue.contended_until = 0.0
-                if queue.pending:
-                    self._fill(queue)
-                    self._explain_wait(queue, now)
-                elif queue.wanted:
-                    self._demand_nothing(queue)
+                for one in queue.all():
+                    if one.pending:
+                        self._fill(one)
+                        if text := one.why_it_waits(now):
+                            self._warn(text)
+                    elif one.wanted:
+                        self._demand_nothing(one)
+                if queue.near_queues:
+                    due = min(due, queue.tend(now))
                 for lease in list(queue.leases):
                     if not lease.inflight:
                         if lease.used:
@@ -444,7 +460,7 @@ class Dispatcher(Part):
             if not lease.revoke(task):
                 break
             self._unsend(lease, task)
-            lease.queue.pending.appendleft(task)
+            queue_of(task).pending.appendleft(task)
 
     def _demand_nothing(self, queue: SchedulingQueue) -> None:
         queue.wanted = 0
@@ -466,7 +482,7 @@ class Dispatcher(Part):
     def _return_idle(self, other_than: SchedulingQueue) -> None:
         """Work waits in one class: idle workers of the others are of no use here. Lock held."""
         for queue in self._queues.values():
-            if queue is not other_than and not queue.pending:
+            if queue is not other_than.base and not queue.has_work:
                 for lease in list(queue.leases):
                     if not lease.inflight:
                         self._return(lease)
@@ -475,20 +491,10 @@ class Dispatcher(Part):
         """The node says why something waits: tasks of a class, or something that is no task."""
         text = message["text"]
         with self._lock:
-            queue = self._queues.get(message.get("class", ""))
+            queue = self._named(message.get("class", ""))
             if queue is not None:
                 if not queue.pending:
                     return
                 queue.warned = True  # it knows better
                 text = f"{len(queue.pending)} tasks ({queue.pending[0].template.name}, ...): each {text}"
         self._warn(text)
-
-    def _explain_wait(self, queue: SchedulingQueue, now: float) -> None:
-        if queue.leases or queue.warned or now - queue.waiting_since < config.UNPLACED_WARNING_S:
-            return
-        queue.warned = True
-        self._warn(
-            f"{len(queue.pending)} tasks ({queue.pending[0].template.name}, ...) have waited for a worker: "
-            f"each needs {queue.scheduling.resources}. Other tasks or actors hold the resources"
-            f"{', or its runtime environment is not ready' if queue.scheduling.env else ''}."
-        )

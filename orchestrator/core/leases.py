@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from orchestrator.common import config
+from orchestrator.common.clock import monotonic
 from orchestrator.common.scheduling_class import SchedulingClass
 
 if TYPE_CHECKING:
@@ -16,6 +17,15 @@ PIPELINE_US = config.PIPELINE_US
 
 #: Work that may be ahead of a task while another worker is free: less than it takes to wake that one.
 WORTH_WAKING_US = 100
+
+#: What comes between the key of a class and a node, in the key by which the latter's tasks are known.
+NEAR = "|near="
+#: How long a task waits for a worker of the node that has its arguments, before it goes to any.
+PATIENCE_S = 0.05
+#: How long, after one has waited in vain, the next ones do not.
+LAPSE_S = 1.0
+#: A queue near a node is forgotten after so long without tasks: nodes come and go.
+NEAR_KEPT_S = 60.0
 
 
 class Lease:
@@ -75,17 +85,15 @@ class Lease:
 
 
 class SchedulingQueue:
-    """The tasks of one scheduling class, and the workers lent for it.
-
-    Those whose arguments lie on one node are apart from the others: see locality.py.
-    """
+    """The tasks of one scheduling class, and the workers lent for it."""
 
     __slots__ = (
+        "base",
         "contended_until",
-        "family",
         "key",
         "leases",
         "near",
+        "near_queues",
         "pending",
         "scheduling",
         "wanted",
@@ -93,14 +101,16 @@ class SchedulingQueue:
         "waiting_since",
     )
 
-    def __init__(self, scheduling: SchedulingClass, key: str, near: int = 0) -> None:
+    def __init__(self, scheduling: SchedulingClass, key: str) -> None:
         self.scheduling = scheduling
         self.key = key
         #: the node that should be asked first; 0 if it doesn't matter
-        self.near = near
-        #: the queues of the same class, this one too, if there are others
-        self.family: list[SchedulingQueue] = []
+        self.near = 0
+        #: those of its tasks whose arguments lie on one node; and of those, where they came from
+        self.near_queues: dict[int, NearQueue] = {}
+        self.base: SchedulingQueue = self
         self.pending: deque[Task] = deque()
+        #: of the whole class
         self.leases: list[Lease] = []
         #: what the node believes this process wants more
         self.wanted = 0
@@ -109,34 +119,52 @@ class SchedulingQueue:
         #: the node has said that others wait for such workers; 0.0 when it has not lately
         self.contended_until = 0.0
 
-    def join(self, other: SchedulingQueue) -> None:
-        """Belong to another queue of the same class: what is lent for the one may serve the other."""
-        other.family = other.family or [other]
-        other.family.append(self)
-        self.family = other.family
+    def all(self) -> list[SchedulingQueue]:
+        """Return this queue and those of its class near nodes."""
+        return [self, *self.near_queues.values()]
 
-    def adopt(self) -> Lease | None:
-        """Take over an idle worker from another queue of the class, if it is where it should be."""
-        for other in self.family:
-            if other is self or other.pending:
-                continue
-            for lease in other.leases:
-                if not (lease.inflight or lease.paused) and self.near in (0, lease.node):
-                    other.leases.remove(lease)
-                    lease.queue = self
-                    self.leases.append(lease)
-                    return lease
-        return None
+    def tend(self, now_s: float) -> float:
+        """Forget queues near nodes that have long had no tasks; return when to look at the others."""
+        for node, one in list(self.near_queues.items()):
+            if not (one.pending or one.wanted) and now_s - one.since > NEAR_KEPT_S:
+                del self.near_queues[node]
+        waits = any(one.pending for one in self.near_queues.values())
+        return PATIENCE_S if waits else config.TICK_S
 
-    def pick(self, cost_us: int) -> Lease | None:
-        """Return the lease for a task of this cost, or None when all are busy enough.
+    @property
+    def has_work(self) -> bool:
+        """Whether any task of the class waits."""
+        return any(one.pending for one in self.all())
+
+    def why_it_waits(self, now_s: float) -> str | None:
+        """Return what to tell the user, once, of tasks that have found no worker for long."""
+        if self.leases or self.warned or now_s - self.waiting_since < config.UNPLACED_WARNING_S:
+            return None
+        self.warned = True
+        environment = ", or its runtime environment is not ready" if self.scheduling.env else ""
+        return (
+            f"{len(self.pending)} tasks ({self.pending[0].template.name}, ...) have waited for a worker: "
+            f"each needs {self.scheduling.resources}. Other tasks or actors hold the resources{environment}."
+        )
+
+    def takes(self, lease: Lease) -> bool:
+        """Tell whether its tasks may go to this worker now."""
+        return True
+
+    def oldest_for(self, lease: Lease) -> SchedulingQueue | None:
+        """Return the queue of the class whose first task is the oldest that may go to this worker."""
+        ready = [one for one in self.all() if one.pending and one.takes(lease)]
+        return min(ready, key=lambda one: one.pending[0].seq, default=None)
+
+    def pick(self, cost_us: int, leases: list[Lease] | None = None) -> Lease | None:
+        """Return the lease for a task of this cost, or None when all (or all of `leases`) are busy enough.
 
         The first one that is nearly idle, so that a trickle of tasks keeps to one warm worker;
         then the least loaded one whose pipeline has room.
         """
         best = None
         best_load = PIPELINE_US - cost_us + 1
-        for lease in self.leases:
+        for lease in self.leases if leases is None else leases:
             if lease.paused or lease.stalled:
                 continue
             load = lease.load_us
@@ -145,3 +173,49 @@ class SchedulingQueue:
             if load < best_load:
                 best, best_load = lease, load
         return best
+
+
+class NearQueue(SchedulingQueue):
+    """The tasks of a class whose arguments lie on one node; the workers are those of the class.
+
+    They go to workers of that node. When none has had room for `PATIENCE_S` they go to any, and those that
+    come in the next `LAPSE_S` do so at once (delay scheduling, Zaharia et al. 2010): to bring the arguments
+    elsewhere takes less time than to wait longer, and a node that was full is likely to be so still.
+    """
+
+    __slots__ = ("lapse_until", "since")
+
+    def __init__(self, base: SchedulingQueue, near: int) -> None:
+        super().__init__(base.scheduling, f"{base.key}{NEAR}{near}")
+        self.near = near
+        self.base = base
+        self.leases = base.leases
+        #: since when its first task waits, and until when any worker will do
+        self.since = monotonic()
+        self.lapse_until = 0.0
+
+    def takes(self, lease: Lease) -> bool:
+        """Tell whether its tasks may go to this worker now."""
+        return lease.node == self.near or self._has_lapsed()
+
+    def pick(self, cost_us: int, leases: list[Lease] | None = None) -> Lease | None:
+        """Return the lease for a task of this cost; None if it is to wait."""
+        here = super().pick(cost_us, [lease for lease in self.leases if lease.node == self.near])
+        return super().pick(cost_us) if here is None and self._has_lapsed() else here
+
+    def _has_lapsed(self) -> bool:
+        now_s = monotonic()
+        if not self.pending:
+            self.since = now_s  # the first one has just come
+        elif now_s - max(self.since, self.waiting_since) >= PATIENCE_S:
+            self.lapse_until = now_s + LAPSE_S
+        return now_s < self.lapse_until
+
+
+def queue_of(task: Task) -> SchedulingQueue:
+    """Return the queue that a task belongs to."""
+    queue, near = task.template.queue, task.near
+    assert queue is not None
+    if not near:
+        return queue
+    return queue.near_queues.get(near) or queue.near_queues.setdefault(near, NearQueue(queue, near))

@@ -17,14 +17,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from orchestrator.common import config
-from orchestrator.common.scheduling_class import SchedulingClass
 from orchestrator.core.entry import Entry
 from orchestrator.core.part import Part
 from orchestrator.core.task import Dependencies, Task
 from orchestrator.objects.plasma_adapter import Hold
 
 if TYPE_CHECKING:
-    from orchestrator.core.leases import SchedulingQueue
     from orchestrator.core.runtime import Runtime
 
 
@@ -37,25 +35,21 @@ class Locality(Part):
         self._made_at: weakref.WeakKeyDictionary[Entry, tuple[int, int]] = weakref.WeakKeyDictionary()
         runtime.completion.made_at = self._made
 
-    def _made(self, entry: Entry, node: int, size_bytes: int) -> None:
-        """A result of ours lies on another node."""
-        if size_bytes >= config.LOCALITY_BYTES_MIN:
-            self._made_at[entry] = (node, size_bytes)
+    def _made(self, entry: Entry, place: tuple[int, int] | None) -> None:
+        """A result of ours is there, on another node if that is given."""
+        if place is not None and place[1] >= config.LOCALITY_BYTES_MIN:
+            self._made_at[entry] = place
+        else:
+            self._made_at.pop(entry, None)
 
     def place(self, task: Task) -> None:
         """Have a task whose arguments are known be queued for the node that has most of them."""
-        template = task.template.base or task.template
-        queue = template.queue
-        if queue is None or queue.scheduling.placement is not None:
-            return
-        node = self._heaviest(task)
-        task.template = template if node is None else template.near(node, self._queue_near)
+        queue = task.template.queue
+        if queue is not None and queue.scheduling.placement is None:
+            task.near = self._heaviest(task)
 
-    def _queue_near(self, scheduling: SchedulingClass, node: int) -> SchedulingQueue:
-        return self._runtime.dispatcher.queue_for(scheduling, node)
-
-    def _heaviest(self, task: Task) -> int | None:
-        """Return the node that has most bytes of the arguments; None if no node has many."""
+    def _heaviest(self, task: Task) -> int:
+        """Return the node that has most bytes of the arguments; 0 if no node has many."""
         runtime, held = self._runtime, task.held
         inside, direct = (held.inside, held.direct) if type(held) is Dependencies else (held, ())
         # What is stored as one object are the arguments themselves, which are large.
@@ -68,4 +62,4 @@ class Locality(Part):
                 node, size_bytes = self._made_at[item]
                 bytes_at[node] += size_bytes
         heaviest = max(bytes_at, key=lambda node: (bytes_at[node], node == runtime.here), default=0)
-        return heaviest if bytes_at[heaviest] >= config.LOCALITY_BYTES_MIN else None
+        return heaviest if bytes_at[heaviest] >= config.LOCALITY_BYTES_MIN else 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.config import UNKNOWN_COST_US
@@ -11,7 +10,6 @@ from orchestrator.common.options import DYNAMIC
 
 if TYPE_CHECKING:
     from orchestrator.common.retry_policy import RetryPolicy
-    from orchestrator.common.scheduling_class import SchedulingClass
     from orchestrator.core.actor_record import ActorRecord
     from orchestrator.core.entry import Entry
     from orchestrator.core.generators import Stream
@@ -26,9 +24,7 @@ class Template:
     """What all calls of one function with one set of options share. Made once per session."""
 
     __slots__ = (
-        "_near",
         "backpressure",
-        "base",
         "concurrency_group",
         "cost_us",
         "key",
@@ -62,9 +58,6 @@ class Template:
         self.key = key
         self.name = name
         self.queue = queue
-        #: the template that this one differs from in its queue alone; None if there is none
-        self.base: Template | None = None
-        self._near: dict[int, Template] | None = None
         #: a generator whose items come all in one reference is a function with one result
         self.num_returns = 1 if num_returns == DYNAMIC else num_returns
         self.max_retries = max_retries
@@ -91,17 +84,6 @@ class Template:
         if writable_args:
             options["writable_args"] = True
         self.options = options or None
-
-    def near(self, node: int, queue_for: Callable[[SchedulingClass, int], SchedulingQueue]) -> Template:
-        """Return what the calls share whose arguments lie on a node: all of this, but for the queue."""
-        if self._near is None:
-            self._near = {}
-        known = self._near.get(node)
-        if known is None:
-            assert self.queue is not None
-            known = self._near[node] = copy.copy(self)
-            known.queue, known.base, known._near = queue_for(self.queue.scheduling, node), self, None
-        return known
 
     def chooses(self, raised: BaseException) -> bool:
         """Tell whether `retry_exceptions` names this exception, or what it wraps."""
@@ -133,6 +115,7 @@ class Task:
         "held",
         "lease",
         "message",
+        "near",
         "oom_kills",
         "packed",
         "parent",
@@ -151,6 +134,8 @@ class Task:
         #: the task this process was running when it submitted this one
         self.parent = parent
         self.place = QUEUED
+        #: the node that has most of its arguments; 0 if that doesn't matter (locality.py)
+        self.near = 0
         #: the encoded message, once its arguments are known
         self.message: bytes | None = None
         #: arguments that still have references to be replaced by values

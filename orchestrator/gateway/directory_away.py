@@ -60,6 +60,7 @@ class AwayObjects:
         if record.home_is_dead:
             return [*out, Lose(identity, NODE_DIED)]
         record.is_wanted = True
+        record.has_copy = False  # its file on disk is lost, if it had one; the question tells the home
         if not record.is_asked and not record.pulls:
             record.is_asked = True
             out.append(_tell_home("want", identity))
@@ -95,9 +96,9 @@ class AwayObjects:
         return [Release(identity, away.given_to)]
 
     def pulls(self, identity: bytes) -> bool:
-        """Tell whether the bytes of an object of another node are on their way here."""
+        """Tell whether the bytes of an object of another node are on their way here, and not here yet."""
         away = self._away.get(identity)
-        return away is not None and away.pulls
+        return away is not None and away.pulls and not away.has_copy
 
     def drop(self, identity: bytes) -> list[Instruction]:
         """There is no room for a copy that was retained."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from orchestrator.node.memory import MemoryReading, MemorySources, gigabytes
-from orchestrator.scheduling.victims import Candidate, choose_victim, worth_ending
+from orchestrator.scheduling.victims import Candidate, choose_victim, inevitable, worth_ending
 from orchestrator.scheduling.worker_slots import WorkerSlot, WorkerState
 
 #: Memory in use above this share is too much.
@@ -99,7 +99,8 @@ class MemoryMonitor:
             if token in sizes and slot.state in _RUNNING
         ]
         worth = worth_ending(running)
-        victim = choose_victim(worth, reading.used_bytes - int(self._threshold * reading.limit_bytes))
+        excess_bytes = reading.used_bytes - int(self._threshold * reading.limit_bytes)
+        victim = choose_victim(worth, excess_bytes)
         if victim is None:
             return None
         named = sorted(running, key=lambda one: -one.private_bytes)[:NAMED_MAX]
@@ -109,4 +110,4 @@ class MemoryMonitor:
             "(who is too large by itself first, then what can be repeated, then the youngest of whoever has "
             f"most running). Largest: {others}"
         )
-        return Verdict(victim.token, reason, len(worth) == 1)
+        return Verdict(victim.token, reason, len(worth) == 1 or victim in inevitable(worth, excess_bytes))

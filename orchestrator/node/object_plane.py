@@ -115,8 +115,8 @@ class ObjectPlane:
         self._unneeded: deque[bytes] = deque()
         #: what the bytes that are wanted here are wanted for
         self._priorities: dict[bytes, Priority] = {}
-        #: objects that nobody needs any more, though the end of their transfer is still to be heard of
-        self._early: set[bytes] = set()
+        #: objects that nobody needs any more, and of whose arrival we are about to hear
+        self._arriving: set[bytes] = set()
         #: copies that nobody here needs, and that stay while there is room
         self._spares = SpareCopies(store.size_bytes)
 
@@ -238,6 +238,7 @@ class ObjectPlane:
                     if self._unkeep(identity):
                         self._spares.remove(identity)
                         self._priorities.pop(identity, None)
+                        self._arriving.discard(identity)
                         self._drop_given(identity, given_to)
                         if identity in self._watched:
                             del self._watched[identity]
@@ -305,7 +306,7 @@ class ObjectPlane:
         else:
             del self._pulls[identity]
             self._roomless.pop(identity, None)
-            self.perform(self.directory.pull_failed(identity, pull.tried, "it is not there"))
+            self.failed(identity, pull.tried, "it is not there")
 
     def _drop_buffer(self, pull: _Pull) -> None:
         pull.view = pull.allocation = None
@@ -381,8 +382,8 @@ class ObjectPlane:
         self._pull_ended(identity)
 
     def _pull_ended(self, identity: bytes) -> None:
-        if identity in self._early:
-            self._early.remove(identity)
+        if identity in self._arriving:
+            self._arriving.remove(identity)
             self._unneeded.append(identity)
 
     # ------------------------------------------------------------ sending bytes
@@ -433,7 +434,7 @@ class ObjectPlane:
             if store.is_needed(identity):
                 continue
             if self.directory.pulls(identity) and store.state(identity) in directories.HERE:
-                self._early.add(identity)
+                self._arriving.add(identity)
             else:
                 self.perform(self.directory.unneeded(identity))
         self._trim()

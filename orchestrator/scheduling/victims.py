@@ -37,6 +37,14 @@ def worth_ending(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [one for one in candidates if one.private_bytes >= WORTH_SHARE * largest]
 
 
+def inevitable(candidates: Sequence[Candidate], excess_bytes: int) -> list[Candidate]:
+    """Return those without whose end too much would be in use, though all others ended."""
+    total_bytes = sum(one.private_bytes for one in candidates)
+    if total_bytes < excess_bytes:
+        return []  # others hold the memory
+    return [one for one in candidates if total_bytes - one.private_bytes < excess_bytes]
+
+
 def choose_victim(candidates: Sequence[Candidate], excess_bytes: int = 0) -> Candidate | None:
     """Return which of those worth ending is to end; None if there are none.
 
@@ -46,10 +54,7 @@ def choose_victim(candidates: Sequence[Candidate], excess_bytes: int = 0) -> Can
     """
     if not candidates:
         return None
-    total_bytes = sum(one.private_bytes for one in candidates)
-    if total_bytes >= excess_bytes:
-        inevitable = [one for one in candidates if total_bytes - one.private_bytes < excess_bytes]
-        candidates = inevitable or candidates
+    candidates = inevitable(candidates, excess_bytes) or candidates
     running = Counter((one.retriable, one.owner) for one in candidates)
     retriable, owner = max(running, key=lambda group: (group[0], running[group]))
     group = [one for one in candidates if (one.retriable, one.owner) == (retriable, owner)]

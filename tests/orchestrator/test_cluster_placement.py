@@ -109,12 +109,13 @@ class TestAffinity:
         assert found in ids(cluster)
 
 
-@ray.remote
+# So small that idle workers of other kinds leave room for them.
+@ray.remote(num_cpus=0.1)
 def megabytes(count: int) -> bytes:
     return bytes(count << 20)
 
 
-@ray.remote
+@ray.remote(num_cpus=0.1)
 def where_with(*args: Any, **named: Any) -> str:
     return ray.get_runtime_context().get_node_id()
 
@@ -162,8 +163,9 @@ class TestLocality:
     def test_a_node_that_died_is_forgotten_and_its_results_are_made_again(self, cluster: Cluster) -> None:
         victim = cluster.add_node(num_cpus=2)
         cluster.wait_for_nodes()
+        ray.get(where.options(scheduling_strategy=on(victim, soft=False)).remote(), timeout=30)
         made = megabytes.options(scheduling_strategy=on(victim, soft=True)).remote(2)
-        assert ray.get(where_with.remote(made), timeout=30) == victim.node_id
+        until(lambda: ray.get(where_with.remote(made), timeout=30) == victim.node_id)
         cluster.remove_node(victim, allow_graceful=False)
         assert ray.get(where_with.remote(made), timeout=60) in ids(cluster)
 

@@ -28,7 +28,7 @@ def encode(**message: Any) -> bytes:
 def test_a_lease() -> None:
     half = ResourceSet.from_floats({"CPU": 0.5})
     op, fields = decode(encode(op="lease", **{"class": "f"}, resources={"CPU": 0.5}, want=3))
-    assert (op, fields.pop("class"), fields.pop("want")) == ("lease", "f", 3)
+    assert (op, fields.pop("class"), fields.pop("want"), fields.pop("near")) == ("lease", "f", 3, 0)
     assert SchedulingClass(**fields) == SchedulingClass(half), "what is plain may be left out"
 
 

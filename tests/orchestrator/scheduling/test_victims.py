@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.scheduling.victims import Candidate, choose_victim, worth_ending
+from orchestrator.scheduling.victims import Candidate, choose_victim, inevitable, worth_ending
 
 GIB = 1 << 30
 
@@ -54,3 +54,11 @@ def test_nobody_ends_for_one_who_must_go_anyway() -> None:
     assert victim(small, large, excess_gib=1.5) == 2, "it would not be enough"
     assert victim(small, large, excess_gib=5.5) == 1, "both must go"
     assert victim(small, large, excess_gib=9) == 1, "others hold the memory"
+
+
+def test_who_must_go_anyway_is_too_large_by_itself() -> None:
+    large, others = running(9, gib=13), [running(1, gib=1.5), running(2, gib=1.5)]
+    assert inevitable([*others, large], int(3.8 * GIB)) == [large]
+    assert inevitable([large], int(0.8 * GIB)) == [large]
+    assert inevitable([*others, large], int(1.2 * GIB)) == []
+    assert inevitable([*others, large], 17 * GIB) == [], "whoever else has it"
