@@ -15,6 +15,7 @@ from orchestrator.scheduling.actor_table import (
     RequestPlacement,
 )
 from tests.simulation import actors_world
+from tests.simulation.seeds import find_failure, run_all
 
 SEEDS_PER_TEST = 50
 client_died, end = ActorTable.client_died, ActorTable.end
@@ -22,13 +23,7 @@ client_died, end = ActorTable.client_died, ActorTable.end
 
 @pytest.mark.parametrize("first", range(0, 200, SEEDS_PER_TEST))
 def test_what_must_hold_holds(first: int) -> None:
-    for seed in range(first, first + SEEDS_PER_TEST):
-        try:
-            actors_world.run(seed)
-        except Exception as exc:
-            raise AssertionError(
-                f"seed {seed}: python tools/simulate.py --only actors --seed {seed}"
-            ) from exc
+    run_all("actors", actors_world.run, range(first, first + SEEDS_PER_TEST))
 
 
 def believe_what_is_said(self: ActorTable, worker: int, said: str | None = None) -> str | None:
@@ -68,9 +63,4 @@ BUGS: dict[str, tuple[type, str, Callable[..., Any]]] = {
 @pytest.mark.parametrize("bug", BUGS)
 def test_the_checks_see(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*BUGS[bug])
-    for seed in range(200):
-        try:
-            actors_world.run(seed)
-        except AssertionError:
-            return
-    raise AssertionError("nothing was noticed")
+    find_failure(actors_world.run, range(200))

@@ -12,18 +12,14 @@ from orchestrator.autoscaler.config import NodeType
 from orchestrator.autoscaler.instances import Change, Instance
 from orchestrator.autoscaler.reconciler import Reconciler, Terminate
 from tests.simulation import autoscaler_world
+from tests.simulation.seeds import find_failure, run_all
 
 SEEDS_PER_TEST = 6
 
 
 @pytest.mark.parametrize("first", range(0, 24, SEEDS_PER_TEST))
 def test_what_must_hold_holds(first: int) -> None:
-    for seed in range(first, first + SEEDS_PER_TEST):
-        try:
-            autoscaler_world.run(seed)
-        except Exception as exc:
-            story = f"seed {seed}: python tools/simulate.py --only autoscaler --seed {seed}"
-            raise AssertionError(story) from exc
+    run_all("autoscaler", autoscaler_world.run, range(first, first + SEEDS_PER_TEST))
 
 
 def end_without_telling(self: Reconciler, one: Instance, cause: str) -> None:
@@ -52,9 +48,4 @@ BUGS: dict[str, tuple[type, str, Callable[..., Any]]] = {
 @pytest.mark.parametrize("bug", BUGS)
 def test_the_checks_see(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*BUGS[bug])
-    for seed in range(9):
-        try:
-            autoscaler_world.run(seed)
-        except (AssertionError, KeyError):
-            return
-    raise AssertionError("nothing was noticed")
+    find_failure(autoscaler_world.run, range(9), (AssertionError, KeyError))

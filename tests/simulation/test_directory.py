@@ -7,19 +7,14 @@ import pytest
 
 from orchestrator.gateway.directory import Directory
 from tests.simulation import directory_world
+from tests.simulation.seeds import find_failure, run_all
 
 SEEDS_PER_TEST = 50
 
 
 @pytest.mark.parametrize("first", range(0, 200, SEEDS_PER_TEST))
 def test_references_across_nodes(first: int) -> None:
-    for seed in range(first, first + SEEDS_PER_TEST):
-        try:
-            directory_world.run(seed)
-        except Exception as exc:
-            raise AssertionError(
-                f"seed {seed}: python tools/simulate.py --only directory --seed {seed}"
-            ) from exc
+    run_all("directory", directory_world.run, range(first, first + SEEDS_PER_TEST))
 
 
 @pytest.mark.parametrize(
@@ -27,9 +22,4 @@ def test_references_across_nodes(first: int) -> None:
 )
 def test_the_checks_see_what_is_not_done(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Directory, method, lambda *_: [])
-    for seed in range(30):
-        try:
-            directory_world.run(seed)
-        except AssertionError:
-            return
-    raise AssertionError("nothing was noticed")
+    find_failure(directory_world.run, range(30))

@@ -16,17 +16,14 @@ from orchestrator.gcs.nodes import NodeTable
 from orchestrator.gcs.placement_groups import GroupTable
 from orchestrator.testing.sim_network import Faults
 from tests.simulation import gcs_world
+from tests.simulation.seeds import run_all
 
 SEEDS_PER_TEST = 10
 
 
 @pytest.mark.parametrize("first", range(0, 200, SEEDS_PER_TEST))
 def test_what_must_hold_holds(first: int, rounds: Callable[[int, int], int]) -> None:
-    for seed in range(first, first + SEEDS_PER_TEST):
-        try:
-            gcs_world.run(seed)
-        except Exception as exc:
-            raise AssertionError(f"seed {seed}: python tools/simulate.py --only gcs --seed {seed}") from exc
+    run_all("gcs", gcs_world.run, range(first, first + SEEDS_PER_TEST))
 
 
 def test_the_same_seed_is_the_same_run() -> None:

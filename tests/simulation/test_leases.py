@@ -10,6 +10,7 @@ import pytest
 from orchestrator.scheduling.cluster.asks import Ask, AskBook, Wanted
 from orchestrator.scheduling.cluster.lender import Lender, Want
 from tests.simulation import leases_world
+from tests.simulation.seeds import find_failure, run_all
 
 SEEDS_PER_TEST = 5
 asked = Lender.asked
@@ -17,13 +18,7 @@ asked = Lender.asked
 
 @pytest.mark.parametrize("first", range(0, 25, SEEDS_PER_TEST))
 def test_what_must_hold_holds(first: int) -> None:
-    for seed in range(first, first + SEEDS_PER_TEST):
-        try:
-            leases_world.run(seed)
-        except Exception as exc:
-            raise AssertionError(
-                f"seed {seed}: python tools/simulate.py --only leases --seed {seed}"
-            ) from exc
+    run_all("leases", leases_world.run, range(first, first + SEEDS_PER_TEST))
 
 
 def forget_what_is_left(self: AskBook, one: Wanted, ask: Ask, left: int) -> None:
@@ -59,9 +54,4 @@ BUGS: dict[str, tuple[type, str, Callable[..., Any]]] = {
 @pytest.mark.parametrize("bug", BUGS)
 def test_the_checks_see(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*BUGS[bug])
-    for seed in range(30):
-        try:
-            leases_world.run(seed)
-        except AssertionError:
-            return
-    raise AssertionError("nothing was noticed")
+    find_failure(leases_world.run, range(30))
