@@ -8,6 +8,7 @@ lost, time ran out), or the caller asked for something that cannot be (`Infeasib
 from __future__ import annotations
 
 import builtins
+import sys
 from typing import Any
 
 
@@ -55,6 +56,8 @@ class TaskError(OrchestratorError):
     def as_raised(self) -> TaskError:
         """Return this error as an instance of the user's class too, where that can be."""
         return rebuild_task_error(self.cause, self.function, self.pid, self.remote_traceback)
+
+    as_instanceof_cause = make_dual_exception_instance = as_raised  # Ray's names
 
 
 class UnserializableException(OrchestratorError):
@@ -299,13 +302,20 @@ def _combined_class(cause_class: type[BaseException]) -> type[TaskError]:
     if issubclass(cause_class, TaskError):
         # A task that failed because a task of its own did: what that one raised is what it raised.
         combined = cause_class
-    elif issubclass(cause_class, Exception):
+    elif not issubclass(cause_class, _steering()):
         combined = _combine(cause_class)
     _COMBINED[cause_class] = combined
     return combined
 
 
-def _combine(cause_class: type[Exception]) -> type[TaskError]:
+def _steering() -> tuple[type[BaseException], ...]:
+    """Return what interpreter and event loop are steered by: from another process it must not steer them."""
+    asyncio = sys.modules.get("asyncio")
+    cancelled = () if asyncio is None else (asyncio.CancelledError,)
+    return (KeyboardInterrupt, SystemExit, GeneratorExit, *cancelled)
+
+
+def _combine(cause_class: type[BaseException]) -> type[TaskError]:
     """Make the class; there is more than one way to make its instances, and each class allows some."""
     namespace = {
         "__init__": TaskError.__init__,
@@ -346,7 +356,7 @@ def rebuild_task_error(cause: BaseException, function: str, pid: int, remote_tra
     try:
         error = chosen(cause, function, pid, remote_traceback)
         for name, value in getattr(cause, "__dict__", {}).items():
-            if not name.startswith("__"):
+            if not name.startswith("__") or name == "__notes__":
                 error.__dict__.setdefault(name, value)
         for name in _slots_of(type(cause)):
             if hasattr(cause, name):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import weakref
 from collections.abc import Callable
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
@@ -49,6 +50,16 @@ def method(*args: Any, **options: Any) -> Any:
     return decorate
 
 
+#: Special methods that are no calls of users: what every object has, and what the interpreter uses.
+_NEVER_CALLED = frozenset(dir(object)) | {
+    "__getattr__",
+    "__del__",
+    "__getnewargs__",
+    "__getnewargs_ex__",
+    "__setstate__",
+}
+
+
 class ClassInfo:
     """What is derived from a class once: its methods and its kind."""
 
@@ -56,9 +67,11 @@ class ClassInfo:
         self.methods: dict[str, MethodSpec] = {}
         self.is_async = False
         for name in dir(cls):
-            if name in ("remote", "options") or (name.startswith("__") and name != "__call__"):
+            if name in ("remote", "options"):
                 continue
             static = _find(cls, name)
+            if name.startswith("__") and (name in _NEVER_CALLED or type(static) is not FunctionType):
+                continue
             function = static.__func__ if isinstance(static, (classmethod, staticmethod)) else static
             if not callable(function) or isinstance(function, type):
                 continue

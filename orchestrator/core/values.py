@@ -57,18 +57,22 @@ def user_frames(trace: TracebackType | None) -> TracebackType | None:
 
 
 def task_error(error: BaseException, function: str) -> TaskError:
-    """Wrap what user code raised, with the text of its traceback."""
+    """Wrap what user code raised, with the text of its traceback.
+
+    The cause of an error of a task that this one has waited for is what that one raised.
+    """
+    cause = error.cause if isinstance(error, TaskError) else error
     trace = error.__traceback__
     error.__traceback__ = user_frames(trace)
     try:
         if trace is not None and error.__traceback__ is None:
             # Raised by this package about what the task returned: there is nothing of the user's to show.
             text = f"{type(error).__name__}: {error}{_import_advice(error)}"
-            return TaskError(error, function, os.getpid(), text)
+            return TaskError(cause, function, os.getpid(), text)
         text = _traceback_text(error) + _place_advice(error)
     except Exception:
         text = f"{type(error).__name__} (its traceback cannot be formatted)"
-    return TaskError(error, function, os.getpid(), text)
+    return TaskError(cause, function, os.getpid(), text)
 
 
 def _import_advice(error: BaseException) -> str:

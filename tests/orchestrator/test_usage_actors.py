@@ -38,6 +38,45 @@ class Counter:
         return 1, 2
 
 
+@ray.remote
+class Shelf:
+    """A class with special methods."""
+
+    def __init__(self):
+        self.items = {}
+
+    def __setitem__(self, key, value):
+        self.items[key] = value
+
+    def __getitem__(self, key):
+        return self.items[key]
+
+    def __len__(self):
+        return len(self.items)
+
+    def __contains__(self, key):
+        return key in self.items
+
+    def __getattr__(self, name):
+        raise AttributeError(name)
+
+
+class TestSpecialMethods:
+    def test_are_called_by_name_like_others(self):
+        shelf = Shelf.remote()
+        ray.get(shelf.__setitem__.remote("a", 1))
+        assert ray.get([shelf.__getitem__.remote("a"), shelf.__len__.remote()]) == [1, 1]
+        assert ray.get(shelf.__contains__.remote("b")) is False
+
+    def test_a_handle_has_those_of_a_handle(self):
+        shelf = Shelf.remote()
+        assert shelf == shelf and "ActorHandle(Shelf" in repr(shelf)
+        with pytest.raises(TypeError):
+            len(shelf)
+        with pytest.raises(AttributeError, match="has no method '__delitem__'"):
+            shelf.__delitem__
+
+
 class TestAClassMadeAnActor:
     def test_its_state_lives_in_one_process(self):
         counter = Counter.remote(10)

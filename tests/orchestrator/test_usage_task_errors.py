@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import re
@@ -250,6 +251,68 @@ class TestCausesAndClasses:
         matching, rest = error.split(ValueError)
         assert [str(each) for each in matching.exceptions] == ["a"]
         assert [type(each) for each in rest.exceptions] == [OSError]
+
+
+class Stop(BaseException):
+    """An exception that `except Exception` lets pass."""
+
+
+@ray.remote
+def stop():
+    raise Stop("here")
+
+
+@ray.remote
+class Stopper:
+    def stop(self):
+        raise Stop("there")
+
+
+@ray.remote
+def missing_key():
+    error = KeyError("k")
+    error.__notes__ = ["look elsewhere"]  # as add_note() does, from Python 3.11 on
+    raise error
+
+
+@ray.remote
+def asks(ref):
+    return ray.get(ref[0])
+
+
+class TestErrorsAsTheyWouldBeLocally:
+    def test_what_is_no_exception_can_be_caught_all_the_same(self):
+        with pytest.raises(Stop, match="here") as caught:
+            ray.get(stop.remote())
+        assert isinstance(caught.value, ray.exceptions.TaskError) and caught.value.args == ("here",)
+        with pytest.raises(Stop, match="there"):
+            ray.get(Stopper.remote().stop.remote())
+
+    @pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, asyncio.CancelledError])
+    def test_what_steers_the_interpreter_steers_none_but_its_own(self, kind):
+        @ray.remote
+        def leave():
+            raise kind("enough")
+
+        with pytest.raises(ray.exceptions.TaskError, match="enough") as caught:
+            ray.get(leave.remote())
+        assert not isinstance(caught.value, kind) and type(caught.value.cause) is kind
+
+    def test_the_cause_is_what_was_raised_however_many_tasks_it_came_through(self):
+        with pytest.raises(KeyError) as caught:
+            ray.get(asks.remote([asks.remote([missing_key.remote()])]))
+        assert type(caught.value.cause) is KeyError
+        assert str(caught.value).count("[remote: asks") == 2
+
+    def test_notes_arrive(self):
+        with pytest.raises(KeyError) as caught:
+            ray.get(missing_key.remote())
+        assert caught.value.__notes__ == ["look elsewhere"]
+
+    def test_it_can_be_raised_again_as_the_users(self):
+        with pytest.raises(ray.exceptions.RayTaskError) as caught:
+            ray.get(missing_key.remote())
+        assert isinstance(caught.value.as_instanceof_cause(), KeyError)
 
 
 class TestReferences:
