@@ -144,7 +144,7 @@ class Dispatcher(Part):
             lease = queue.pick(task.template.cost_us)
             if lease is not None and self._send(lease, task):
                 return
-        pending.append(task)
+        queue.push(task)
         if not queue.wanted or len(pending) > 2 * queue.wanted:
             self._demand(queue)
 
@@ -157,10 +157,10 @@ class Dispatcher(Part):
         lease.stalled = False
         queue = lease.queue
         if task.place == QUEUED:
-            queue_of(task).pending.append(task)
+            queue_of(task).push(task)
         if queue.contended_until:
             self._answered_contended(lease, queue)
-        elif queue.near_queues:
+        elif queue.busy:
             self._refill_in_turn(lease, queue)
         elif queue.pending:
             self._refill(lease, queue)
@@ -224,7 +224,7 @@ class Dispatcher(Part):
                 self._demand(queue)
                 break
             pending.popleft()
-        for near in list(queue.near_queues.values()):
+        for near in list(queue.busy.values()):
             if near.pending:
                 self._fill(near)
 
@@ -353,7 +353,7 @@ class Dispatcher(Part):
                 task = lease.inflight.get(seq)
                 if task is not None:
                     self._unsend(lease, task)
-                    queue_of(task).pending.appendleft(task)
+                    queue_of(task).push(task, first=True)
             self._fill(lease.queue)
 
     def on_retired(self, lease: Lease, last: int, seqs: list[int]) -> None:
@@ -382,7 +382,7 @@ class Dispatcher(Part):
             tasks = [task for task in lease.inflight.values() if task.place == SENT]
             for task in lease.inflight.values():
                 if task.place == QUEUED:
-                    queue_of(task).pending.append(task)
+                    queue_of(task).push(task)
             lease.inflight.clear()
             lease.sender = None
             if tasks and lease.retired in (0, tasks[0].seq):
@@ -391,7 +391,7 @@ class Dispatcher(Part):
                 lost.lease = None
             for task in reversed(tasks):
                 task.place = QUEUED
-                queue_of(task).pending.appendleft(task)
+                queue_of(task).push(task, first=True)
             self._fill(queue)
         return lost
 
@@ -401,7 +401,7 @@ class Dispatcher(Part):
             queue = queue_of(task)
             if task.place == WAITING:
                 task.place = QUEUED
-                queue.pending.appendleft(task)
+                queue.push(task, first=True)
                 self._fill(queue)
 
     # -- time
@@ -460,7 +460,7 @@ class Dispatcher(Part):
             if not lease.revoke(task):
                 break
             self._unsend(lease, task)
-            queue_of(task).pending.appendleft(task)
+            queue_of(task).push(task, first=True)
 
     def _demand_nothing(self, queue: SchedulingQueue) -> None:
         queue.wanted = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from orchestrator.common import config
@@ -26,6 +27,8 @@ PATIENCE_S = 0.05
 LAPSE_S = 1.0
 #: A queue near a node is forgotten after so long without tasks: nodes come and go.
 NEAR_KEPT_S = 60.0
+#: How many queues near other nodes are asked when a worker has room.
+LOOKED_AT_MAX = 4
 
 
 class Lease:
@@ -89,6 +92,7 @@ class SchedulingQueue:
 
     __slots__ = (
         "base",
+        "busy",
         "contended_until",
         "key",
         "leases",
@@ -106,8 +110,10 @@ class SchedulingQueue:
         self.key = key
         #: the node that should be asked first; 0 if it doesn't matter
         self.near = 0
-        #: those of its tasks whose arguments lie on one node; and of those, where they came from
+        #: those of its tasks whose arguments lie on one node; which of them may have tasks that wait; and of
+        #: those, where they came from
         self.near_queues: dict[int, NearQueue] = {}
+        self.busy: dict[int, NearQueue] = {}
         self.base: SchedulingQueue = self
         self.pending: deque[Task] = deque()
         #: of the whole class
@@ -134,7 +140,13 @@ class SchedulingQueue:
     @property
     def has_work(self) -> bool:
         """Whether any task of the class waits."""
-        return any(one.pending for one in self.all())
+        return bool(self.pending) or any(one.pending for one in self.busy.values())
+
+    def push(self, task: Task, first: bool = False) -> None:
+        """Have a task wait, before or behind the others."""
+        (self.pending.appendleft if first else self.pending.append)(task)
+        if self.near:
+            self.base.busy[self.near] = self  # type: ignore[assignment]
 
     def why_it_waits(self, now_s: float) -> str | None:
         """Return what to tell the user, once, of tasks that have found no worker for long."""
@@ -152,8 +164,17 @@ class SchedulingQueue:
         return True
 
     def oldest_for(self, lease: Lease) -> SchedulingQueue | None:
-        """Return the queue of the class whose first task is the oldest that may go to this worker."""
-        ready = [one for one in self.all() if one.pending and one.takes(lease)]
+        """Return the queue of the class whose first task is the oldest that may go to this worker.
+
+        Of those near other nodes a few are looked at in turn, as there may be as many as nodes.
+        """
+        ready = [one for one in (self, self.busy.get(lease.node)) if one is not None and one.pending]
+        for node in list(islice(self.busy, LOOKED_AT_MAX)):
+            one = self.busy.pop(node)
+            if one.pending:
+                self.busy[node] = one
+                if one.takes(lease):
+                    ready.append(one)
         return min(ready, key=lambda one: one.pending[0].seq, default=None)
 
     def pick(self, cost_us: int, leases: list[Lease] | None = None) -> Lease | None:

@@ -41,7 +41,7 @@ class World:
         """A task that finds no worker, and waits."""
         task = self.task(near)
         assert queue_of(task).pick(COST_US) is None
-        queue_of(task).pending.append(task)
+        queue_of(task).push(task)
         return task
 
 
@@ -130,3 +130,15 @@ def test_why_a_task_waits_is_said_once(world: World) -> None:
     world.now_s += 1000
     assert "each needs {CPU: 1}" in near.why_it_waits(world.now_s)
     assert near.why_it_waits(world.now_s) is None
+
+
+def test_of_many_nodes_a_few_are_looked_at_and_all_in_turn(world: World) -> None:
+    waiting = [world.wait(near) for near in range(2, 50)]
+    here = Lease(world.queue, 1, 1, None, 1)  # type: ignore[arg-type]
+    assert world.queue.oldest_for(here) is None
+    world.now_s += PATIENCE_S
+    served = []
+    while (one := world.queue.oldest_for(here)) is not None:
+        served.append(one.pending.popleft())
+    assert sorted(task.seq for task in served) == [task.seq for task in waiting]
+    assert not world.queue.busy and not world.queue.has_work
