@@ -310,11 +310,9 @@ class Dispatcher(Part):
             except PeerDiedError:
                 self._fill(queue)  # asks for another
                 return
-            queue.waiting_since = monotonic()
             lease = Lease(queue.base, address, pid, sender, self._node_of(address))
-            lease.idle_since = queue.waiting_since
             self._peers[address] = lease
-            queue.leases.append(lease)
+            queue.granted(lease)
             self._refill_in_turn(lease, queue.base)
             self._fill(queue.base)
 

@@ -159,6 +159,11 @@ class SchedulingQueue:
             f"each needs {self.scheduling.resources}. Other tasks or actors hold the resources{environment}."
         )
 
+    def granted(self, lease: Lease) -> None:
+        """A worker is lent, as was asked for in the name of this queue."""
+        lease.idle_since = self.waiting_since = monotonic()
+        self.leases.append(lease)
+
     def takes(self, lease: Lease) -> bool:
         """Tell whether its tasks may go to this worker now."""
         return True
@@ -199,8 +204,8 @@ class SchedulingQueue:
 class NearQueue(SchedulingQueue):
     """The tasks of a class whose arguments lie on one node; the workers are those of the class.
 
-    They go to workers of that node. When none has had room for `PATIENCE_S` they go to any, and those that
-    come in the next `LAPSE_S` do so at once (delay scheduling, Zaharia et al. 2010): to bring the arguments
+    They go to workers of that node. When none has had room for `PATIENCE_S`, or a worker of another node was
+    lent because that one has none, they go to any, and those that come in the next `LAPSE_S` do so at once (delay scheduling, Zaharia et al. 2010): to bring the arguments
     elsewhere takes less time than to wait longer, and a node that was full is likely to be so still.
     """
 
@@ -214,6 +219,12 @@ class NearQueue(SchedulingQueue):
         #: since when its first task waits, and until when any worker will do
         self.since = monotonic()
         self.lapse_until = 0.0
+
+    def granted(self, lease: Lease) -> None:
+        """A worker is lent, as was asked for in the name of this queue."""
+        super().granted(lease)
+        if lease.node != self.near:
+            self.lapse_until = self.waiting_since + LAPSE_S
 
     def takes(self, lease: Lease) -> bool:
         """Tell whether its tasks may go to this worker now."""

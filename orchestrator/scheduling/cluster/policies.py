@@ -3,7 +3,8 @@
 ==========  ============================================================================================
 placement   where
 ==========  ============================================================================================
-none        on the node that has most of what the tasks will read, while it has room; else *hybrid*
+none        on the node that has most of what the tasks will read, while it has room; else *hybrid*; if
+            nobody has room, they wait with that node first
 `Spread`    on one node after the other, as far as there is room
 `OnNode`    there; if `soft` and it is gone or never can: as if nothing had been said
 `WithLabels`  hybrid among the nodes that match the first selector that any fitting node matches

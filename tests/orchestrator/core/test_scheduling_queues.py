@@ -97,6 +97,16 @@ def test_a_worker_that_comes_is_a_reason_for_patience(world: World) -> None:
     assert not near.takes(elsewhere)
 
 
+def test_a_worker_of_another_node_that_was_lent_for_it_will_do(world: World) -> None:
+    near = queue_of(world.wait(2))
+    elsewhere = Lease(world.queue, 1, 1, None, 1)  # type: ignore[arg-type]
+    near.granted(elsewhere)
+    assert near.pick(COST_US) is elsewhere and world.queue.leases == [elsewhere]
+    there = Lease(world.queue, 2, 1, None, 2)  # type: ignore[arg-type]
+    near.granted(there)
+    assert near.pick(COST_US) is there
+
+
 def test_who_has_room_takes_the_oldest_that_may_go_there(world: World) -> None:
     here, there = Lease(world.queue, 1, 1, None, 1), Lease(world.queue, 2, 1, None, 2)  # type: ignore[arg-type]
     near, plain = world.wait(2), world.wait()
