@@ -205,8 +205,9 @@ class NearQueue(SchedulingQueue):
     """The tasks of a class whose arguments lie on one node; the workers are those of the class.
 
     They go to workers of that node. When none has had room for `PATIENCE_S`, or a worker of another node was
-    lent because that one has none, they go to any, and those that come in the next `LAPSE_S` do so at once (delay scheduling, Zaharia et al. 2010): to bring the arguments
-    elsewhere takes less time than to wait longer, and a node that was full is likely to be so still.
+    lent because that one has none, they go to any, and those that come in the next `LAPSE_S` do so at once
+    (delay scheduling, Zaharia et al. 2010): to bring the arguments elsewhere takes less time than to wait
+    longer, and a node that was full is likely to be so still.
     """
 
     __slots__ = ("lapse_until", "since")
