@@ -175,12 +175,17 @@ class FunctionNode(DAGNode):
 
 
 class ClassNode(DAGNode):
-    """An actor that each execution creates anew: `A.bind(...)`; its methods are bound like a handle's."""
+    """An actor that each execution creates anew: `A.bind(...)`; its methods are bound like a handle's.
+
+    Each method bound to it comes after those that were bound before: they run, whether or not anything takes
+    their results, as they are what has made the actor what it is by then.
+    """
 
     def __init__(self, actor_class: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         super().__init__(args, kwargs)
         self._actor_class = actor_class
         self._name = name
+        self._last_call: ClassMethodNode | None = None
 
     def __getattr__(self, name: str) -> _UnboundMethod:
         if name.startswith("_"):
@@ -216,7 +221,10 @@ class _UnboundMethod:
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
         """Make a call of this method a node."""
-        return ClassMethodNode(self._actor, self._name, self._options, args, kwargs)
+        actor = self._actor
+        node = ClassMethodNode(actor, self._name, self._options, args, kwargs, after=actor._last_call)
+        actor._last_call = node
+        return node
 
 
 class ClassMethodNode(DAGNode):
@@ -229,18 +237,23 @@ class ClassMethodNode(DAGNode):
         options: Mapping[str, Any],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
+        after: ClassMethodNode | None = None,
     ) -> None:
         super().__init__(args, kwargs)
         #: an actor's handle, or the ClassNode that will make it
         self.actor = actor
         self.method = method
         self._options = dict(options)
+        #: the call of the same new actor that was bound before this one
+        self._after = after
 
     @property
     def upstream(self) -> list[DAGNode]:
-        """The nodes it needs: those among its arguments, and the actor's."""
-        made = [self.actor] if isinstance(self.actor, ClassNode) else []
-        return [*made, *super().upstream]
+        """The nodes it needs: those among its arguments, the actor's, and the actor's call before."""
+        before: list[DAGNode] = [self.actor] if isinstance(self.actor, ClassNode) else []
+        if self._after is not None:
+            before.append(self._after)
+        return [*before, *super().upstream]
 
     @property
     def label(self) -> str:

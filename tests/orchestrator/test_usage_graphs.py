@@ -66,6 +66,18 @@ class Worker:
         os._exit(3)
 
 
+@ray.remote(num_cpus=0)
+class Counter:
+    def __init__(self, count):
+        self.count = count
+
+    def increase(self, by):
+        self.count += by
+
+    def get(self):
+        return self.count
+
+
 class TestGraphsOfCalls:
     def test_functions_bound_to_each_other(self):
         graph = add.bind(double.bind(1), double.bind(2))
@@ -124,6 +136,29 @@ class TestGraphsOfCalls:
         assert ray.get(graph.execute(5)) == 12
         history = Worker.bind(1).history.bind()
         assert ray.get(history.execute()) == []
+
+    def test_each_call_of_a_bound_class_comes_after_those_bound_before(self):
+        first, second = Counter.bind(10), Counter.bind(10)
+        first.increase.bind(2)
+        between = first.get.bind()
+        first.increase.bind(4)
+        second.increase.bind(6)
+        graph = add.bind(first.get.bind(), second.get.bind())
+        assert ray.get(graph.execute()) == 32
+        assert ray.get(graph.execute()) == 32, "each execution has new actors"
+        assert ray.get(between.execute()) == 12, "what is bound later comes later"
+
+    def test_a_call_before_takes_the_input_too(self):
+        counter = Counter.bind(1)
+        with InputNode() as x:
+            counter.increase.bind(double.bind(x))
+            graph = counter.get.bind()
+        assert ray.get(graph.execute(5)) == 11
+
+    def test_calls_of_a_handle_are_not_chained(self):
+        counter = Counter.remote(1)
+        counter.increase.bind(5)
+        assert ray.get(counter.get.bind().execute()) == 1
 
     def test_options(self):
         graph = double.bind(4).options(name="doubling")
