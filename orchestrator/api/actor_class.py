@@ -140,10 +140,10 @@ class ActorOptions:
         """
         from orchestrator.dag.nodes import ClassNode
 
-        constructor = info_of(self._cls).constructor
-        if constructor is not None:
-            constructor.check(args, kwargs)
-        return ClassNode(self, self._cls.__qualname__, args, kwargs)
+        info = info_of(self._cls)
+        if info.constructor is not None:
+            info.constructor.check(args, kwargs)
+        return ClassNode(self, self._cls.__qualname__, info.methods, args, kwargs)
 
     def remote(self, *args: Any, **kwargs: Any) -> ActorHandle:
         """Create an actor and return its handle at once; a failing constructor shows at its methods.

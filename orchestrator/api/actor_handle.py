@@ -154,7 +154,8 @@ class ActorMethod:
         if self._shape is not None:
             self._shape.check(args, kwargs)
         handle = ActorHandle(self._runtime, self._actor_id, self._hold, self._description)
-        return ClassMethodNode(handle, self._name, self._options, args, kwargs)
+        # The method as it is, and not its options once more: `options` takes no generator's num_returns.
+        return ClassMethodNode(handle, self._name, lambda _: self, self._options, args, kwargs)
 
     def options(self, **changes: Any) -> ActorMethod:
         """Return this method with other options: num_returns, max_task_retries, concurrency_group, ...

@@ -26,6 +26,7 @@ from orchestrator.dag.nodes import (
     InputAttributeNode,
     InputNode,
     MultiOutputNode,
+    ResultNode,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "InputAttributeNode",
     "InputNode",
     "MultiOutputNode",
+    "ResultNode",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import threading
 from functools import partial
+from operator import itemgetter
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from orchestrator.common import config
 from orchestrator.core.current import require
 from orchestrator.core.entry import ERROR
 from orchestrator.core.values import dump_error, task_error
-from orchestrator.dag.plan import ActorPlan, Operation, fill
+from orchestrator.dag.plan import ActorPlan, Operation, fill, taken_apart
 from orchestrator.dag.registry import registry_of
 from orchestrator.dag.values import DATA, STOPPED, Packed, pack, release, unpack
 from orchestrator.objects.plasma_adapter import CONTROL_MASK, WORK, WORK_MASK
@@ -43,7 +44,10 @@ class ActorLoop:
         self._runtime = executor.runtime
         self._actor = executor.actor
         self._plan = plan
-        self._methods = [self._actor.method(operation.method) for operation in plan.operations]
+        self._methods = [
+            self._actor.method(operation.method) if operation.part is None else itemgetter(operation.part)
+            for operation in plan.operations
+        ]
         needs = [slot for operation in plan.operations for slot in operation.needs]
         #: slots that several operations take
         self._shared = {slot for slot in needs if needs.count(slot) > 1}
@@ -170,8 +174,10 @@ class ActorLoop:
                 del taken
                 result = method(*args, **kwargs)
                 del args, kwargs
-            if inspect.isawaitable(result):
+            if operation.part is None and inspect.isawaitable(result):
                 result = self._await(result)
+            if operation.num_returns > 1 and operation.part is None:
+                result = taken_apart(result, operation.num_returns)
             if operation.readers:
                 outcome = pack(self._runtime, result, operation.readers, "return value")
         except GraphError as error:

@@ -7,8 +7,8 @@ from typing import Any
 from orchestrator import exceptions
 from orchestrator.core.entry import ERROR, PLAIN, Entry
 from orchestrator.dag.compiled import CompiledDAG, CompiledDAGRef, Result
-from orchestrator.dag.nodes import ClassMethodNode, DAGNode, GraphInput, InputAttributeNode
-from orchestrator.dag.plan import fill
+from orchestrator.dag.nodes import ClassMethodNode, DAGNode, GraphInput, InputAttributeNode, ResultNode
+from orchestrator.dag.plan import fill, taken_apart
 
 
 class CalledDAG(CompiledDAG):
@@ -48,15 +48,20 @@ class CalledDAG(CompiledDAG):
         self._untaken[number] = len(refs)
         return refs if self._plan.is_list else refs[0]
 
-    def _call(self, node: ClassMethodNode, values: dict[int, Any]) -> Any:
+    def _call(self, node: ClassMethodNode | ResultNode, values: dict[int, Any]) -> Any:
+        if isinstance(node, ResultNode):
+            return values[self._plan.slots[node.call]][node.index]
         args = fill(self._plan.with_slots(node._args), values)
         kwargs = fill(self._plan.with_slots(node._kwargs), values)
-        ref = getattr(node.actor, node.method).remote(*args, **kwargs)
+        method = getattr(node.actor, node.method)
+        several = node.num_returns > 1
+        ref = (method.options(num_returns=1) if several else method).remote(*args, **kwargs)
         try:
-            return self._runtime.get_one(ref, None)
+            value = self._runtime.get_one(ref, None)
         except exceptions.ActorDiedError as error:
             self._fail(error)
             raise
+        return taken_apart(value, node.num_returns) if several else value
 
     def teardown(self, kill_actors: bool = False) -> None:
         """Forget the graph; see `CompiledDAG.teardown`."""

@@ -22,7 +22,7 @@ from orchestrator.core.entry import ERROR, PLAIN, STORED, Entry
 from orchestrator.core.runtime import Runtime
 from orchestrator.dag import picture
 from orchestrator.dag.actor_loop import install
-from orchestrator.dag.nodes import DAGNode, GraphInput, InputAttributeNode
+from orchestrator.dag.nodes import ClassMethodNode, DAGNode, GraphInput, InputAttributeNode
 from orchestrator.dag.plan import Plan
 from orchestrator.dag.registry import registry_of
 from orchestrator.dag.values import DATA, STOP, Packed, look, pack, release
@@ -386,7 +386,8 @@ class CompiledDAG:
 
     def __repr__(self) -> str:
         state = "torn down" if self._is_torn_down else f"{len(self._pending)} executions under way"
-        return f"<CompiledDAG of {len(self._plan.calls)} calls, {state}>"
+        calls = sum(isinstance(node, ClassMethodNode) for node in self._plan.calls)
+        return f"<CompiledDAG of {calls} calls, {state}>"
 
     def __reduce__(self) -> Any:
         raise TypeError("a compiled graph cannot be pickled")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +152,54 @@ class InputAttributeNode(DAGNode):
         return given.part(self)
 
 
-class FunctionNode(DAGNode):
+class CallNode(DAGNode):
+    """A call, of a function or a method: what has results.
+
+    One with `num_returns=n` can be taken apart: `x, y = f.bind(...)`.
+    """
+
+    @property
+    def num_returns(self) -> int:
+        """How many results it has."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[ResultNode]:
+        return (self[index] for index in range(self._parts()))
+
+    def __getitem__(self, index: int) -> ResultNode:
+        count = self._parts()
+        if not -count <= index < count:
+            raise IndexError(f"{self.label} has {count} results, and none with the number {index}")
+        return ResultNode(self, index % count)
+
+    def _parts(self) -> int:
+        if self.num_returns < 2:
+            raise TypeError(
+                f"{self.label} cannot be taken apart: a call with num_returns=n has several results"
+            )
+        return self.num_returns
+
+
+class ResultNode(DAGNode):
+    """One of the results of a call that has several."""
+
+    def __init__(self, call: CallNode, index: int) -> None:
+        super().__init__((call,))
+        self.call = call
+        self.index = index
+
+    @property
+    def label(self) -> str:
+        """The node in a few words."""
+        return f"{self.call.label}[{self.index}]"
+
+    def _run(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], given: GraphInput, results: dict[DAGNode, Any]
+    ) -> Any:
+        return args[0][self.index]
+
+
+class FunctionNode(CallNode):
     """A task: `f.bind(...)`."""
 
     def __init__(self, function: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -162,6 +209,11 @@ class FunctionNode(DAGNode):
     def options(self, **changes: Any) -> FunctionNode:
         """Return this node with other options of the task."""
         return FunctionNode(self._function.options(**changes), self._args, self._kwargs)
+
+    @property
+    def num_returns(self) -> int:
+        """How many results it has."""
+        return int(self._function._num_returns)
 
     @property
     def label(self) -> str:
@@ -181,10 +233,19 @@ class ClassNode(DAGNode):
     their results, as they are what has made the actor what it is by then.
     """
 
-    def __init__(self, actor_class: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        actor_class: Any,
+        name: str,
+        methods: Mapping[str, Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> None:
         super().__init__(args, kwargs)
         self._actor_class = actor_class
         self._name = name
+        #: what the class says of each method: its parameters and options
+        self._methods = methods
         self._last_call: ClassMethodNode | None = None
 
     def __getattr__(self, name: str) -> _UnboundMethod:
@@ -194,7 +255,8 @@ class ClassNode(DAGNode):
 
     def options(self, **changes: Any) -> ClassNode:
         """Return this node with other options of the actor."""
-        return ClassNode(self._actor_class.options(**changes), self._name, self._args, self._kwargs)
+        changed = self._actor_class.options(**changes)
+        return ClassNode(changed, self._name, self._methods, self._args, self._kwargs)
 
     @property
     def label(self) -> str:
@@ -220,20 +282,34 @@ class _UnboundMethod:
         return _UnboundMethod(self._actor, self._name, {**self._options, **changes})
 
     def bind(self, *args: Any, **kwargs: Any) -> ClassMethodNode:
-        """Make a call of this method a node."""
+        """Make a call of this method a node.
+
+        Raises:
+            TypeError: the method does not take these arguments.
+        """
         actor = self._actor
-        node = ClassMethodNode(actor, self._name, self._options, args, kwargs, after=actor._last_call)
+        spec = actor._methods.get(self._name)
+        if spec is not None and spec.shape is not None:
+            spec.shape.check(args, kwargs)
+        options = {**(spec.options if spec is not None else {}), **self._options}
+
+        def call(handle: Any) -> Any:
+            method = getattr(handle, self._name)
+            return method.options(**self._options) if self._options else method
+
+        node = ClassMethodNode(actor, self._name, call, options, args, kwargs, after=actor._last_call)
         actor._last_call = node
         return node
 
 
-class ClassMethodNode(DAGNode):
+class ClassMethodNode(CallNode):
     """A call of an actor's method: `handle.method.bind(...)`."""
 
     def __init__(
         self,
         actor: Any,
         method: str,
+        call: Callable[[Any], Any],
         options: Mapping[str, Any],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
@@ -243,6 +319,8 @@ class ClassMethodNode(DAGNode):
         #: an actor's handle, or the ClassNode that will make it
         self.actor = actor
         self.method = method
+        #: from the actor's handle to its method with the options of this call
+        self.call = call
         self._options = dict(options)
         #: the call of the same new actor that was bound before this one
         self._after = after
@@ -256,6 +334,12 @@ class ClassMethodNode(DAGNode):
         return [*before, *super().upstream]
 
     @property
+    def num_returns(self) -> int:
+        """How many results it has; a negative number for those of a generator."""
+        number = self._options.get("num_returns", 1)
+        return number if isinstance(number, int) else 1
+
+    @property
     def label(self) -> str:
         """The node in a few words."""
         if isinstance(self.actor, ClassNode):
@@ -266,10 +350,7 @@ class ClassMethodNode(DAGNode):
         self, args: tuple[Any, ...], kwargs: dict[str, Any], given: GraphInput, results: dict[DAGNode, Any]
     ) -> Any:
         handle = results[self.actor] if isinstance(self.actor, ClassNode) else self.actor
-        method = getattr(handle, self.method)
-        if self._options:
-            method = method.options(**self._options)
-        return method.remote(*args, **kwargs)
+        return self.call(handle).remote(*args, **kwargs)
 
 
 class MultiOutputNode(DAGNode):

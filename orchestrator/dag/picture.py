@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from orchestrator.dag.nodes import ClassMethodNode, DAGNode
-from orchestrator.dag.plan import Plan
+from orchestrator.dag.nodes import ClassMethodNode, DAGNode, ResultNode
+from orchestrator.dag.plan import Plan, actor_of
+
+_IN_ACTORS = (ClassMethodNode, ResultNode)
 
 
 def draw(plan: Plan, format: str) -> str:
@@ -24,7 +26,7 @@ def _as_text(plan: Plan) -> str:
     lines = []
     for node in plan.order:
         taken = ", ".join(str(plan.slots[before]) for before in node.upstream)
-        where = f"  on {_actor(node)}" if isinstance(node, ClassMethodNode) else ""
+        where = f"  on {_actor(node)}" if isinstance(node, _IN_ACTORS) else ""
         arrow = f"  <- {taken}" if taken else ""
         lines.append(f"{plan.slots[node]}: {node.label}{arrow}{where}")
     return "\n".join(lines) + "\n"
@@ -33,7 +35,7 @@ def _as_text(plan: Plan) -> str:
 def _as_dot(plan: Plan) -> str:
     lines = ["digraph compiled_graph {", "  rankdir=LR;"]
     for node in plan.order:
-        label = node.label + (f"\\n{_actor(node)}" if isinstance(node, ClassMethodNode) else "")
+        label = node.label + (f"\\n{_actor(node)}" if isinstance(node, _IN_ACTORS) else "")
         text = label.replace('"', r"\"")
         lines.append(f'  n{plan.slots[node]} [label="{text}"];')
     for node in plan.order:
@@ -42,5 +44,5 @@ def _as_dot(plan: Plan) -> str:
 
 
 def _actor(node: DAGNode) -> str:
-    handle = node.actor  # type: ignore[attr-defined]
+    handle = actor_of(node)
     return f"{handle._orchestrator_description.traits.class_name} {handle._orchestrator_id.hex()[:8]}"

@@ -16,6 +16,7 @@ from orchestrator.dag.nodes import (
     InputAttributeNode,
     InputNode,
     MultiOutputNode,
+    ResultNode,
     ordered,
 )
 
@@ -33,9 +34,13 @@ class Slot:
 
 
 class Operation(NamedTuple):
-    """One call of a method, as its actor knows it."""
+    """One call of a method, as its actor knows it; or one result taken out of several."""
 
     method: str
+    #: how many results the method has
+    num_returns: int
+    #: which of them this takes, where it calls nothing
+    part: int | None
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     #: slots whose values it takes
@@ -72,7 +77,7 @@ class Plan:
         )
         self.is_list = isinstance(last, MultiOutputNode)
         #: nodes that run, in order
-        self.calls: list[ClassMethodNode] = []
+        self.calls: list[ClassMethodNode | ResultNode] = []
         #: the input and parts of it, as far as some call takes them
         self.inputs: list[DAGNode] = []
         for node in self.order:
@@ -80,6 +85,8 @@ class Plan:
                 continue
             if isinstance(node, ClassMethodNode):
                 self._check_call(node)
+                self.calls.append(node)
+            elif isinstance(node, ResultNode) and isinstance(node.call, ClassMethodNode):
                 self.calls.append(node)
             elif isinstance(node, (InputNode, InputAttributeNode)):
                 self.inputs.append(node)
@@ -89,7 +96,7 @@ class Plan:
                     "methods of actors made by .remote(), an InputNode, and a MultiOutputNode at the end"
                 )
         for node in self.outputs:
-            if not isinstance(node, ClassMethodNode):
+            if not isinstance(node, (ClassMethodNode, ResultNode)):
                 raise ValueError(f"the output of a compiled graph is an actor's, not the {node.label}")
         taken = {before for call in self.calls for before in call.upstream}
         self.inputs = [node for node in self.inputs if node in taken]
@@ -101,16 +108,19 @@ class Plan:
             raise ValueError(
                 f"{node.label} takes nothing from the graph: nothing would start it; bind the InputNode"
             )
-        if node._options.get("num_returns", 1) != 1:
-            raise ValueError(f"{node.label}: num_returns must be 1 in a compiled graph")
+        if node.num_returns < 1:
+            raise ValueError(
+                f"{node.label}: num_returns must be a number from 1 on in a compiled graph: a method there "
+                "ends before the next one begins"
+            )
 
     def handles(self) -> list[Any]:
         """Return the handles of the actors, each once."""
-        return list({node.actor: node.actor for node in self.calls})
+        return list({actor: actor for actor in map(actor_of, self.calls)})
 
     def readers_of(self, node: DAGNode, addresses: dict[Any, int]) -> list[int]:
         """Return the addresses of the actors that take a node's value, each once."""
-        found = {addresses[call.actor]: None for call in self.calls if node in call.upstream}
+        found = {addresses[actor_of(call)]: None for call in self.calls if node in call.upstream}
         return list(found)
 
     def part_of(self, handle: Any, graph: str, driver: int, addresses: dict[Any, int]) -> ActorPlan:
@@ -118,7 +128,7 @@ class Plan:
         here = addresses[handle]
         operations = []
         for node in self.calls:
-            if node.actor != handle:
+            if actor_of(node) != handle:
                 continue
             readers = self.readers_of(node, addresses)
             elsewhere = [address for address in readers if address != here]
@@ -126,7 +136,9 @@ class Plan:
                 elsewhere.append(driver)
             operations.append(
                 Operation(
-                    node.method,
+                    call_of(node).method,
+                    call_of(node).num_returns,
+                    node.index if isinstance(node, ResultNode) else None,
                     self.with_slots(node._args),
                     self.with_slots(node._kwargs),
                     tuple(dict.fromkeys(self.slots[before] for before in node.upstream)),
@@ -138,7 +150,7 @@ class Plan:
             )
         return ActorPlan(graph, driver, tuple(operations))
 
-    def _only_argument(self, node: ClassMethodNode) -> int | None:
+    def _only_argument(self, node: DAGNode) -> int | None:
         if node._kwargs or len(node._args) != 1 or not isinstance(node._args[0], DAGNode):
             return None
         return self.slots[node._args[0]]
@@ -154,6 +166,35 @@ class Plan:
         if type(value) is dict:
             return {key: self.with_slots(item) for key, item in value.items()}
         return value
+
+
+def call_of(node: DAGNode) -> ClassMethodNode:
+    """Return the call that a node is, or is a result of."""
+    call = node.call if isinstance(node, ResultNode) else node
+    assert isinstance(call, ClassMethodNode)
+    return call
+
+
+def actor_of(node: DAGNode) -> Any:
+    """Return the handle of the actor in which a call runs, and its results are taken apart."""
+    return call_of(node).actor
+
+
+def taken_apart(value: Any, count: int) -> list[Any]:
+    """Return the results of a method that has several.
+
+    Raises:
+        ValueError: there are more, or fewer.
+    """
+    try:
+        results = list(value)
+    except TypeError:
+        raise ValueError(
+            f"num_returns={count} needs an iterable of {count} values, not {type(value).__name__}"
+        ) from None
+    if len(results) != count:
+        raise ValueError(f"num_returns={count}, but the function returned {len(results)} values")
+    return results
 
 
 def fill(value: Any, values: dict[int, Any]) -> Any:
