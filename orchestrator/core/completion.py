@@ -11,6 +11,7 @@ from orchestrator.core.entry import ERROR, STORED, Entry
 from orchestrator.core.messages import CANCELLED, END, MANY
 from orchestrator.core.part import Part
 from orchestrator.core.task import DONE
+from orchestrator.core.values import load_error
 
 if TYPE_CHECKING:
     from orchestrator.core.failures import UnseenFailures
@@ -80,7 +81,7 @@ class Completion(Part):
         elif kind == CANCELLED:
             self.fail(task, exceptions.TaskCancelledError(f"{task.template.name} was cancelled"))
         elif kind == ERROR:
-            self.fail(task, value)
+            self.fail(task, value, stream is not None and isinstance(load_error(value), exceptions.TaskError))
         elif stream is not None:
             self._end_stream(task, stream, value if kind == END else None)
         else:
@@ -103,7 +104,12 @@ class Completion(Part):
             )
             self.fail(task, exceptions.ReplayInconsistentError(text))
         else:
-            stream.finish(None, count)
+            self._finish(stream, None, count)
+
+    def _finish(self, stream: Stream, error: Any, count: int | None, is_raised: bool = False) -> None:
+        stream.finish(error, count, is_raised)
+        if stream.completed.hold is not None:
+            self._references.publish(stream.completed)
 
     def item(self, task: Task, value: tuple[int, int, Any]) -> int:
         """Add an item to the stream of a generator's task.
@@ -139,10 +145,16 @@ class Completion(Part):
             if entry.hold is not None:
                 self._references.publish(entry)
         if task.stream is not None:
-            task.stream.finish(error, None)
+            self._finish(task.stream, error, None)
 
-    def fail(self, task: Task, error: Any) -> None:
-        """Complete everything the task was to produce with this error: an exception, or the bytes of one."""
+    def fail(self, task: Task, error: Any, is_raised: bool = False) -> None:
+        """Complete everything the task was to produce with this error: an exception, or the bytes of one.
+
+        Args:
+            task: the task.
+            error: the error.
+            is_raised: whether the task's own code has raised it.
+        """
         if type(error) is not bytes and self._is_awaited(task):
             self.note_failure(task, error)
         if not task.cancelled and self._is_awaited(task):
@@ -157,4 +169,4 @@ class Completion(Part):
         for entry in task.returns:
             self.fill(entry, ERROR, error)
         if task.stream is not None:
-            task.stream.finish(error, None)
+            self._finish(task.stream, error, None, is_raised)

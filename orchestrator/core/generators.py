@@ -36,7 +36,7 @@ class Stream:
         self.taken = 0
         #: the whole number of items, once known
         self.count: int | None = None
-        #: completed when the generator has ended; holds its error if a system failure ended it
+        #: completed when the generator has ended; holds an error if it was not the generator that raised that
         self.completed = completed
         #: completed when an item can be taken, or none will come any more
         self.next_ready = Entry(0)
@@ -56,15 +56,16 @@ class Stream:
         """Tell whoever waits that there is something to take, or nothing any more."""
         self.next_ready.complete(PLAIN, None)
 
-    def finish(self, error: Any, count: int | None) -> None:
-        """End the stream. A failure becomes one more item, which raises."""
+    def finish(self, error: Any, count: int | None, is_raised: bool = False) -> None:
+        """End the stream. A failure becomes one more item, which raises; `is_raised` if user code has."""
         if self.completed.state:
             return
         if error is not None:
             self.items.append(Entry(self.completed.ident, ERROR, error))
+        if error is not None and not is_raised:
             self.completed.complete(ERROR, error)
         else:
-            self.completed.complete(PLAIN, count)
+            self.completed.complete(PLAIN, None)
         self.count = count
         self.announce()
         while self.lost:
@@ -215,16 +216,20 @@ class ObjectRefGenerator(Generic[T]):
         return ref
 
     def completed(self) -> ObjectRef[Any]:
-        """Return a reference that is ready when the generator has ended."""
+        """Return a reference that is ready when the generator has ended; its value is None.
+
+        What the generator raises is its last item. Only a failure that is not its own doing, such as the
+        death of its worker, is an error of this reference too.
+        """
         return ObjectRef(self._stream.completed, self._runtime)
 
     def next_ready(self) -> bool:
-        """Tell whether `next` would return, or raise, at once."""
+        """Tell whether `next` would return a reference at once; after the last one it is False for good."""
         stream = self._stream
         if not stream.next_ready.state:
             self._runtime.check_alive()
-            self._runtime.pump.poll()
-        return bool(stream.next_ready.state)
+            self._runtime.pump.look(stream.next_ready)
+        return bool(stream.items)
 
     def is_finished(self) -> bool:
         """Tell whether all items have been taken and none will come."""

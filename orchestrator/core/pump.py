@@ -122,6 +122,10 @@ class Pump(Part):
                         self._hand_over()
         return 0
 
+    def look(self, awaited: Entry) -> None:
+        """Handle what has arrived, as somebody asks whether this entry is complete."""
+        self.poll()
+
     # -- waiting
 
     def wait(self, awaited: Entry | Waiter, deadline: float | None = None) -> bool:

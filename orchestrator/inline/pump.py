@@ -41,6 +41,10 @@ class InlinePump(Part):
         self.tick()
         return 0
 
+    def look(self, awaited: Entry) -> None:
+        """Have the entry completed: nobody else will do so meanwhile, however often one looks."""
+        self._advance(awaited)
+
     def wait(self, awaited: Entry | Waiter, deadline: float | None = None) -> bool:
         """Wait until `awaited.state` is nonzero; False if the deadline came first.
 

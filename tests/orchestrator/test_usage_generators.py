@@ -25,6 +25,13 @@ def count(n):
     yield from range(n)
 
 
+@ray.remote
+def two_then_fail():
+    yield 1
+    yield 2
+    raise ValueError("third")
+
+
 class TestStreaming:
     def test_items_come_as_references(self):
         assert [ray.get(ref) for ref in count.remote(5)] == [0, 1, 2, 3, 4]
@@ -54,12 +61,6 @@ class TestStreaming:
         assert asyncio.run(collect()) == [0, 1, 2, 3]
 
     def test_an_exception_is_the_last_item(self):
-        @ray.remote
-        def two_then_fail():
-            yield 1
-            yield 2
-            raise ValueError("third")
-
         items = list(two_then_fail.remote())
         assert ray.get(items[:2]) == [1, 2]
         with pytest.raises(ValueError, match="third"):
@@ -73,8 +74,32 @@ class TestStreaming:
 
     def test_waiting_for_the_end(self):
         items = count.remote(3)
-        ray.get(items.completed(), timeout=20)
+        assert ray.get(items.completed(), timeout=20) is None
         assert [ray.get(ref) for ref in items] == [0, 1, 2]
+
+    def test_the_end_of_one_that_raises_is_no_error(self):
+        items = two_then_fail.remote()
+        assert ray.get(items.completed(), timeout=20) is None
+        assert len(list(items)) == 3
+
+    @pytest.mark.not_inline("has no process to die")
+    def test_the_end_of_one_that_was_ended_is_an_error(self):
+        @ray.remote(max_retries=0)
+        def dies():
+            yield 1
+            os._exit(1)
+
+        items = dies.remote()
+        with pytest.raises(WorkerCrashedError):
+            ray.get(items.completed(), timeout=20)
+
+    def test_another_process_can_wait_for_the_end(self):
+        @ray.remote
+        def wait_for(refs):
+            return ray.get(refs[0], timeout=20)
+
+        for items in (count.remote(3), two_then_fail.remote()):
+            assert ray.get(wait_for.remote([items.completed()]), timeout=20) is None
 
     @pytest.mark.not_inline("code on the caller's own stack knows no time limit")
     def test_next_with_a_timeout(self):
@@ -110,6 +135,24 @@ class TestStreaming:
         (tmp_path / "go").touch()
         until(items.next_ready)
         assert ray.get(next(items)) == 1
+
+    @pytest.mark.parametrize(
+        "make", [lambda: count.remote(3), two_then_fail.remote], ids=["it ends", "it fails"]
+    )
+    def test_looking_until_the_end(self, make):
+        items = make()
+        taken = 0
+        deadline = time.monotonic() + 20
+        while not items.is_finished():
+            assert time.monotonic() < deadline
+            if items.next_ready():
+                assert not items.is_finished(), "the error is an item too"
+                next(items)
+                taken += 1
+        assert taken == 3
+        assert not items.next_ready() and items.is_finished()
+        with pytest.raises(StopIteration):
+            next(items)
 
     def test_an_async_generator_is_a_task_too(self):
         @ray.remote
