@@ -240,26 +240,27 @@ class ActorSubmitter(Part):
     def on_reply(self, record: ActorRecord, message: tuple[Any, ...]) -> None:
         """An actor has answered. May be called twice with the same message."""
         seq, kind, value, _ = message
+        completion = self._completion
         task = record.inflight.get(seq)
         if task is None:
             return
         if kind == ITEM:
-            taken = self._completion.item(task, value)
+            taken = completion.item(task, value)
             if taken:
                 self._runtime.send_control(record.address, (CONSUMED, seq, taken))
             return
         if kind < ERROR and task.stream is None:
             task.place = DONE
-            self._completion.fill(task.returns[0], kind, value)
+            completion.fill(task.returns[0], kind, value)
             task.held = None
-        elif kind == ERROR and task.template.retry_exceptions and self._retry(record, task, value):
+        elif task.template.retry_exceptions and self._retry(record, task, completion.raised(kind, value)):
             return
         else:
             if kind == ERROR and is_constructor(task):
                 error = raisable(value)
                 record.init_failed = True
                 self.dead(record, f"its constructor failed\n{error}")
-            self._completion.settle(task, kind, value)
+            completion.settle(task, kind, value)
         # Another run of the same call may be under way already, if its object was lost at once.
         if record.inflight.get(seq) is task:
             del record.inflight[seq]
@@ -267,10 +268,10 @@ class ActorSubmitter(Part):
             with self.lock:
                 self._flush(record)
 
-    def _retry(self, record: ActorRecord, task: Task, error: bytes) -> bool:
+    def _retry(self, record: ActorRecord, task: Task, error: bytes | None) -> bool:
         """Repeat a call whose exception is one to retry; False if it is not, or has been repeated enough."""
         template = task.template
-        if task.cancelled or not _attempts_left(task):
+        if error is None or task.cancelled or not _attempts_left(task):
             return False
         if template.retry_exceptions is not True and not template.chooses(raisable(error)):
             return False

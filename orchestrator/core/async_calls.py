@@ -6,12 +6,14 @@ import inspect
 import pickle
 from collections import deque
 from time import perf_counter_ns
+from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.common import config
 from orchestrator.common.options import STREAMING
 from orchestrator.core.circumstances import timeout_error
 from orchestrator.core.current_call import enter_call
+from orchestrator.core.generators import GENERATORS, collected, only_item
 from orchestrator.core.history import name_of
 from orchestrator.core.messages import CANCELLED, END, LONG
 from orchestrator.objects.plasma_adapter import WORK
@@ -172,15 +174,19 @@ class AsyncCalls:
             del message
             if inspect.isawaitable(value):
                 value = await value
+            num_returns = options.get("num_returns", 1)
+            if num_returns == 1 and type(value) in GENERATORS:
+                value = only_item(await collected(value, 1) if type(value) is AsyncGeneratorType else value)
             spent_us = (perf_counter_ns() - started) // 1000
             executor.ran((run, function, started, started + spent_us * 1000, None))
-            num_returns = options.get("num_returns", 1)
             if num_returns == 1:
                 self._replies.send_value(sender, seq, value, spent_us)
             elif num_returns == STREAMING:
                 await self._send_items(run, value, options.get("backpressure"), spent_us)
             else:
-                self._replies.send_many(sender, seq, value, num_returns, spent_us)
+                if hasattr(value, "__anext__"):
+                    value = await collected(value, num_returns if num_returns >= 0 else None)
+                executor.send_several(run, value, num_returns, options, started)
         except self._asyncio.CancelledError as error:
             late = run in self._overdue and run not in executor.cancelled
             self._runtime.history.failed_run(run, function, started, error, not late)

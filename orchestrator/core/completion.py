@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import exceptions
 from orchestrator.common.ids import index_of, sequence_of
 from orchestrator.core.entry import ERROR, STORED, Entry
-from orchestrator.core.messages import CANCELLED, END, MANY
+from orchestrator.core.messages import CANCELLED, END, MANY, PARTIAL
 from orchestrator.core.part import Part
 from orchestrator.core.task import DONE
 from orchestrator.core.values import load_error
@@ -58,9 +58,9 @@ class Completion(Part):
         elif entry.hold is not None:
             self._references.publish(entry)
 
-    def give_back(self, task: Task) -> None:
-        """Release what a worker may have stored for a task before it died, if the news of it died too."""
-        for entry in task.returns:
+    def give_back(self, task: Task, kept: int = 0) -> None:
+        """Release what a worker may have stored for a task, but the first results, if no news of it comes."""
+        for entry in task.returns[kept:]:
             self._references.give_back(entry)
         stream = task.stream
         if stream is not None:
@@ -68,6 +68,13 @@ class Completion(Part):
             for index in range(stream.arrived + 1):
                 if index not in stream.stored:
                     self._references.give_back(Entry((task.seq << 24) | (index + 1)))
+
+    @staticmethod
+    def raised(kind: int, value: Any) -> bytes | None:
+        """Return the error of a reply, or None if there is none."""
+        if kind == PARTIAL:
+            return value[1]  # type: ignore[no-any-return]
+        return value if kind == ERROR else None
 
     def settle(self, task: Task, kind: int, value: Any) -> None:
         """Complete what this reply (not an ITEM) completes; harmless when repeated."""
@@ -78,6 +85,13 @@ class Completion(Part):
         if kind == MANY:
             for entry, (state, item) in zip(task.returns, value, strict=True):
                 self.fill(entry, state, item)
+        elif kind == PARTIAL:
+            kept, error = value
+            for entry, (state, item) in zip(task.returns, kept, strict=False):
+                self.fill(entry, state, item)
+            # An earlier attempt may have stored more of them.
+            self.give_back(task, len(kept))
+            self.fail(task, error, kept=len(kept))
         elif kind == CANCELLED:
             self.fail(task, exceptions.TaskCancelledError(f"{task.template.name} was cancelled"))
         elif kind == ERROR:
@@ -147,13 +161,14 @@ class Completion(Part):
         if task.stream is not None:
             self._finish(task.stream, error, None)
 
-    def fail(self, task: Task, error: Any, is_raised: bool = False) -> None:
+    def fail(self, task: Task, error: Any, is_raised: bool = False, kept: int = 0) -> None:
         """Complete everything the task was to produce with this error: an exception, or the bytes of one.
 
         Args:
             task: the task.
             error: the error.
             is_raised: whether the task's own code has raised it.
+            kept: how many of its results are there in spite of it.
         """
         if type(error) is not bytes and self._is_awaited(task):
             self.note_failure(task, error)
@@ -166,7 +181,7 @@ class Completion(Part):
         for identity in list(self.lost_early):  # others add to it and take from it
             if sequence_of(identity) == task.seq:
                 self.lost_early.pop(identity, None)
-        for entry in task.returns:
+        for entry in task.returns[kept:]:
             self.fill(entry, ERROR, error)
         if task.stream is not None:
             self._finish(task.stream, error, None, is_raised)

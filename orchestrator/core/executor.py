@@ -33,7 +33,7 @@ from orchestrator.core.blocking import Blocking
 from orchestrator.core.cancellation import TaskInterrupt
 from orchestrator.core.circumstances import Circumstances
 from orchestrator.core.entry import Entry
-from orchestrator.core.generators import DynamicObjectRefGenerator, items_of
+from orchestrator.core.generators import GENERATORS, DynamicObjectRefGenerator, items_of, only_item
 from orchestrator.core.history import name_of
 from orchestrator.core.messages import (
     CANCEL,
@@ -45,7 +45,7 @@ from orchestrator.core.messages import (
     RETIRED,
     RETURNED,
 )
-from orchestrator.core.replies import Replies
+from orchestrator.core.replies import PartlyFailed, Replies
 from orchestrator.core.title import ProcessTitle
 from orchestrator.core.values import StoredError, dump_error
 from orchestrator.objects.plasma_adapter import (
@@ -63,6 +63,9 @@ loads = pickle.loads
 
 #: Cancellations that arrived before their task did; the oldest are forgotten.
 EARLY_CANCELLATIONS_MAX = 256
+
+#: What a call may return that its result is still to be made of.
+_NO_VALUES = GENERATORS | {CoroutineType}
 
 Run = tuple[int, int]
 
@@ -167,8 +170,8 @@ class Executor:
                     raise TaskInterrupt("the task was cancelled")
                 self.current_function = function
                 value = function(*message[2])
-                if type(value) is CoroutineType:
-                    value = self._run_coroutine(value)
+                if type(value) in _NO_VALUES:
+                    value = self._finish(value, 1)
             finally:
                 self.running = None
         except BaseException as error:
@@ -211,11 +214,11 @@ class Executor:
                 started = perf_counter_ns()
                 value = function(*args, **kwargs)
                 del args, kwargs
-                if type(value) is CoroutineType:
-                    value = self._run_coroutine(value)
                 num_returns = options.get("num_returns", 1)
+                if type(value) in _NO_VALUES:
+                    value = self._finish(value, num_returns)
                 if num_returns != 1:
-                    self._send_several(run, value, num_returns, options, started)
+                    self.send_several(run, value, num_returns, options, started)
                     self.ran((run, self.circumstances.name or function, started, perf_counter_ns(), None))
                     return
             finally:
@@ -233,9 +236,10 @@ class Executor:
             if circumstances is not None:
                 self.circumstances.leave()
 
-    def _send_several(
+    def send_several(
         self, run: Run, value: Any, num_returns: int, options: dict[str, Any], started: int
     ) -> None:
+        """Send what a call with `num_returns` other than 1 has returned."""
         sender, seq = run
         spent_us = (perf_counter_ns() - started) // 1000
         if hasattr(value, "__anext__"):
@@ -299,6 +303,14 @@ class Executor:
             self.callables[key] = function
         return function
 
+    def _finish(self, value: Any, num_returns: int) -> Any:
+        """Return what a call results in that has returned a coroutine or a generator."""
+        if type(value) is CoroutineType:
+            value = self._run_coroutine(value)
+        if num_returns == 1 and type(value) in GENERATORS:
+            value = only_item(value)
+        return value
+
     def _run_coroutine(self, coroutine: Any) -> Any:
         import asyncio
 
@@ -307,6 +319,10 @@ class Executor:
     def _failed(self, run: Run, error: BaseException, function: Any, started: int) -> None:
         """Reply with what a task raised."""
         self.circumstances.stop_clock()
+        packed: list[tuple[int, Any]] | None = None
+        if type(error) is PartlyFailed:
+            error.__traceback__ = None
+            packed, error = error.packed, error.error
         sender, seq = run
         spent_us = (perf_counter_ns() - started) // 1000
         self.running = None
@@ -329,7 +345,7 @@ class Executor:
             elif self.actor is not None and self.actor.is_exit(error):
                 self.actor.leave(run, error)
             else:
-                self.replies.send_error(sender, seq, error, name_of(function), spent_us)
+                self.replies.send_error(sender, seq, error, name_of(function), spent_us, packed)
         finally:
             # The traceback holds the frames, and they hold the arguments.
             error.__traceback__ = None

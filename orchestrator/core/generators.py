@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from orchestrator.core.task import Task
 
 T = TypeVar("T", covariant=True)
+
+#: What a call of a generator function, sync or async, returns.
+GENERATORS = frozenset({GeneratorType, AsyncGeneratorType})
 
 
 class Stream:
@@ -123,6 +127,46 @@ def _drive(items: Any) -> Iterator[Any]:
             loop.run_until_complete(items.aclose())
         finally:
             loop.close()
+
+
+def only_item(values: Any) -> Any:
+    """Return what a generator yields that is the one result of a call.
+
+    Raises:
+        ValueError: it yields nothing, or more.
+    """
+    values = items_of(values)
+    nothing = object()
+    first = next(values, nothing)
+    if first is nothing or next(values, nothing) is not nothing:
+        number = "no item" if first is nothing else "more than one item"
+        values.close()
+        raise ValueError(
+            f"num_returns=1, but the generator yielded {number}; a generator function streams its items "
+            'unless it is given num_returns, or with num_returns="streaming"'
+        )
+    return first
+
+
+async def collected(items: Any, count: int | None) -> Iterator[Any]:
+    """Return a generator of what an async one yields, and then raises: its items, and one beyond `count`."""
+    found: list[Any] = []
+    error: Exception | None = None
+    try:
+        async for item in items:
+            found.append(item)
+            if count is not None and len(found) > count:
+                await items.aclose()
+                break
+    except Exception as reason:
+        error = reason
+
+    def replay() -> Iterator[Any]:
+        yield from found
+        if error is not None:
+            raise error
+
+    return replay()
 
 
 class DynamicObjectRefGenerator(Generic[T]):

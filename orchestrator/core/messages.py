@@ -29,6 +29,7 @@ MANY = 5  # value: a list of (kind, value), one per return value
 ITEM = 6  # value: (index, kind, value) of a generator's item; more replies follow
 END = 7  # value: the number of items of a generator
 CANCELLED = 8
+PARTIAL = 9  # value: (a list of (kind, value), the error of the results after those)
 
 #: Stands for a message that is in the store. No method of an actor can have this name.
 LONG = "<long>"

@@ -6,13 +6,13 @@ import os
 import pickle
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestrator.common import config
 from orchestrator.common.ids import home_of, object_id
 from orchestrator.core.entry import BLOB, ERROR, PLAIN, STORED
-from orchestrator.core.messages import END, ITEM, LONG, MANY, PROTOCOL
+from orchestrator.core.messages import END, ITEM, LONG, MANY, PARTIAL, PROTOCOL
 from orchestrator.core.values import dump_error, task_error
 from orchestrator.exceptions import TaskError, UnserializableException
 from orchestrator.objects import plasma_adapter as objects
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 dumps = pickle.dumps
 
 _ATOMS = frozenset({type(None), bool, int, float, complex})
+
+
+class PartlyFailed(Exception):
+    """A generator with a fixed number of items has failed after some of them: both go into the reply."""
+
+    def __init__(self, packed: list[tuple[int, Any]], error: Exception) -> None:
+        super().__init__()
+        self.packed = packed
+        self.error = error
 
 
 class Replies:
@@ -125,12 +134,25 @@ class Replies:
         """Send the results of a task with `count` return values; each is packed as it is produced.
 
         Raises:
+            PartlyFailed: a generator raised, or ended, after some of them, which are packed.
             ValueError: there are more, or fewer.
         """
         if count == 0:
             self.send(address, (seq, MANY, [], spent_us))
             return
         packed: list[tuple[int, Any]] = []
+        try:
+            self._pack_many(packed, address, seq, values, count)
+        except Exception as error:
+            # With all of them packed there would be no reference left for the error to show in.
+            if 0 < len(packed) < count and isinstance(values, Generator):
+                raise PartlyFailed(packed, error) from None
+            raise
+        self.send(address, (seq, MANY, packed, spent_us))
+
+    def _pack_many(
+        self, packed: list[tuple[int, Any]], address: int, seq: int, values: Any, count: int
+    ) -> None:
         try:
             values = iter(values)
         except TypeError:
@@ -145,7 +167,6 @@ class Replies:
             del value
         if len(packed) != count:
             raise ValueError(f"num_returns={count}, but the function returned {len(packed)} values")
-        self.send(address, (seq, MANY, packed, spent_us))
 
     def send_item(self, address: int, seq: int, index: int, value: Any) -> None:
         """Send one item of a generator."""
@@ -163,15 +184,31 @@ class Replies:
             pause(count)
         self.send(address, (seq, END, count, spent_us))
 
-    def send_error(self, address: int, seq: int, error: BaseException, function: str, spent_us: int) -> None:
-        """Send what user code raised."""
-        self.send_failure(address, seq, task_error(error, function), spent_us)
+    def send_error(
+        self,
+        address: int,
+        seq: int,
+        error: BaseException,
+        function: str,
+        spent_us: int,
+        packed: list[tuple[int, Any]] | None = None,
+    ) -> None:
+        """Send what user code raised, and the results that were packed before that."""
+        self.send_failure(address, seq, task_error(error, function), spent_us, packed)
 
-    def send_failure(self, address: int, seq: int, error: BaseException, spent_us: int = 0) -> None:
+    def send_failure(
+        self,
+        address: int,
+        seq: int,
+        error: BaseException,
+        spent_us: int = 0,
+        packed: list[tuple[int, Any]] | None = None,
+    ) -> None:
         """Send an error of the runtime itself, or one that is wrapped already."""
         blob = dump_error(error)
         if len(blob) > config.ERROR_BYTES_MAX:
             text = f"{str(error)[:20_000]} ... (cut: {len(blob)} bytes)"
             cause = error.cause if isinstance(error, TaskError) else error
             blob = dump_error(TaskError(UnserializableException(type(cause).__qualname__, text, "too large")))
-        self.send(address, (seq, ERROR, blob, spent_us))
+        reply = (seq, PARTIAL, (packed, blob), spent_us) if packed else (seq, ERROR, blob, spent_us)
+        self.send(address, reply)

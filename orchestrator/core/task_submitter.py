@@ -142,7 +142,7 @@ class TaskSubmitter(Part):
             task.place = DONE
             self._completion.fill(task.returns[0], kind, value)
             task.held = None
-        elif kind == ERROR and template.retry_exceptions and self._retries(task, value):
+        elif template.retry_exceptions and self._retries(task, self._completion.raised(kind, value)):
             pass
         else:
             self._completion.settle(task, kind, value)
@@ -155,10 +155,10 @@ class TaskSubmitter(Part):
 
     # -- trying again
 
-    def _retries(self, task: Task, error: bytes) -> bool:
+    def _retries(self, task: Task, error: bytes | None) -> bool:
         """Decide whether the exception is one to retry; if so the task will be queued again."""
         template = task.template
-        if task.cancelled or (0 <= template.max_retries <= task.attempts):
+        if error is None or task.cancelled or (0 <= template.max_retries <= task.attempts):
             return False
         if template.retry_exceptions is not True and not template.chooses(raisable(error)):
             return False

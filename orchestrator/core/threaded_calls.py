@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.common.options import STREAMING
 from orchestrator.core.current_call import enter_call, leave_call
+from orchestrator.core.generators import GENERATORS, only_item
 from orchestrator.core.messages import CANCELLED, LONG
 
 if TYPE_CHECKING:
@@ -64,15 +65,17 @@ class ThreadedCalls:
             del message
             value = function(*args, **kwargs)
             del args, kwargs
+            num_returns = options.get("num_returns", 1)
+            if num_returns == 1 and type(value) in GENERATORS:
+                value = only_item(value)
             spent_us = (perf_counter_ns() - started) // 1000
             executor.ran((run, function, started, started + spent_us * 1000, None))
-            num_returns = options.get("num_returns", 1)
             if num_returns == 1:
                 replies.send_value(sender, seq, value, spent_us)
             elif num_returns == STREAMING:
                 executor.send_items(run, value, options.get("backpressure"), spent_us)
             else:
-                replies.send_many(sender, seq, value, num_returns, spent_us)
+                executor.send_several(run, value, num_returns, options, started)
         except BaseException as error:
             executor._failed(run, error, function, started)
         finally:

@@ -307,7 +307,7 @@ class InlineActors(Part):
         if kind == ERROR and task is actor.constructor:
             actor.init_failed = True
             actor.cause = f"its constructor failed\n{raisable(value)}"
-        if kind == ERROR and task.template.retry_exceptions and self._retries(task, value):
+        if task.template.retry_exceptions and self._retries(task, completion.raised(kind, value)):
             actor.queue.appendleft(task)
             if actor.threads is not None:
                 self._serve(actor)
@@ -315,10 +315,10 @@ class InlineActors(Part):
             completion.settle(task, kind, value)
         return True
 
-    def _retries(self, task: Task, error: bytes) -> bool:
+    def _retries(self, task: Task, error: bytes | None) -> bool:
         """Decide whether a call is to be repeated after this exception."""
         limit = task.template.max_retries
-        if task.cancelled or 0 <= limit <= task.attempts:
+        if error is None or task.cancelled or 0 <= limit <= task.attempts:
             return False
         if task.template.retry_exceptions is not True and not task.template.chooses(raisable(error)):
             return False

@@ -20,7 +20,7 @@ from orchestrator.core.current_call import current_call
 from orchestrator.core.executor import Executor, Run, TaskInterrupt
 from orchestrator.core.generators import items_of
 from orchestrator.core.messages import CANCELLED, END
-from orchestrator.core.replies import Replies
+from orchestrator.core.replies import PartlyFailed, Replies
 
 if TYPE_CHECKING:
     from orchestrator.inline.runtime import InlineRuntime
@@ -107,22 +107,24 @@ class InlineExecutor(Executor):
         # Called from a coroutine of the user's: a thread has one loop at a time.
         return _in_another_thread(lambda: asyncio.run(coroutine))
 
-    def _send_several(
+    def send_several(
         self, run: Run, value: Any, num_returns: int, options: dict[str, Any], started: int
     ) -> None:
+        """Send what a call with `num_returns` other than 1 has returned; a generator waits to be asked."""
         if num_returns != STREAMING:
-            super()._send_several(run, value, num_returns, options, started)
+            super().send_several(run, value, num_returns, options, started)
             return
         generator = Suspended(self, run, items_of(value), self.current_function, options.get("backpressure"))
         self.runtime.generators[run[1]] = generator
         generator.step()
 
     def _failed(self, run: Run, error: BaseException, function: Any, started: int) -> None:
-        if isinstance(error, (KeyboardInterrupt, bdb.BdbQuit)) and not isinstance(error, TaskInterrupt):
+        cause = error.error if type(error) is PartlyFailed else error
+        if isinstance(cause, (KeyboardInterrupt, bdb.BdbQuit)) and not isinstance(cause, TaskInterrupt):
             # Ctrl-C, or `q` in a debugger, is meant for the program, which is this process.
             self.running = None
             self.replies.send(run[0], (run[1], CANCELLED, None, 0))
-            raise error
+            raise cause
         super()._failed(run, error, function, started)
 
     def _become_actor(self, run: Run, message: tuple[Any, ...], creation: dict[str, Any]) -> None:

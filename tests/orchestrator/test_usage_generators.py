@@ -118,10 +118,6 @@ class TestStreaming:
     def test_many_items(self):
         assert sum(ray.get(ref) for ref in count.remote(3000)) == sum(range(3000))
 
-    def test_a_fixed_number_of_references(self):
-        a, b = count.options(num_returns=2).remote(2)
-        assert ray.get([a, b]) == [0, 1]
-
     @pytest.mark.not_inline("the caller's own code makes the item")
     def test_a_look_without_waiting(self, tmp_path):
         @ray.remote
@@ -176,56 +172,6 @@ class TestStreaming:
             @ray.remote(num_returns="streaming")
             def plain():
                 return [1]
-
-
-class TestFixedNumbers:
-    @pytest.mark.parametrize("number", [1, 3])
-    def test_another_number_of_items_is_an_error_in_each_reference(self, number):
-        for ref in count.options(num_returns=2).remote(number):
-            with pytest.raises(ValueError, match="num_returns=2"):
-                ray.get(ref)
-
-    @pytest.mark.not_inline("measures the memory of a process")
-    def test_items_are_stored_one_by_one(self):
-        @ray.remote(num_returns=20, max_retries=0)
-        def arrays():
-            import resource
-
-            def peak():
-                return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-            before = peak()
-            for _ in range(19):
-                yield np.random.default_rng(1).integers(0, 255, 20_000_000, dtype=np.uint8)
-            yield peak() - before
-
-        growth = ray.get(arrays.remote()[-1], timeout=60)
-        # Shared pages that the process has written count too, so: each array once, not twice.
-        assert growth < 1.5 * 19 * 20_000_000
-
-
-class TestDynamic:
-    def test_all_items_come_in_one_reference(self):
-        ref = count.options(num_returns="dynamic").remote(4)
-        items = ray.get(ref)
-        assert isinstance(items, ray.DynamicObjectRefGenerator)
-        assert len(items) == 4 and [ray.get(item) for item in items] == [0, 1, 2, 3]
-
-    def test_they_can_be_handed_on(self):
-        @ray.remote
-        def total(items):
-            return sum(ray.get(list(items)))
-
-        assert ray.get(total.remote(count.options(num_returns="dynamic").remote(5)), timeout=20) == 10
-
-    def test_an_exception_is_the_whole_result(self):
-        @ray.remote(num_returns="dynamic")
-        def fails():
-            yield 1
-            raise KeyError("late")
-
-        with pytest.raises(KeyError, match="late"):
-            ray.get(fails.remote())
 
 
 @pytest.mark.not_inline("kills processes")
