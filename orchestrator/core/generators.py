@@ -27,7 +27,18 @@ GENERATORS = frozenset({GeneratorType, AsyncGeneratorType})
 class Stream:
     """The submitter's end of a generator's task: items that have arrived and were not taken yet."""
 
-    __slots__ = ("_closed", "arrived", "completed", "count", "items", "lost", "next_ready", "stored", "taken")
+    __slots__ = (
+        "arrived",
+        "completed",
+        "count",
+        "is_awaited",
+        "is_closed",
+        "items",
+        "lost",
+        "next_ready",
+        "stored",
+        "taken",
+    )
 
     def __init__(self, completed: Entry) -> None:
         self.items: deque[Entry] = deque()
@@ -44,11 +55,14 @@ class Stream:
         self.completed = completed
         #: completed when an item can be taken, or none will come any more
         self.next_ready = Entry(0)
-        self._closed = False
+        #: nobody takes items any more
+        self.is_closed = False
+        #: somebody may wait for the end, whether or not anybody takes the items
+        self.is_awaited = False
 
     def wants(self, index: int) -> bool:
         """Tell whether this is the next item, and anybody wants it."""
-        return index == self.arrived and not self._closed and not self.completed.state
+        return index == self.arrived and not self.is_closed and not self.completed.state
 
     def accept(self, entry: Entry) -> None:
         """Take the next item, and wake whoever waits for it."""
@@ -95,7 +109,7 @@ class Stream:
 
     def close(self) -> None:
         """Drop what has arrived and what will."""
-        self._closed = True
+        self.is_closed = True
         self.items.clear()
 
 
@@ -263,8 +277,10 @@ class ObjectRefGenerator(Generic[T]):
         """Return a reference that is ready when the generator has ended; its value is None.
 
         What the generator raises is its last item. Only a failure that is not its own doing, such as the
-        death of its worker, is an error of this reference too.
+        death of its worker, is an error of this reference too. A generator whose end was asked for is not
+        cancelled when it is dropped; one with back-pressure is, as nobody would make room for its items.
         """
+        self._stream.is_awaited = True
         return ObjectRef(self._stream.completed, self._runtime)
 
     def next_ready(self) -> bool:
@@ -306,9 +322,10 @@ class ObjectRefGenerator(Generic[T]):
     def __del__(self) -> None:
         try:
             stream = self._stream
-            if stream.completed.state == PENDING and not stream._closed:
-                stream._closed = True
-                self._runtime.abandoned.append(self._task)
+            if stream.completed.state == PENDING and not stream.is_closed:
+                stream.close()
+                if not stream.is_awaited or self._task.template.backpressure:
+                    self._runtime.abandoned.append(self._task)
         except Exception:
             pass  # made in part, or the interpreter ends: there is nobody to tell
 

@@ -93,6 +93,17 @@ class TestStreaming:
         with pytest.raises(WorkerCrashedError):
             ray.get(items.completed(), timeout=20)
 
+    def test_the_end_can_be_waited_for_without_the_generator(self, tmp_path):
+        @ray.remote
+        def slow():
+            yield 1
+            time.sleep(0.1)
+            yield 2
+            (tmp_path / "ended").touch()
+
+        assert ray.get(slow.remote().completed(), timeout=20) is None
+        assert (tmp_path / "ended").exists()
+
     def test_another_process_can_wait_for_the_end(self):
         @ray.remote
         def wait_for(refs):

@@ -160,6 +160,23 @@ def test_several_return_values():
     assert [ray.get(c, timeout=30)[0], ray.get(b), ray.get(a, timeout=30)[0]] == [1, "small", 0]
 
 
+def test_what_a_generator_yielded_before_it_failed():
+    @ray.remote(num_returns=3)
+    def two_then_fail():
+        yield np.zeros(LENGTH)
+        yield np.ones(LENGTH)
+        raise ValueError("third")
+
+    a, b, bad = two_then_fail.remote()
+    ray.get([a, b])
+    lose(b)
+    assert [ray.get(b, timeout=30)[0], ray.get(a)[0]] == [1, 0]
+    lose(a, b)
+    assert [array[0] for array in ray.get([a, b], timeout=30)] == [0, 1]
+    with pytest.raises(ValueError, match="third"):
+        ray.get(bad)
+
+
 def test_an_item_of_a_generator():
     @ray.remote(generator_backpressure=2)
     def items():
