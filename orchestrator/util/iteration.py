@@ -74,15 +74,13 @@ def map_unordered(
         fetch_local: whether a value must be on this node; on a single node it always is.
 
     Raises:
-        ValueError: a size is below 1, or `chunk_size` is larger than `backpressure_size`.
+        ValueError: a size is below 1.
         GetTimeoutError: while iterating: nothing became ready for `timeout` seconds.
         Exception: while iterating: what a call raised.
     """
     _check_chunk_size(chunk_size)
     if backpressure_size is not None and backpressure_size < 1:
         raise ValueError(f"backpressure_size must be >= 1 or None, not {backpressure_size}")
-    if backpressure_size is not None and backpressure_size < chunk_size:
-        raise ValueError(f"backpressure_size ({backpressure_size}) must be >= chunk_size ({chunk_size})")
     submit = fn.remote if isinstance(fn, RemoteFunction) else fn
     refs = _submitted(submit, items, backpressure_size, timeout)
     return refs if yield_obj_refs else _values(refs)

@@ -145,6 +145,10 @@ class TestTheNamesInUtil:
         assert len(set(first)) == 20
         assert len(taken) <= 26
 
+    @pytest.mark.parametrize("size", [1, 5])
+    def test_any_backpressure_will_do_whatever_the_chunk_size(self, size):
+        assert sorted(map_unordered(same, range(12), backpressure_size=size)) == list(range(12))
+
     def test_map_unordered_over_an_actor_s_method(self):
         @ray.remote
         class Adder:
@@ -159,7 +163,6 @@ class TestTheNamesInUtil:
         [
             ({"chunk_size": 0}, "chunk_size must be >= 1"),
             ({"backpressure_size": 0}, "backpressure_size must be >= 1"),
-            ({"backpressure_size": 5}, "must be >= chunk_size"),
         ],
     )
     def test_sizes_out_of_range(self, sizes, reason):
