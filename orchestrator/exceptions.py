@@ -283,6 +283,10 @@ class ReferenceTypeError(TypeError, ValueError):
     """Something that is not a reference was given where one is needed."""
 
 
+class ArgumentTypeError(TypeError, ValueError):
+    """Something of the wrong type was given where Ray says that the value is wrong: caught as either."""
+
+
 class PendingCallsLimitExceeded(OrchestratorError):
     """More calls wait for this actor than `max_pending_calls` allows."""
 

@@ -134,12 +134,12 @@ def kill(actor: ActorHandle, *, no_restart: bool = True) -> None:
     """Kill an actor at once; its calls, those under way and all to come, raise ActorDiedError.
 
     Raises:
-        TypeError: not an actor's handle.
+        ArgumentTypeError: not an actor's handle; a TypeError and a ValueError.
     """
     from orchestrator.api.actor_handle import ActorHandle
 
     if not isinstance(actor, ActorHandle):
-        raise TypeError(
+        raise exceptions.ArgumentTypeError(
             f"kill() takes an actor's handle, not {type(actor).__name__}; for tasks there is cancel()"
         )
     runtime = actor._orchestrator_runtime
@@ -151,12 +151,16 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
     """Return a handle of the live actor with this name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or the name or the namespace is empty.
+        TypeError: either is no str.
     """
     from orchestrator.api.actor_handle import find_handle
 
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"an actor's name is a non-empty str, not {name!r}")
+    for what, text in (("name", name), ("namespace", namespace)):
+        if text == "":
+            raise ValueError(f"get_actor(): {what} must not be empty")
+        if not isinstance(text, str) and not (what == "namespace" and text is None):
+            raise exceptions.ArgumentTypeError(f"get_actor(): {what} must be a str, not {text!r:.100}")
     runtime = ensure_runtime()
     space = namespace or runtime.info.get("namespace") or ""
     answer = runtime.node.ask({"op": "get_actor", "name": name, "namespace": space})

@@ -115,7 +115,7 @@ def placement_group(
         bundle_label_selector: conditions on the labels of each bundle's node.
 
     Raises:
-        TypeError: the bundles are no list of dicts.
+        ArgumentTypeError: the bundles are no list of dicts; a TypeError and a ValueError.
         ValueError: no bundles, an empty one, a quantity that is none, an unknown strategy, a name that is
             taken.
     """
@@ -150,7 +150,7 @@ def placement_group(
 
 def _check_bundles(bundles: Any) -> list[dict[str, float]]:
     if not isinstance(bundles, (list, tuple)) or not all(isinstance(one, Mapping) for one in bundles):
-        raise TypeError(f"bundles must be a list of dicts, not {bundles!r:.100}")
+        raise exceptions.ArgumentTypeError(f"bundles must be a list of dicts, not {bundles!r:.100}")
     if not bundles:
         raise ValueError("bundles must not be empty: a placement group reserves something")
     specs: list[dict[str, float]] = []
@@ -161,7 +161,9 @@ def _check_bundles(bundles: Any) -> list[dict[str, float]]:
                 or isinstance(quantity, bool)
                 or not isinstance(quantity, (int, float))
             ):
-                raise TypeError(f"bundle {index} must be a dict of name to number: {bundle!r:.100}")
+                raise exceptions.ArgumentTypeError(
+                    f"bundle {index} must be a dict of name to number: {bundle!r:.100}"
+                )
         checked = ResourceSet.from_floats(bundle)
         if not checked:
             raise ValueError(f"bundle {index} reserves nothing: {bundle!r:.100}")

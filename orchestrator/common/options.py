@@ -16,8 +16,9 @@ from orchestrator.common.labels import check_selector
 from orchestrator.common.resources import CPU, ResourceSet
 from orchestrator.common.retry_policy import RetryPolicy
 from orchestrator.common.scheduling_class import SchedulingClass
-from orchestrator.common.strategies import check_strategy
+from orchestrator.common.strategies import check_group, check_one_place, check_strategy, strategy_of
 from orchestrator.common.task_context import TaskContext, placement_of
+from orchestrator.exceptions import ArgumentTypeError
 
 TASK = "task"
 ACTOR = "actor"
@@ -139,6 +140,14 @@ def _resources(name: str, value: Any) -> Any:
     return dict(value)
 
 
+def _bundle_index(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if value < -1:
+        raise ValueError(f"{name} must be >= -1, which means any, not {value}")
+    return value
+
+
 def _selector(name: str, value: Any) -> Any:
     return None if value is None else check_selector(value, name)
 
@@ -171,7 +180,7 @@ def _retry_exceptions(name: str, value: Any) -> Any:
         raise TypeError(f"{name} must be a bool or a list of exception classes, not {type(value).__name__}")
     for item in value:
         if not (isinstance(item, type) and issubclass(item, Exception)):
-            raise TypeError(f"{name} must hold exception classes, not {item!r}")
+            raise ArgumentTypeError(f"{name} must hold exception classes, not {item!r}")
     return tuple(value)
 
 
@@ -210,6 +219,9 @@ _OPTIONS = {
         Option("runtime_env", "task actor", None, _runtime_env),
         Option("accelerator_type", "task actor", None, _text),
         Option("scheduling_strategy", "task actor", None, check_strategy),
+        Option("placement_group", "task actor", None, check_group),
+        Option("placement_group_bundle_index", "task actor", None, _bundle_index),
+        Option("placement_group_capture_child_tasks", "task actor", None, _flag),
         Option("label_selector", "task actor", None, _selector),
         Option("fallback_strategy", "task actor", None, _fallbacks),
         Option("priority", "task actor", None, _priority),
@@ -273,8 +285,8 @@ def merge(target: str, base: Mapping[str, Any], changes: Mapping[str, Any]) -> d
         merged[name] = option.check(given, value)
     if target != METHOD:
         task_resources(merged)  # raises for what is too fine
-        if merged.get("label_selector") and merged.get("scheduling_strategy") not in (None, "DEFAULT"):
-            raise ValueError("label_selector and scheduling_strategy both say where to run: give one of them")
+        check_one_place(merged)
+        strategy_of(merged)  # raises for a bundle that the group does not have
     if merged.get("get_if_exists") and not merged.get("name"):
         raise ValueError("get_if_exists=True needs a name")
     return merged

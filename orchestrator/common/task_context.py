@@ -7,7 +7,12 @@ from typing import Any, NamedTuple
 
 from orchestrator.common.resources import ResourceSet
 from orchestrator.common.scheduling_class import InBundle, OnNode, Placement, Spread, WithLabels, selector_of
-from orchestrator.common.strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
+from orchestrator.common.strategies import (
+    InheritedGroup,
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+    strategy_of,
+)
 
 #: Id of a placement group, and its bundles.
 Group = tuple[str, tuple[ResourceSet, ...]]
@@ -41,25 +46,40 @@ PLAIN_CONTEXT = TaskContext()
 
 
 def context_of(options: Mapping[str, Any], outer: TaskContext) -> TaskContext:
-    """Return the context of a task with these options, submitted in another."""
+    """Return the context of a task with these options, submitted in another.
+
+    Raises:
+        ValueError: a bundle of the submitter's placement group is wanted, and it does not hand on one.
+    """
     priority = options.get("priority")
-    group = _group_of(options, outer)
+    strategy = strategy_of(options)
+    group = _group_of(strategy, outer)
     captures = False
     if group is not None:
-        strategy = options.get("scheduling_strategy")
         asked = getattr(strategy, "placement_group_capture_child_tasks", None)
         captures = outer.captures if asked is None else asked
     return TaskContext(group, captures, outer.priority if priority is None else priority)
 
 
-def _group_of(options: Mapping[str, Any], outer: TaskContext) -> Group | None:
-    strategy = options.get("scheduling_strategy")
+def _group_of(strategy: Any, outer: TaskContext) -> Group | None:
     if isinstance(strategy, PlacementGroupSchedulingStrategy):
         group = strategy.placement_group
         return None if group is None else (group.id.hex(), group.bundles)
+    if isinstance(strategy, InheritedGroup):
+        return _inherited(strategy, outer)
     if isinstance(strategy, NodeAffinitySchedulingStrategy) or not outer.captures:
         return None
     return outer.group
+
+
+def _inherited(strategy: InheritedGroup, outer: TaskContext) -> Group | None:
+    asked = strategy.placement_group_capture_child_tasks
+    group = outer.group if (outer.captures if asked is None else asked) else None
+    index = strategy.placement_group_bundle_index
+    if index >= (0 if group is None else len(group[1])):
+        has = "no placement group" if group is None else f"one with {len(group[1])} bundles"
+        raise ValueError(f"placement_group_bundle_index={index}, and what submits it hands on {has}")
+    return group
 
 
 def placement_of(
@@ -70,7 +90,7 @@ def placement_of(
     Raises:
         ValueError: no bundle of its placement group can ever hold it.
     """
-    strategy = options.get("scheduling_strategy")
+    strategy = strategy_of(options)
     if context.group is not None:
         identity, bundles = context.group
         index = getattr(strategy, "placement_group_bundle_index", -1)

@@ -86,6 +86,7 @@ class TestCallingWrongly:
             ("resources", ["x"], TypeError),
             ("max_retries", 1.5, TypeError),
             ("retry_exceptions", [int], TypeError),
+            ("retry_exceptions", [1], ValueError),
         ],
     )
     def test_wrong_values(self, option, value, error):
@@ -108,6 +109,19 @@ class TestCallingWrongly:
     def test_get_of_a_list_with_something_else(self):
         with pytest.raises(TypeError, match="the list has an item of type int"):
             ray.get([one.remote(), 2])
+
+    @pytest.mark.parametrize("thing", ["name", None, int])
+    def test_kill_of_what_is_no_actor(self, thing):
+        for error in (TypeError, ValueError):
+            with pytest.raises(error, match="actor's handle"):
+                ray.kill(thing)
+
+    def test_names_that_are_none(self):
+        with pytest.raises(TypeError, match="name must be a str, not 5"):
+            ray.get_actor(5)
+        for name, namespace in (("", None), ("name", "")):
+            with pytest.raises(ValueError, match="must not be empty"):
+                ray.get_actor(name, namespace)
 
     def test_wait(self):
         ref = ray.put(1)

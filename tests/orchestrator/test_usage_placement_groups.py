@@ -123,6 +123,10 @@ class TestReserving:
             ([("CPU", 1)], TypeError),
             ([{"CPU": "1"}], TypeError),
             ([{1: 1}], TypeError),
+            ({"CPU": 1}, ValueError),
+            ([1], ValueError),
+            (None, ValueError),
+            ([{"CPU": "a"}], ValueError),
         ],
     )
     def test_bundles_that_are_none(self, machine: None, bundles: Any, error: type[Exception]) -> None:
@@ -229,6 +233,66 @@ class TestCapture:
         made = group([{"CPU": 2}])
         capturing = inside(made, placement_group_capture_child_tasks=True)
         assert ray.get(parent.options(scheduling_strategy=capturing).remote()) is None
+
+
+class TestAsOptions:
+    """The group as options of its own, as programs of Ray's earlier days have it."""
+
+    def test_of_tasks_and_actors(self, group: Group) -> None:
+        made = group([{"CPU": 1}, {"CPU": 2}])
+        assert ray.get(where.options(placement_group=made).remote()) == made
+        assert ray.get(where.options(placement_group=made, placement_group_bundle_index=1).remote()) == made
+        resident = Resident.options(num_cpus=1, placement_group=made, placement_group_bundle_index=0).remote()
+        assert ray.get(resident.where.remote()) == made
+        decorated = ray.remote(placement_group=made)(get_current_placement_group)
+        assert ray.get(decorated.remote()) == made
+
+    @pytest.mark.parametrize("none", [None, "default"])
+    def test_none(self, machine: None, none: str | None) -> None:
+        assert ray.get(where.options(placement_group=none).remote()) is None
+        assert ray.get(where.options(placement_group=none, scheduling_strategy="SPREAD").remote()) is None
+
+    def test_children_are_captured_and_can_leave_and_come_back(self, group: Group) -> None:
+        @ray.remote
+        def parent(options: dict[str, Any]) -> PlacementGroup | None:
+            return ray.get(where.options(**options).remote())
+
+        made = group([{"CPU": 2}])
+        outside = parent.options(placement_group=made)
+        captures = parent.options(placement_group=made, placement_group_capture_child_tasks=True)
+        assert ray.get(outside.remote({})) is None
+        assert ray.get(captures.remote({})) == made
+        assert ray.get(captures.remote({"placement_group": "default"})) == made
+        assert ray.get(captures.remote({"placement_group": None})) is None
+        assert ray.get(captures.remote({"placement_group_capture_child_tasks": False})) is None
+        assert ray.get(outside.remote({"placement_group_capture_child_tasks": True})) == made
+        assert ray.get(captures.remote({"placement_group_bundle_index": 0})) == made
+
+    def test_what_is_refused(self, group: Group) -> None:
+        made = group([{"CPU": 1}])
+        inside_it = where.options(placement_group=made)
+        for target in (where, Resident):
+            with pytest.raises(ValueError, match="both say where to run"):
+                target.options(placement_group=made, scheduling_strategy="SPREAD")
+        with pytest.raises(ValueError, match="both say where to run"):
+            inside_it.options(scheduling_strategy=inside(made))
+        with pytest.raises(ValueError, match="both say where to run"):
+            inside_it.options(label_selector={"disk": "ssd"})
+        with pytest.raises(ValueError, match="the group has 1 bundles"):
+            inside_it.options(placement_group_bundle_index=1)
+        with pytest.raises(ValueError, match="without a placement group"):
+            where.options(placement_group=None, placement_group_bundle_index=0)
+        with pytest.raises(ValueError, match="hands on no placement group"):
+            where.options(placement_group_bundle_index=0).remote()
+        with pytest.raises(ValueError, match="not 'mine'"):
+            where.options(placement_group="mine")
+        for option, value in (
+            ("placement_group", 1),
+            ("placement_group_bundle_index", None),
+            ("placement_group_capture_child_tasks", 1),
+        ):
+            with pytest.raises(TypeError, match=option):
+                where.options(**{option: value})
 
 
 class TestRemoval:

@@ -182,10 +182,12 @@ class TestNodes:
             where.options(scheduling_strategy="spread")
         with pytest.raises(TypeError, match="NodeAffinitySchedulingStrategy, not 3"):
             where.options(scheduling_strategy=3)
-        with pytest.raises(ValueError, match="hexadecimal id of a node"):
+        with pytest.raises(ValueError, match="id of a node, 16 hexadecimal"):
             NodeAffinitySchedulingStrategy("node 7", soft=False)
+        with pytest.raises(ValueError, match="id of a node, 16 hexadecimal"):
+            NodeAffinitySchedulingStrategy("abc", soft=True)
         with pytest.raises(TypeError, match="soft must be a bool"):
-            NodeAffinitySchedulingStrategy("ab", soft=1)  # type: ignore[arg-type]
+            NodeAffinitySchedulingStrategy("ab" * 8, soft=1)  # type: ignore[arg-type]
 
 
 class TestLabels:
