@@ -22,13 +22,20 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ActorHandle": "orchestrator.api.actor_handle",
+    "ActorID": "orchestrator.common.ids",
     "DynamicObjectRefGenerator": "orchestrator.api.object_ref",
     "Executor": "orchestrator.api.executor",
+    "JobID": "orchestrator.common.ids",
     "LoggingConfig": "orchestrator.common.logging_config",
+    "NodeID": "orchestrator.common.ids",
+    "ObjectID": "orchestrator.api.object_ref",
     "ObjectRef": "orchestrator.api.object_ref",
     "ObjectRefGenerator": "orchestrator.api.object_ref",
+    "PlacementGroupID": "orchestrator.common.ids",
     "RetryPolicy": "orchestrator.common.retry_policy",
     "TaskGroup": "orchestrator.api.task_group",
+    "TaskID": "orchestrator.common.ids",
+    "WorkerID": "orchestrator.common.ids",
     "as_completed": "orchestrator.api.completions",
     "available_resources": "orchestrator.api.context",
     "cancel": "orchestrator.api.getting",
@@ -100,6 +107,7 @@ if TYPE_CHECKING:
     from orchestrator.api.getting import put as put
     from orchestrator.api.mapping import map as map
     from orchestrator.api.object_ref import DynamicObjectRefGenerator as DynamicObjectRefGenerator
+    from orchestrator.api.object_ref import ObjectID as ObjectID
     from orchestrator.api.object_ref import ObjectRef as ObjectRef
     from orchestrator.api.object_ref import ObjectRefGenerator as ObjectRefGenerator
     from orchestrator.api.objects import forget_object as forget_object
@@ -114,6 +122,12 @@ if TYPE_CHECKING:
     from orchestrator.api.task_group import TaskGroup as TaskGroup
     from orchestrator.api.task_group import gather as gather
     from orchestrator.api.waiting import wait as wait
+    from orchestrator.common.ids import ActorID as ActorID
+    from orchestrator.common.ids import JobID as JobID
+    from orchestrator.common.ids import NodeID as NodeID
+    from orchestrator.common.ids import PlacementGroupID as PlacementGroupID
+    from orchestrator.common.ids import TaskID as TaskID
+    from orchestrator.common.ids import WorkerID as WorkerID
     from orchestrator.common.logging_config import LoggingConfig as LoggingConfig
     from orchestrator.common.retry_policy import RetryPolicy as RetryPolicy
 

@@ -1,14 +1,14 @@
 """Actor classes: what `@remote` makes of a class.
 
 The class stays the class it was: it can be instantiated here, subclassed and tested. It gains the names
-`remote`, `options` and, unless it has one itself, `bind`, which subclasses inherit.
+`remote`, `options` and, unless it has them itself, `bind` and `_remote`, which subclasses inherit.
 """
 
 from __future__ import annotations
 
 import pickle
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +163,13 @@ class ActorOptions:
             info.constructor.check(args, kwargs)
         return _create(self._cls, info, self._options, args, kwargs)
 
+    def _remote(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> ActorHandle:
+        """`options(...).remote(...)` in one call, as libraries have it."""
+        chosen = self.options(**options) if options else self
+        return chosen.remote(*(args or ()), **(kwargs or {}))
+
 
 def _create(
     cls: type, info: ClassInfo, options: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -265,8 +272,13 @@ class _Entrance:
         return (_Entrance, (self._name, self._options))
 
 
+def is_actor_class(value: Any) -> bool:
+    """Tell whether `@remote` has made this an actor class, or a base of it."""
+    return isinstance(value, type) and isinstance(_find(value, "remote"), _Entrance)
+
+
 def make_actor_class(cls: type, options: dict[str, Any]) -> Any:
-    """Give a class `remote`, `options` and `bind`.
+    """Give a class `remote`, `options`, `bind` and `_remote`.
 
     Raises:
         ValueError: the class has attributes of these names itself.
@@ -278,9 +290,10 @@ def make_actor_class(cls: type, options: dict[str, Any]) -> Any:
                 f"{cls.__qualname__} has an attribute {name!r}, which an actor class needs for itself"
             )
     entrances = {name: _Entrance(name, options) for name in ("remote", "options")}
-    bind = _find(cls, "bind")
-    if bind is None or isinstance(bind, _Entrance):
-        entrances["bind"] = _Entrance("bind", options)
+    for name in ("bind", "_remote"):
+        present = _find(cls, name)
+        if present is None or isinstance(present, _Entrance):
+            entrances[name] = _Entrance(name, options)
     try:
         for name, entrance in entrances.items():
             setattr(cls, name, entrance)

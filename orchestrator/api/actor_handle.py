@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import exceptions
 from orchestrator.common import options as option_rules
 from orchestrator.common.call_shape import CallShape
+from orchestrator.common.ids import ActorID
 from orchestrator.common.options import METHOD
 from orchestrator.core import runtime as runtimes
 from orchestrator.core.actor_record import ActorTraits
@@ -166,6 +168,13 @@ class ActorMethod:
         changed = MethodSpec(self._shape, option_rules.merge(METHOD, self._options, changes))
         return ActorMethod(self._runtime, self._actor_id, self._hold, self._name, changed, self._description)
 
+    def _remote(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """`options(...).remote(...)` in one call, as libraries have it."""
+        chosen = self.options(**options) if options else self
+        return chosen.remote(*(args or ()), **(kwargs or {}))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
             f"an actor's method runs in the actor's process: call handle.{self._name}.remote(...) "
@@ -216,6 +225,13 @@ class ActorHandle:
         method = ActorMethod(runtime, self._orchestrator_id, self._orchestrator_hold, name, spec, description)
         self.__dict__[name] = method
         return method
+
+    @property
+    def _actor_id(self) -> ActorID:
+        """The actor's id, by which libraries and the state API know it; a method of this name is hidden."""
+        return ActorID(self._orchestrator_id)
+
+    _ray_actor_id = _actor_id
 
     def __dir__(self) -> list[str]:
         return sorted({*object.__dir__(self), *self._orchestrator_description.methods})

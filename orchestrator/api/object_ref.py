@@ -5,4 +5,7 @@ from __future__ import annotations
 from orchestrator.core.generators import DynamicObjectRefGenerator, ObjectRefGenerator
 from orchestrator.core.object_ref import ObjectRef
 
-__all__ = ["DynamicObjectRefGenerator", "ObjectRef", "ObjectRefGenerator"]
+#: As programs of Ray's earlier days call it.
+ObjectID = ObjectRef
+
+__all__ = ["DynamicObjectRefGenerator", "ObjectID", "ObjectRef", "ObjectRefGenerator"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator import exceptions
 from orchestrator.api.session import ensure_runtime
-from orchestrator.common.ids import Id, random_hex
+from orchestrator.common.ids import PlacementGroupID, random_hex
 from orchestrator.common.resources import ResourceSet
 from orchestrator.core.entry import BLOB, ERROR, Entry
 from orchestrator.core.messages import PROTOCOL
@@ -21,7 +21,7 @@ class PlacementGroup:
     """A placement group. It may be passed to tasks and actors like any value."""
 
     def __init__(self, group_id: str, bundles: Sequence[Mapping[str, float]]) -> None:
-        self.id = Id(bytes.fromhex(group_id))
+        self.id = PlacementGroupID.from_hex(group_id)
         #: What each bundle reserves.
         self.bundle_specs: list[dict[str, float]] = [dict(bundle) for bundle in bundles]
         self.bundles = tuple(map(ResourceSet.from_floats, bundles))

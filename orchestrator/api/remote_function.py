@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from orchestrator.api.session import ensure_runtime
@@ -78,6 +78,12 @@ class RemoteFunction(Generic[P, R, S]):
         name = self._options.get("name") or getattr(self._function, "__qualname__", None)
         return str(name or repr(self._function))
 
+    @property
+    def _function_name(self) -> str:
+        """The module and the name of the function, by which libraries tell functions apart."""
+        function: Any = self._function
+        return f"{function.__module__}.{getattr(function, '__name__', type(function).__name__)}"
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function itself, in this process."""
         return self._function(*args, **kwargs)
@@ -115,6 +121,13 @@ class RemoteFunction(Generic[P, R, S]):
         if self._shape is not None:
             self._shape.check(args, kwargs)
         return FunctionNode(self, args, kwargs)
+
+    def _remote(
+        self, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any
+    ) -> Any:
+        """`options(...).remote(...)` in one call, as libraries have it."""
+        chosen = self.options(**options) if options else self
+        return chosen.remote(*(args or ()), **(kwargs or {}))
 
     def local(self, *args: Any, **kwargs: Any) -> R:
         """Run the call here and now, and return its result itself: `f.remote`'s call, for a debugger.

@@ -23,7 +23,10 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ID_SIZE_BYTES = 16
 NODE_BYTES = 2
@@ -112,7 +115,39 @@ def content_id(blob: bytes, node: int = 0) -> bytes:
 
 
 class Id(bytes):
-    """An id as bytes, with the methods that programs call on one."""
+    """An id as bytes, with the methods that programs call on one.
+
+    Ids of two kinds differ, whatever their bytes are; plain bytes are of no kind.
+    """
+
+    @classmethod
+    def from_hex(cls, text: str) -> Self:
+        """Return the id that `hex` has made this text of.
+
+        Raises:
+            ValueError: the text is not hexadecimal.
+        """
+        return cls(bytes.fromhex(text))
+
+    @classmethod
+    def from_binary(cls, data: bytes) -> Self:
+        """Return the id with these bytes."""
+        return cls(data)
+
+    @classmethod
+    def nil(cls) -> Self:
+        """Return the id of nothing."""
+        return cls()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Id) and type(other) is not type(self):
+            return False
+        return bytes.__eq__(self, other)  # type: ignore[no-any-return, arg-type]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = bytes.__hash__
 
     def binary(self) -> bytes:
         """Return the plain bytes."""
@@ -123,7 +158,31 @@ class Id(bytes):
         return not any(self)
 
     def __repr__(self) -> str:
-        return f"Id({self.hex()})"
+        return f"{type(self).__name__}({self.hex()})"
+
+
+class ActorID(Id):
+    """The id of an actor."""
+
+
+class JobID(Id):
+    """The id of a job: a driver and what it has started."""
+
+
+class NodeID(Id):
+    """The id of a node."""
+
+
+class PlacementGroupID(Id):
+    """The id of a placement group."""
+
+
+class TaskID(Id):
+    """The id of a task, which is that of its first result."""
+
+
+class WorkerID(Id):
+    """The id of a process that runs the user's code."""
 
 
 def random_hex() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 from orchestrator import exceptions
-from orchestrator.common.ids import Id
+from orchestrator.common.ids import TaskID
 from orchestrator.core.entry import ERROR, PENDING, PLAIN, STORED, Entry
 from orchestrator.core.messages import CONSUMED
 from orchestrator.core.object_ref import ObjectRef
@@ -315,9 +315,9 @@ class ObjectRefGenerator(Generic[T]):
         """Like `close`."""
         self.close()
 
-    def task_id(self) -> Id:
+    def task_id(self) -> TaskID:
         """Return the id of the generator's task."""
-        return Id(self._runtime.id_of(self._stream.completed))
+        return TaskID(self._runtime.id_of(self._stream.completed))
 
     def __del__(self) -> None:
         try:

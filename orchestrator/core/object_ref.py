@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from orchestrator.common.ids import Id, first_result_of
+from orchestrator.common.ids import JobID, TaskID, first_result_of
 from orchestrator.core import runtime as runtimes
 from orchestrator.core.awaiting import wait_in_loop
 from orchestrator.core.entry import ERROR, PENDING, Entry
@@ -51,13 +51,13 @@ class ObjectRef(Handle, Generic[T]):
         """Tell whether this names nothing; no reference does."""
         return False
 
-    def task_id(self) -> Id:
+    def task_id(self) -> TaskID:
         """Return the id of the task that produces the object, which is the id of its first result."""
-        return Id(first_result_of(self.binary()))
+        return TaskID(first_result_of(self.binary()))
 
-    def job_id(self) -> Id:
+    def job_id(self) -> JobID:
         """Return the id of the job that this code works for, as `get_runtime_context().get_job_id()`."""
-        return Id(bytes.fromhex(self._runtime.info.get("job", self._runtime.session)))
+        return JobID.from_hex(self._runtime.info.get("job", self._runtime.session))
 
     def owner_address(self) -> bytes:
         """Return what names the process that owns the object: the same for all of its objects."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from orchestrator.common import ids
@@ -23,6 +25,18 @@ def test_everything_that_differs_makes_another_id():
         for index in (0, 1, ids.INDEX_MAX)
     }
     assert len(made) == 24
+
+
+def test_an_id_as_an_object():
+    one = ids.ActorID.from_hex("ab" * 16)
+    assert (one.hex(), one.binary(), type(one.binary())) == ("ab" * 16, b"\xab" * 16, bytes)
+    assert one == ids.ActorID.from_binary(one.binary()) and hash(one) == hash(ids.ActorID(one))
+    assert one != ids.TaskID(one.binary()) and one != ids.ActorID.from_hex("cd" * 16)
+    assert ids.NodeID.nil().is_nil() and not one.is_nil()
+    assert repr(one) == f"ActorID({'ab' * 16})"
+    assert pickle.loads(pickle.dumps(one)) == one and type(pickle.loads(pickle.dumps(one))) is ids.ActorID
+    with pytest.raises(ValueError):
+        ids.JobID.from_hex("no id")
 
 
 def test_an_outcome_is_a_value_or_an_error():
