@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.api.session import ensure_runtime
 from orchestrator.common.accelerators import VISIBLE_VARIABLES
+from orchestrator.common.ids import ActorID, JobID, NodeID, PlacementGroupID, TaskID
 from orchestrator.core.actor_runtime import ActorExit
 from orchestrator.core.history import name_of
 from orchestrator.core.log_records import task_id
@@ -17,6 +18,7 @@ from orchestrator.core.runtime import Runtime, current, require
 
 if TYPE_CHECKING:
     from orchestrator.api.actor_handle import ActorHandle
+    from orchestrator.common.runtime_env import RuntimeEnv
 
 
 class RuntimeContext:
@@ -33,6 +35,46 @@ class RuntimeContext:
     def get_job_id(self) -> str:
         """Return the id of the job that this code works for; in a private session that is its name."""
         return str(self._runtime.info.get("job", self._runtime.session))
+
+    @property
+    def job_id(self) -> JobID:
+        """`get_job_id` as an object."""
+        return JobID.from_hex(self.get_job_id())
+
+    @property
+    def node_id(self) -> NodeID:
+        """`get_node_id` as an object."""
+        return NodeID.from_hex(self.get_node_id())
+
+    @property
+    def task_id(self) -> TaskID | None:
+        """`get_task_id` as an object."""
+        found = self.get_task_id()
+        return None if found is None else TaskID.from_hex(found)
+
+    @property
+    def actor_id(self) -> ActorID | None:
+        """`get_actor_id` as an object."""
+        found = self.get_actor_id()
+        return None if found is None else ActorID.from_hex(found)
+
+    @property
+    def current_placement_group_id(self) -> PlacementGroupID:
+        """`get_placement_group_id` as an object, the id of nothing (`is_nil()`) outside of groups."""
+        return PlacementGroupID.from_hex(self.get_placement_group_id() or "")
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """Whether what this code submits runs in its placement group, unless it says otherwise."""
+        return self._runtime.contexts.current.captures
+
+    def get(self) -> dict[str, Any]:
+        """Return `job_id`, `node_id` and `namespace`, and where there are such `task_id` and `actor_id`."""
+        found = {"job_id": self.job_id, "node_id": self.node_id, "namespace": self.namespace}
+        for name, identity in (("task_id", self.task_id), ("actor_id", self.actor_id)):
+            if identity is not None:
+                found[name] = identity
+        return found
 
     def get_session_name(self) -> str:
         """Return the session's name."""
@@ -101,11 +143,12 @@ class RuntimeContext:
         return group[0] if group is not None else None
 
     @property
-    def runtime_env(self) -> dict[str, Any]:
-        """What tasks and actors inherit from this code, in the fields of a `RuntimeEnv`."""
+    def runtime_env(self) -> RuntimeEnv:
+        """What tasks and actors inherit from this code; paths are those of the copies."""
+        from orchestrator.common.runtime_env import RuntimeEnv
         from orchestrator.environments.resolved import describe
 
-        return describe(self._runtime.environment.inherited())
+        return RuntimeEnv.trusted(describe(self._runtime.environment.inherited()))
 
     def get_runtime_env_string(self) -> str:
         """Return `runtime_env` as JSON."""
@@ -182,6 +225,24 @@ def exit_actor() -> None:
     if runtime is None or runtime.executor is None or runtime.executor.actor is None:
         raise TypeError("exit_actor() is called inside an actor's method")
     raise ActorExit
+
+
+def get_node_ip_address(address: str = "8.8.8.8:53") -> str:
+    """Return the address of this node, as `nodes()` has it; without a session, of this machine.
+
+    Args:
+        address: without a session: the address from where this machine is seen; nothing is sent there.
+    """
+    runtime = current()
+    if runtime is not None and runtime.open:
+        return next(str(node["host"]) for node in _all_nodes() if node["node"] == runtime.node_id)
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((host, int(port)))
+        except OSError:
+            return "127.0.0.1"  # it is in no network
+        return str(probe.getsockname()[0])
 
 
 def nodes() -> list[dict[str, Any]]:

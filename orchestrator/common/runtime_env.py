@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping
@@ -169,6 +170,12 @@ FIELDS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return list(value) if isinstance(value, list) else value
+
+
 class RuntimeEnv(dict[str, Any]):
     """An environment for tasks and actors; a plain dict of the same fields does as well.
 
@@ -194,14 +201,7 @@ class RuntimeEnv(dict[str, Any]):
     def __init__(self, **fields: Any) -> None:
         super().__init__()
         for name, value in fields.items():
-            check = FIELDS.get(name)
-            if check is None:
-                hint = f" here: {NOT_HERE[name]}." if name in NOT_HERE else "."
-                raise ValueError(
-                    f"{name!r} is not a field of a runtime environment{hint} Fields: {', '.join(FIELDS)}"
-                )
-            if value is not None:
-                self[name] = check(value)
+            self[name] = value
         if "pip" in self and "py_executable" in self:
             raise ValueError(
                 "pip and py_executable exclude each other: pip makes an interpreter of its own; install the "
@@ -224,9 +224,75 @@ class RuntimeEnv(dict[str, Any]):
                 raise TypeError(f"runtime_env: fields have names, not {name!r}")
         return cls(**value)
 
+    @classmethod
+    def deserialize(cls, text: str) -> RuntimeEnv:
+        """Return the environment that `serialize` has made this text of; nothing is checked again."""
+        return cls.trusted(json.loads(text))
+
+    @classmethod
+    def trusted(cls, fields: Mapping[str, Any]) -> RuntimeEnv:
+        """Return an environment with fields that have been checked before."""
+        env = cls()
+        env.update(fields)
+        return env
+
+    def serialize(self) -> str:
+        """Return the environment as JSON.
+
+        Raises:
+            TypeError: its hook is a function, rather than the name of one.
+        """
+        return json.dumps(self, sort_keys=True)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a plain dict."""
-        return dict(self)
+        """Return the fields as a plain dict, with a copy of each."""
+        return {name: _plain(value) for name, value in self.items()}
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        check = FIELDS.get(name)
+        if check is None:
+            hint = f" here: {NOT_HERE[name]}." if name in NOT_HERE else "."
+            raise ValueError(
+                f"{name!r} is not a field of a runtime environment{hint} Fields: {', '.join(FIELDS)}"
+            )
+        if value is not None:
+            super().__setitem__(name, check(value))
+
+    def set(self, name: str, value: Any) -> None:
+        """Give a field another value; None leaves it as it is.
+
+        Raises:
+            ValueError, TypeError: see the class.
+        """
+        self[name] = value
+
+    def env_vars(self) -> dict[str, str]:
+        """Return the variables to set."""
+        return self.get("env_vars") or {}
+
+    def has_working_dir(self) -> bool:
+        """Tell whether there is a `working_dir`."""
+        return "working_dir" in self
+
+    def working_dir(self) -> str:
+        """Return the `working_dir`, an empty text if there is none."""
+        return self.get("working_dir") or ""
+
+    def py_modules(self) -> list[str]:
+        """Return the paths of the `py_modules`."""
+        return list(self.get("py_modules") or ())
+
+    def py_executable(self) -> str | None:
+        """Return the command that starts the interpreter, if it is said."""
+        return self.get("py_executable")
+
+    def has_pip(self) -> bool:
+        """Tell whether there are requirements to install."""
+        return bool(self.get("pip"))
+
+    def pip_config(self) -> dict[str, Any]:
+        """Return the requirements and how they are installed, in the fields of `pip`."""
+        return self.get("pip") or {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (RuntimeEnv.of, (dict(self),))
+        return (RuntimeEnv.trusted, (dict(self),))

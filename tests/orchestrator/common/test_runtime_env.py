@@ -88,3 +88,30 @@ def test_config():
 
 def test_the_fields_are_in_order():
     assert list(FIELDS) == sorted(FIELDS)
+
+
+def test_the_methods_of_an_environment():
+    env = RuntimeEnv(env_vars={"A": "1"}, pip=["x"], config={"setup_timeout_seconds": 5})
+    assert (env.env_vars(), env.working_dir(), env.py_modules()) == ({"A": "1"}, "", [])
+    assert (env.py_executable(), env.has_working_dir(), env.has_pip()) == (None, False, True)
+    assert env.pip_config()["packages"] == ["x"]
+    env.set("working_dir", "/somewhere")
+    assert env.working_dir() == env["working_dir"] == "/somewhere" and env.has_working_dir()
+    env.set("env_vars", {"B": "2"})
+    assert env.env_vars() == {"B": "2"}
+    for name, value, error in (("env_vars", 5, TypeError), ("env_var", {}, ValueError)):
+        with pytest.raises(error):
+            env.set(name, value)
+
+
+def test_an_environment_as_text_and_as_a_dict():
+    env = RuntimeEnv(env_vars={"A": "1"}, pip=["x"], config={"setup_timeout_seconds": 5})
+    again = RuntimeEnv.deserialize(env.serialize())
+    assert again == env and type(again) is RuntimeEnv
+    plain = env.to_dict()
+    assert plain == env and {type(plain), type(plain["config"])} == {dict}
+    plain["env_vars"]["A"] = "2"
+    assert env.env_vars() == {"A": "1"}, "it is a copy"
+    assert pickle.loads(pickle.dumps(env)) == env
+    with pytest.raises(TypeError, match="JSON"):
+        RuntimeEnv(worker_process_setup_hook=print).serialize()
