@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+# The name belongs to a module of this package; what it stood for is done.
+del annotations
+
 _PUBLIC = {
     "ActorPool": "orchestrator.util.actor_pool",
     "Barrier": "orchestrator.util.synchronization",
@@ -15,6 +18,7 @@ _PUBLIC = {
     "disable_log_once_globally": "orchestrator.util.debug",
     "enable_periodic_logging": "orchestrator.util.debug",
     "get_current_placement_group": "orchestrator.api.placement_groups",
+    "get_node_ip_address": "orchestrator.api.context",
     "get_placement_group": "orchestrator.api.placement_groups",
     "inspect_serializability": "orchestrator.util.serializability",
     "list_named_actors": "orchestrator.api.named_actors",
@@ -30,7 +34,9 @@ _PUBLIC = {
 
 #: Modules that are attributes of this one without an import of their own.
 _MODULES = (
+    "accelerators",
     "actor_pool",
+    "annotations",
     "debug",
     "joblib",
     "metrics",
@@ -44,6 +50,7 @@ _MODULES = (
 __all__ = [*_MODULES, *_PUBLIC]
 
 if TYPE_CHECKING:
+    from orchestrator.api.context import get_node_ip_address as get_node_ip_address
     from orchestrator.api.named_actors import list_named_actors as list_named_actors
     from orchestrator.api.objects import list_named_objects as list_named_objects
     from orchestrator.api.placement_groups import get_current_placement_group as get_current_placement_group
@@ -53,6 +60,7 @@ if TYPE_CHECKING:
     from orchestrator.api.placement_groups import remove_placement_group as remove_placement_group
     from orchestrator.api.serializers import deregister_serializer as deregister_serializer
     from orchestrator.api.serializers import register_serializer as register_serializer
+    from orchestrator.util import accelerators as accelerators
     from orchestrator.util import actor_pool as actor_pool
     from orchestrator.util import debug as debug
     from orchestrator.util import joblib as joblib

@@ -27,7 +27,7 @@ LAYERS: dict[str, frozenset[str]] = {
     "api": frozenset({"common", "objects", "environments", "core", "inline", "dag"}),
     # What a program wishes of the autoscaler is a value that the autoscaler's own code writes and reads.
     "util": frozenset({"common", "api", "autoscaler"}),
-    "experimental": frozenset({"common", "api", "util"}),
+    "experimental": frozenset({"common", "dag", "api", "util"}),
     "_private": frozenset({"api"}),
     "cli": frozenset({"common", "api", "util"}),
     "__main__": frozenset({"cli"}),

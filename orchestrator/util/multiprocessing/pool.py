@@ -15,7 +15,8 @@ from orchestrator.api.getting import put
 from orchestrator.api.session import init, is_initialized
 from orchestrator.api.signal import Signal
 from orchestrator.util.multiprocessing.processes import Chunk, Processes
-from orchestrator.util.multiprocessing.results import AsyncResult, IMapIterator
+from orchestrator.util.multiprocessing.results import AsyncResult as AsyncResult
+from orchestrator.util.multiprocessing.results import IMapIterator as IMapIterator
 
 #: Chunks that `imap` is ahead of the iteration, for each process.
 AHEAD = 4
