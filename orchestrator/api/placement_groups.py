@@ -235,6 +235,10 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     return {**rows[group], "bundles": rows[group]["bundles"] or bundles}
 
 
+#: What Ray calls the states as those of the scheduling; the others have the same name there.
+_SCHEDULING_STATES = {"PENDING": "QUEUED", "CREATED": "FINISHED"}
+
+
 def _facts(row: Mapping[str, Any], node: str) -> dict[str, Any]:
     nodes = row.get("nodes")
     if nodes is None:
@@ -248,6 +252,7 @@ def _facts(row: Mapping[str, Any], node: str) -> dict[str, Any]:
         "strategy": row["strategy"],
         "state": row["state"],
         "cause": row["cause"],
+        "stats": {"scheduling_state": _SCHEDULING_STATES.get(row["state"], row["state"])},
     }
 
 

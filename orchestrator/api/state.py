@@ -72,8 +72,7 @@ class View:
                     "attempt_number": task["attempts"],
                     "actor_id": task["actor"],
                     "parent_task_id": task["parent"] or "",
-                    "required_resources": task["resources"],
-                    "placement_group_id": None,
+                    **_asked_for(task),
                 }
                 if task["worker"]:
                     node, pid = where_is.get(task["worker"], (None, None))
@@ -143,7 +142,7 @@ class View:
                 "node_id": actor["node"],
                 "pid": actor["pid"],
                 "ray_namespace": actor["namespace"],
-                "required_resources": actor.get("resources"),
+                **_asked_for(actor),
                 "death_cause": {"reason": actor["cause"]} if actor["state"] == "dead" else None,
                 "is_detached": actor["detached"],
                 "num_restarts": actor.get("restarts", 0),
@@ -176,12 +175,14 @@ class View:
                 rows.append(self._worker_row(answer["address"], answer["pid"], answer["type"], alive=True))
                 rows[-1]["node_id"] = answer["node"]
                 rows[-1]["job_id"] = answer["job"]
+                rows[-1]["start_time_ms"] = answer["joined_ms"]
             for report in answer["deaths"]:
                 if report.get("observed"):
                     continue
                 row = self._worker_row(report["worker"], report.get("pid", 0), "WORKER", alive=False)
                 row["exit_detail"] = report.get("reason", "")
                 row["node_id"] = report["node"] if type(report.get("node")) is str else None
+                row["end_time_ms"] = report.get("ended_ms")
                 row["exit_type"] = "INTENDED_SYSTEM_EXIT" if report.get("exit_code") == 0 else "SYSTEM_ERROR"
                 dead[report["worker"]] = row
         return rows + list(dead.values())[::-1], missing
@@ -197,6 +198,8 @@ class View:
             "pid": pid,
             "job_id": None,
             "exit_detail": None,
+            "start_time_ms": None,
+            "end_time_ms": None,
         }
 
     def placement_groups(self) -> Found:
@@ -236,6 +239,7 @@ class View:
         answers, missing = self.runtime.census.ask_all("process", self.timeout_s)
         rows = [
             self._job_row(answer["job"], "RUNNING", " ".join(answer["argv"]), answer["pid"])
+            | {"start_time": int(answer["joined_ms"]), "driver_node_id": answer["node"]}
             for answer in answers
             if answer["type"] == "DRIVER"
         ]
@@ -419,6 +423,17 @@ def drain_node(node: str, grace_s: float) -> str:
     """
     answer = require().node.ask({"op": "drain", "node": node, "grace_s": grace_s})
     return str(answer.get("error") or "")
+
+
+def _asked_for(said: Row) -> Row:
+    """Return what a task or an actor needs, and where it may run, of what its process or node says."""
+    selectors = said.get("labels") or []
+    return {
+        "required_resources": said.get("resources"),
+        "placement_group_id": said.get("group"),
+        "label_selector": selectors[0] if selectors else None,
+        "fallback_strategy": [{"label_selector": one} for one in selectors[1:]] or None,
+    }
 
 
 def _outcome(error: Any) -> Row:

@@ -95,6 +95,15 @@ class SchedulingClass(NamedTuple):
             message["retriable"] = False
         return message
 
+    def described(self) -> dict[str, Any]:
+        """Return what is asked for, for those who want to know: `resources`, `group`, `labels`."""
+        place = self.placement
+        return {
+            "resources": self.resources.to_floats(),
+            "group": place.group if isinstance(place, InBundle) else None,
+            "labels": [dict(one) for one in place.selectors] if isinstance(place, WithLabels) else [],
+        }
+
 
 _DEFAULTS = tuple(SchedulingClass._field_defaults.values())
 

@@ -60,6 +60,8 @@ class Census(Part):
         self.call_site_of: Callable[[Entry], str | None] = lambda entry: None
         #: what processes that have ended left to this one
         self._departed: deque[Answer] = deque()
+        #: when this process became part of the session
+        self._joined_ms = time.time_ns() / 1e6
         runtime.handlers[LEGACY] = self._on_legacy
         runtime.handlers[QUESTION] = self._on_question
         runtime.handlers[ANSWER] = self._on_answer
@@ -161,6 +163,7 @@ class Census(Part):
             "job": info.get("job", self._runtime.session),
             "actor": actor.actor_id.hex() if actor is not None else None,
             "argv": list(sys.argv) if executor is None else [],
+            "joined_ms": self._joined_ms,
             # Added to a time of `perf_counter_ns` it gives the time of day.
             "clock_ns": time.time_ns() - time.perf_counter_ns(),
             "deaths": list(self._runtime.history.deaths),
@@ -203,9 +206,11 @@ class Census(Part):
             else None,
             "actor": actor.actor_id.hex() if actor is not None else None,
             "worker": self._number_of(worker) if worker else None,
-            "resources": task.template.queue.scheduling.resources.to_floats()
-            if task.template.queue is not None
-            else {},
+            **(
+                task.template.queue.scheduling.described()
+                if task.template.queue is not None
+                else {"resources": {}}
+            ),
         }
 
     def describe_references(self) -> Answer:

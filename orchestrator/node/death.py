@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import Any
 
 from orchestrator.scheduling.events import OUT_OF_MEMORY, OUT_OF_MEMORY_ALONE
@@ -115,4 +116,5 @@ def make_report(
         "node": node,
         "memory": memory,
         "rss_max_bytes": rss_max_bytes,
+        "ended_ms": time.time_ns() / 1e6,
     }

@@ -415,7 +415,7 @@ class ActorTable:
                 "detached": record.spec.detached,
                 "restarts": record.restarts,
                 "cause": record.cause,
-                "resources": record.spec.scheduling.resources.to_floats(),
+                **record.spec.scheduling.described(),
                 "job": job_of(record.spec.scheduling.env),
             }
             for record in records

@@ -348,6 +348,7 @@ class TestFinding:
         assert (row["name"], row["strategy"], row["state"]) == ("listed", "SPREAD", "CREATED")
         assert row["bundles"] == {0: {"CPU": 1.0}, 1: {"disk": 2.0}}
         assert row["bundles_to_node_id"][1] == ray.get_runtime_context().get_node_id()
+        assert row["stats"] == {"scheduling_state": "FINISHED"}
         assert placement_group_table()[made.id.hex()] == row
         remove_placement_group(made)
         assert placement_group_table(made)["state"] == "REMOVED"

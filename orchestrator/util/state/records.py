@@ -23,7 +23,17 @@ class State:
 
     #: fields that a filter cannot name, as they hold more than one value
     UNFILTERABLE: ClassVar[frozenset[str]] = frozenset(
-        {"required_resources", "resources_total", "labels", "driver_info", "death_cause", "bundles", "stats"}
+        {
+            "bundles",
+            "death_cause",
+            "driver_info",
+            "fallback_strategy",
+            "label_selector",
+            "labels",
+            "required_resources",
+            "resources_total",
+            "stats",
+        }
     )
 
     def __getitem__(self, name: str) -> Any:
@@ -80,7 +90,10 @@ class TaskState(State):
     error_type: str | None
     language: str | None = None
     required_resources: dict[str, float] | None = None
+    #: known until the task has ended, as what follows from its options is
     placement_group_id: str | None = None
+    label_selector: dict[str, str] | None = None
+    fallback_strategy: list[dict[str, Any]] | None = None
     start_time_ms: float | None = None
     end_time_ms: float | None = None
     error_message: str | None = None
@@ -103,6 +116,9 @@ class ActorState(State):
     required_resources: dict[str, float] | None = None
     death_cause: dict[str, Any] | None = None
     is_detached: bool | None = None
+    placement_group_id: str | None = None
+    label_selector: dict[str, str] | None = None
+    fallback_strategy: list[dict[str, Any]] | None = None
     num_restarts: int | None = None
 
 
@@ -135,6 +151,10 @@ class WorkerState(State):
     #: whose work it does; None if it is dead
     job_id: str | None = None
     exit_detail: str | None = None
+    #: when it became part of the session; None if it is dead
+    start_time_ms: float | None = None
+    #: when it was found dead
+    end_time_ms: float | None = None
 
 
 @dataclass
@@ -160,6 +180,9 @@ class JobState(State):
     status: str
     entrypoint: str
     driver_info: dict[str, str]
+    #: in milliseconds, and where; known while it runs
+    start_time: int | None = None
+    driver_node_id: str | None = None
 
 
 @dataclass

@@ -226,6 +226,7 @@ def test_actors():
         ("Gate.__init__", "ACTOR_CREATION_TASK"),
         ("Gate.passable", "ACTOR_TASK"),
     }
+    assert (found.placement_group_id, found.label_selector) == (None, None)
     ray.kill(bob)
     until(lambda: state.get_actor(found.actor_id).state == "DEAD")
     assert "kill" in state.get_actor(found.actor_id).death_cause["reason"]
@@ -250,8 +251,13 @@ def test_processes_nodes_and_jobs():
     assert state.get_node(node.node_id) == node
     (job,) = state.list_jobs()
     assert job.driver_info["pid"] == str(pid) and state.get_job(job.job_id).status == "RUNNING"
+    running = state.get_job(job.job_id)
+    assert running.driver_node_id == node.node_id
+    assert running.start_time == int(state.get_worker(drivers[0].worker_id).start_time_ms)
     assert state.get_worker(drivers[0].worker_id).is_alive
     assert state.get_worker("no such") is None
+    began = state.get_worker(drivers[0].worker_id).start_time_ms
+    assert time.time() * 1000 - 3600e3 < began < time.time() * 1000
 
 
 def test_a_process_that_has_died_is_listed_with_the_cause():
@@ -262,7 +268,8 @@ def test_a_process_that_has_died_is_listed_with_the_cause():
     with pytest.raises(exceptions.WorkerCrashedError):
         ray.get(crash.remote())
     dead = state.list_workers(filters=[("is_alive", "=", False)], limit=10_000, detail=True)
-    assert any("exited with code 7" in worker.exit_detail for worker in dead)
+    (crashed,) = [worker for worker in dead if "exited with code 7" in worker.exit_detail]
+    assert time.time() * 1000 - 3600e3 < crashed.end_time_ms < time.time() * 1000
 
 
 def test_placement_groups():
@@ -272,6 +279,22 @@ def test_placement_groups():
     assert (found.state, found.placement_group_id) == ("CREATED", group.id.hex())
     ray.util.remove_placement_group(group)
     until(lambda: getattr(state.get_placement_group(group.id.hex()), "state", "REMOVED") == "REMOVED")
+
+
+def test_where_tasks_and_actors_may_run(gate):
+    group = ray.util.placement_group([{"CPU": 1}])
+    inside = wait_at.options(placement_group=group).remote(gate)
+    actor = Idle.options(placement_group=group).remote()
+    chosen = {"label_selector": {"absent": "!x"}, "fallback_strategy": [{"label_selector": {"absent": "!y"}}]}
+    chooser, choosing = Idle.options(**chosen).remote(), wait_at.options(**chosen).remote(gate)
+    for row in (state.get_task(inside.task_id().hex()), state.get_actor(actor._actor_id.hex())):
+        assert (row.placement_group_id, row.label_selector) == (group.id.hex(), None)
+    for row in (state.get_task(choosing.task_id().hex()), state.get_actor(chooser._actor_id.hex())):
+        assert (row.label_selector, row.fallback_strategy) == tuple(chosen.values())
+        assert row.placement_group_id is None
+    ray.get(gate.open.remote())
+    ray.get([inside, choosing])
+    ray.util.remove_placement_group(group)
 
 
 # -- objects
