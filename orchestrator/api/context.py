@@ -127,6 +127,9 @@ class RuntimeContext:
         given = executor.circumstances.devices.ids if executor is not None else {}
         return {kind: list(given.get(kind, ())) for kind in VISIBLE_VARIABLES}
 
+    #: As programs of Ray's earlier days have it.
+    get_resource_ids = get_accelerator_ids
+
     def get_assigned_resources(self) -> dict[str, float]:
         """Return what the running task or actor holds; empty for a driver, or an actor that holds nothing."""
         executor = self._runtime.executor

@@ -158,7 +158,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
 
     for what, text in (("name", name), ("namespace", namespace)):
         if text == "":
-            raise ValueError(f"get_actor(): {what} must not be empty")
+            raise ValueError(f"get_actor(): {what} must be a non-empty str")
         if not isinstance(text, str) and not (what == "namespace" and text is None):
             raise exceptions.ArgumentTypeError(f"get_actor(): {what} must be a str, not {text!r:.100}")
     runtime = ensure_runtime()

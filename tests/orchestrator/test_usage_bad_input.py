@@ -120,7 +120,7 @@ class TestCallingWrongly:
         with pytest.raises(TypeError, match="name must be a str, not 5"):
             ray.get_actor(5)
         for name, namespace in (("", None), ("name", "")):
-            with pytest.raises(ValueError, match="must not be empty"):
+            with pytest.raises(ValueError, match="must be a non-empty str"):
                 ray.get_actor(name, namespace)
 
     def test_wait(self):
