@@ -31,6 +31,9 @@ class HasDescriptor(Protocol):
 #: Lines of the node's log in the error that says why it did not start.
 _LOG_LINES = 20
 
+#: Of a process that has ended nobody knows how.
+CODE_UNKNOWN = 255
+
 
 class NodeProcess:
     """The node process as its driver sees it. In a forked child of the driver it does nothing."""
@@ -97,7 +100,7 @@ class NodeProcess:
 
     def alive(self) -> bool:
         """Tell whether the process runs. If it was killed, what it left is ended when this is noticed."""
-        if self._process.poll() is None:
+        if self._reap(os.WNOHANG) is None:
             return True
         self._end_leftovers()
         return False
@@ -134,8 +137,7 @@ class NodeProcess:
             except ConnectionResetError:  # it ended before it had read what it was sent
                 piece = b""
             if not piece:
-                self._process.wait()
-                code = self._process.returncode
+                code = self._reap()
                 log = self.log_tail()
                 self.kill()
                 raise NodeDiedError(f"the node process ended at its start with code {code}{log}")
@@ -188,10 +190,27 @@ class NodeProcess:
         finally:
             os.close(pidfd)
 
+    def _reap(self, options: int = 0) -> int | None:
+        """Return the exit code of the process, after waiting for its end unless `options` is WNOHANG.
+
+        Not by `Popen.poll` and `wait`, whose lock a Ctrl-C in a wrong moment leaves taken for ever.
+        """
+        process = self._process
+        if process.returncode is None:
+            try:
+                pid, status = os.waitpid(process.pid, options)
+            except ChildProcessError:
+                # The Ctrl-C came between the call and its result; or another thread has just called it.
+                process.returncode = process.returncode or CODE_UNKNOWN
+            else:
+                if pid:
+                    process.returncode = os.waitstatus_to_exitcode(status)
+        return process.returncode
+
     def _clean_up(self) -> None:
         """Do what the node did not get to do, if it was killed: end what it left, remove the directory."""
         self._cleaned = True
-        self._process.wait()
+        self._reap()
         self._end_leftovers()
         directories.remove_session_dir(self._session_dir)
         self._control.close()

@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.exceptions import NodeDiedError
 from orchestrator.node import launch, session_dir, system
+from tests.waiting import until
 
 from .conftest import Driver, is_zombie, wait_end
 
@@ -363,3 +364,32 @@ def test_sessions_are_independent(start: Callable[..., Driver]) -> None:
     one.close()
     (grant,) = other.lease()
     assert not is_zombie(grant["pid"])
+
+
+def _as_after_an_interrupt(driver: Driver) -> None:
+    # What `Popen.poll` leaves when Ctrl-C comes right after it has taken its lock.
+    assert driver.node._process._waitpid_lock.acquire(False)  # type: ignore[attr-defined]
+
+
+def test_an_interrupt_of_a_look_at_the_node_does_not_keep_its_end_waiting(driver: Driver) -> None:
+    _as_after_an_interrupt(driver)
+    assert driver.node.alive()
+    driver.node.stop()
+    assert not driver.node.alive() and driver.node._process.returncode == 0
+
+
+def test_the_same_when_it_was_killed(driver: Driver) -> None:
+    _as_after_an_interrupt(driver)
+    os.kill(driver.node.pid, signal.SIGKILL)
+    until(lambda: not driver.node.alive())
+    driver.node.kill()
+    assert driver.node._process.returncode == -signal.SIGKILL
+    until(lambda: not driver.processes())
+
+
+def test_an_end_that_was_reaped_by_somebody_else_is_an_end(driver: Driver) -> None:
+    os.kill(driver.node.pid, signal.SIGKILL)
+    os.waitpid(driver.node.pid, 0)
+    assert not driver.node.alive()
+    driver.node.kill()
+    until(lambda: not driver.processes())
