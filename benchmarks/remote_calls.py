@@ -20,10 +20,10 @@ SYNC = "remote actor calls sync"
 ASYNC = "remote actor calls async"
 TASKS_SYNC = "remote tasks sync"
 TASKS_ASYNC = "remote tasks async"
-#: The same argument each time, which was put here; and an argument that was made over there, for a task that
+#: The same argument each time, which was put here; and one that is made over there each time, for a task that
 #: may run anywhere.
 SAME_ARGUMENT = "remote tasks sync, the same 64 MB argument"
-MADE_THERE = "tasks sync, a 64 MB argument made over there"
+MADE_THERE = "two tasks, 64 MB from the first, over there, to the second"
 LARGE_BYTES = 64_000_000
 #: What a row in the clear ends with.
 TRUSTED = ", trusted network"
@@ -65,9 +65,8 @@ def measure(api: Any, window_s: float, suffixes: list[str]) -> None:
     timed(TASKS_ASYNC, lambda: api.get([remote_task.remote() for _ in range(UNDER_WAY)]), UNDER_WAY)
     here, remote_first = api.put(np.ones(LARGE_BYTES, np.uint8)), first_of.options(**there)
     timed(SAME_ARGUMENT, lambda: api.get(remote_first.remote(here)))
-    there_made = large.options(**there).remote()
-    api.wait([there_made], fetch_local=False)
-    timed(MADE_THERE, lambda: api.get(first_of.remote(there_made)))
+    remote_large = large.options(**there)
+    timed(MADE_THERE, lambda: api.get(first_of.remote(remote_large.remote())))
 
 
 def run_side(side: str, window_s: float) -> None:
