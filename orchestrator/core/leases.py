@@ -24,7 +24,7 @@ NEAR = "|near="
 #: How long a task waits for a worker of the node that has its arguments, before it goes to any.
 PATIENCE_S = 0.05
 #: How long, after one has waited in vain, the next ones do not.
-LAPSE_S = 1.0
+LAPSE_S = 0.25
 #: A queue near a node is forgotten after so long without tasks: nodes come and go.
 NEAR_KEPT_S = 60.0
 #: How many queues near other nodes are asked when a worker has room.
